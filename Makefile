@@ -1,0 +1,67 @@
+# make demo       train on real digits, export, build, run; about a minute
+# make test       the quick suites
+# make check-all  style, types, and the long suites
+# `make help` lists the rest. Needs Python 3.11 or newer, make, and a C/C++ compiler.
+
+VENV   ?= .venv
+EXTRAS ?= dev,serve,plot
+PYTEST_WORKERS ?= 2
+FUZZ_SECONDS   ?= 60
+
+python := $(VENV)/bin/python
+pytest := $(python) -m pytest
+stamp  := $(VENV)/.rabbet-installed
+
+# What the installed package is made of, Python files left out: those are used in place.
+native_sources := pyproject.toml CMakeLists.txt tools/make_venv.sh \
+	$(shell find rabbet \( -name '*.c' -o -name '*.h' -o -name '*.cpp' -o -name '*.hpp' \
+	    -o -name CMakeLists.txt -o -name '*.cmake' \) 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test check-all lint types format bench distributed clean
+
+help:
+	@echo "make demo       train on real digits, export, build, run"
+	@echo "make test       the quick tests"
+	@echo "make check-all  style, types, and every test, slow ones and fuzzers too"
+	@echo "make lint       style and types only        make format  write the style"
+	@echo "make bench      the benchmarks              make clean   remove $(VENV) and builds"
+
+install: $(stamp)
+
+# Installed again when a native source or the metadata changes; otherwise nothing runs.
+$(stamp): $(native_sources)
+	@bash tools/make_venv.sh '$(VENV)' '$(EXTRAS)'
+	@touch $@
+
+demo: $(stamp)
+	$(VENV)/bin/rabbet demo
+
+test: $(stamp)
+	$(pytest) -n $(PYTEST_WORKERS) -m "not slow and not fuzz and not distributed"
+
+lint: $(stamp)
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+format: $(stamp)
+	$(python) -m ruff format .
+	$(python) -m ruff check --fix .
+
+# Last, so that the output ends with pytest's summary. The distributed extra brings its own MPI.
+check-all: lint distributed
+	RABBET_FUZZ_SECONDS=$(FUZZ_SECONDS) $(pytest) -n $(PYTEST_WORKERS) -m "slow or fuzz or distributed"
+
+distributed: $(VENV)/.rabbet-distributed
+
+$(VENV)/.rabbet-distributed: $(stamp)
+	$(python) -m pip --disable-pip-version-check --quiet install "mpi4py>=4.0" "mpich>=4.2"
+	@touch $@
+
+bench: $(stamp)
+	$(VENV)/bin/rabbet bench
+
+clean:
+	rm -rf '$(VENV)' build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
