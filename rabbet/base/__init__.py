@@ -1,0 +1,1 @@
+"""Facts and tools that know nothing of tensors: dtypes, shapes, sizes, errors, configuration."""

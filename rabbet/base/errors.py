@@ -1,0 +1,51 @@
+"""Every error a user can meet. The class says what kind of thing was wrong; the message names it."""
+
+from __future__ import annotations
+
+
+class RabbetError(Exception):
+    """Base class of all errors raised on purpose by Rabbet."""
+
+
+class ShapeError(RabbetError, ValueError):
+    """Shapes do not fit the rule of an op."""
+
+
+class DTypeError(RabbetError, TypeError):
+    """A dtype is unknown, or does not fit the rule of an op."""
+
+
+class DeviceError(RabbetError, ValueError):
+    """A device is unknown or not available."""
+
+
+class IndexRangeError(RabbetError, IndexError):
+    """An index lies outside its axis."""
+
+
+class GradientError(RabbetError, RuntimeError):
+    """A gradient was asked for where there is none, or for the second time."""
+
+
+class FormatError(RabbetError, ValueError):
+    """A file is not what its name says, is damaged, or is of a version we do not read."""
+
+
+class ExportError(RabbetError, RuntimeError):
+    """A model cannot be exported as asked."""
+
+
+class BuildError(RabbetError, RuntimeError):
+    """Native code cannot be built."""
+
+
+class CompileError(RabbetError, RuntimeError):
+    """The compiler failed; the message names the op and its line."""
+
+
+class MissingExtra(RabbetError, ImportError):
+    """An optional package is not installed; the message has the command that installs it."""
+
+
+class InternalError(RabbetError, AssertionError):
+    """A rule that must always hold was broken: a bug in Rabbet, please report it."""

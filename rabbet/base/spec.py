@@ -1,0 +1,39 @@
+"""Spec: what is known of a tensor before it is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rabbet.base import shapes, sizes
+from rabbet.base.dtypes import DType
+from rabbet.base.sizes import Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Shape, dtype and device of a tensor."""
+
+    shape: tuple[Dim, ...]
+    dtype: DType
+    device: str = "cpu"
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def elements(self) -> Dim:
+        return sizes.product(self.shape)
+
+    @property
+    def nbytes(self) -> Dim:
+        return self.elements * self.dtype.itemsize
+
+    def with_shape(self, shape: tuple[Dim, ...]) -> Spec:
+        return Spec(shape, self.dtype, self.device)
+
+    def with_dtype(self, dtype: DType) -> Spec:
+        return Spec(self.shape, dtype, self.device)
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name}{shapes.show(self.shape)}"

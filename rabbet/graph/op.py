@@ -1,0 +1,306 @@
+"""Op: everything about one op in one record, and the `op` decorator that makes it from a function.
+
+The decorated function's signature is the public one. Parameters annotated `Value` are operands,
+`Value | None` optional operands, `Sequence[Value]` lists of operands; all others are attributes.
+Its body is the decomposition of a composite; a primitive has no body and says how it is lowered.
+`form` holds one number per operand parameter where that is not clear from the op alone: -1 for None,
+1 for one operand, 2 + n for a list of n; it is () where every operand parameter is a plain `Value`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rabbet.base import dtypes
+from rabbet.base.dtypes import DType, dtype_of
+from rabbet.base.errors import DeviceError, DTypeError, RabbetError
+from rabbet.base.spec import Spec
+from rabbet.graph import value as graph_value
+from rabbet.graph.value import Attrs, Builder, Value, registry
+
+KINDS = (
+    *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter"),
+    *("composite", "input"),
+)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of an op: role is operand, optional, list or attribute."""
+
+    name: str
+    role: str
+    default: Any
+
+
+@dataclass(eq=False)
+class Op:
+    """One op. See `op` for the fields; `call` it with Values or Tensors."""
+
+    name: str
+    kind: str
+    parameters: tuple[Parameter, ...]
+    doc: str
+    body: Callable[..., Any] | None
+    infer: Callable[..., Any] | None
+    lower: Any
+    reference: Callable[..., Any]
+    samples: Callable[[], Iterable[Any]] | None
+    promote: str | None
+    promote_from: int
+    sizes: frozenset[str]
+    residuals: int
+    outputs: int
+    since: int
+    method: str | None
+    public: bool
+    differentiable: bool
+    module: str
+    grad: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.operands = tuple(p for p in self.parameters if p.role != "attribute")
+        self.plain = all(p.role == "operand" for p in self.operands)
+        self.__doc__ = self.doc
+        self.__name__ = self.name
+
+    def gradient(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: the gradient rule `rule(g, y, *inputs, **attrs)` -> one gradient (or None) per operand parameter.
+
+        `y` is the output, or a tuple of all outputs and residuals where there are several; `g` is one
+        gradient, or a tuple (None where unused) for ops with several visible outputs. Optional operands that
+        were left out arrive as None; list operands arrive as lists and want lists back. Gradients of
+        elementwise ops may keep the broadcast shape: the transform sums them.
+        """
+        self.grad = rule
+        return rule
+
+    # ---- calling -------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        operands, attrs, form = self.bind(args, kwargs)
+        for operand in operands:
+            if hasattr(operand, "emit"):
+                return operand.emit(self, operands, attrs, form)
+        raise DTypeError(f"{self.name}: needs at least one tensor among its operands")
+
+    def like(self, home: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call an op where `home` (a Value or Tensor) lives; for ops without tensor operands."""
+        operands, attrs, form = self.bind(args, kwargs)
+        return home.emit(self, operands, attrs, form)
+
+    def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], Attrs, tuple]:
+        """Arguments -> (flat operands, canonical attributes, form)."""
+        if len(args) > len(self.parameters):
+            raise TypeError(
+                f"{self.name}() takes {len(self.parameters)} arguments, got {len(args)}"
+            )
+        given = dict(zip((p.name for p in self.parameters), args, strict=False))
+        for name, argument in kwargs.items():
+            if name in given:
+                raise TypeError(f"{self.name}() got two values for {name!r}")
+            given[name] = argument
+        operands: list[Any] = []
+        form: list[int] = []
+        attrs: Attrs = {}
+        for p in self.parameters:
+            argument = given.pop(p.name, p.default)
+            if argument is inspect.Parameter.empty:
+                raise TypeError(f"{self.name}() misses the argument {p.name!r}")
+            if p.role == "attribute":
+                attrs[p.name] = canonical(argument, self.name, p.name)
+            elif p.role == "list":
+                operands.extend(argument)
+                form.append(2 + len(argument))
+            elif argument is None and p.role == "optional":
+                form.append(-1)
+            else:
+                operands.append(argument)
+                form.append(1)
+        if given:
+            known = ", ".join(p.name for p in self.parameters)
+            raise TypeError(f"{self.name}() has no parameter {next(iter(given))!r}; it has {known}")
+        return operands, attrs, () if self.plain else tuple(form)
+
+    def arrange(self, flat: Sequence[Any], form: tuple[int, ...]) -> list[Any]:
+        """Flat operands -> one argument per operand parameter (None and lists restored)."""
+        if not form:
+            return list(flat)
+        arguments: list[Any] = []
+        rest = iter(flat)
+        for code in form:
+            if code == -1:
+                arguments.append(None)
+            elif code == 1:
+                arguments.append(next(rest))
+            else:
+                arguments.append([next(rest) for _ in range(code - 2)])
+        return arguments
+
+    def flatten(self, arguments: Sequence[Any], form: tuple[int, ...]) -> list[Any]:
+        """One item per operand parameter -> one per flat operand (inverse of `arrange`)."""
+        if not form:
+            return list(arguments)
+        flat: list[Any] = []
+        for code, argument in zip(form, arguments, strict=True):
+            if code == 1:
+                flat.append(argument)
+            elif code >= 2:
+                flat.extend(argument if argument is not None else [None] * (code - 2))
+        return flat
+
+    def arguments(self, flat: Sequence[Any], attrs: Attrs, form: tuple[int, ...]) -> dict[str, Any]:
+        """Everything by parameter name, as the function was called."""
+        values = dict(attrs)
+        names = (p.name for p in self.operands)
+        values.update(zip(names, self.arrange(flat, form), strict=True))
+        return values
+
+    # ---- types ---------------------------------------------------------------------------------
+
+    def operand_dtypes(self, operands: Sequence[Any]) -> list[DType]:
+        """The dtype each flat operand must have (Specs and Python numbers in, after promotion)."""
+        own = [o.dtype if isinstance(o, Spec) else None for o in operands]
+        start = self.promote_from
+        group = range(start, len(operands)) if self.promote else range(0)
+        target: DType | None = None
+        for i in group:
+            if own[i] is not None:
+                target = own[i] if target is None else self._promote(target, own[i])
+        for i in group:
+            if own[i] is None:
+                target = dtypes.weak(operands[i], target) if target else dtypes.number_dtype(operands[i])
+        if self.promote == "float" and target is not None and target.kind not in "fc":
+            target = dtypes.default_float
+        result = []
+        for i, operand in enumerate(operands):
+            if i in group:
+                result.append(target)
+            else:
+                result.append(own[i] or dtypes.number_dtype(operand))
+        return result  # type: ignore[return-value]
+
+    def _promote(self, a: DType, b: DType | None) -> DType:
+        try:
+            return dtypes.promote(a, b)  # type: ignore[arg-type]
+        except DTypeError as error:
+            raise DTypeError(f"{self.name}: {error}") from None
+
+    def infer_specs(self, specs: Sequence[Spec], attrs: Attrs, form: tuple[int, ...]) -> tuple[Spec, ...]:
+        """Specs of all outputs (residuals last); raises the op's ShapeError or DTypeError."""
+        devices = {s.device for s in specs}
+        if len(devices) > 1:
+            raise DeviceError(f"{self.name}: operands live on {' and '.join(sorted(devices))}")
+        if self.infer is not None:
+            found = self.infer(**self.arguments(specs, attrs, form))
+        else:
+            builder = Builder()
+            inputs = [builder.input(s) for s in specs]
+            out = self.expand(builder, inputs, attrs, form)
+            found = tuple(v.spec for v in out)
+        return found if isinstance(found, tuple) else (found,)
+
+    def expand(
+        self, builder: Builder, inputs: Sequence[Value], attrs: Attrs, form: tuple[int, ...]
+    ) -> tuple[Value, ...]:
+        """Run the body of a composite over Values: its decomposition, one level."""
+        assert self.body is not None, self.name
+        out = self.body(**self.arguments(inputs, attrs, form))
+        return tuple(out) if isinstance(out, tuple | list) else (out,)
+
+    @staticmethod
+    def source_of_inputs() -> Op:
+        """The op of graph inputs."""
+        return _make(_input, kind="input", public=False, infer=None, reference=None)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
+    """Declare an op from a function (its signature, docstring and, for a composite, its body).
+
+    Fields: `reference` (NumPy: arrays and attributes as in the signature -> array or tuple of all outputs),
+    `samples` (() -> samples for the generated tests), `infer` (Specs and attributes -> Spec or tuple;
+    composites may leave it out), `lower` (by kind, see kernel/lower.py), `promote` (None; "common": operands
+    from `promote_from` on get their common dtype; "float": also integers become the default float),
+    `sizes` (attribute names that hold sizes: never static), `residuals` (how many last outputs are
+    hidden), `outputs` (number of visible outputs), `method` (name as a Tensor method, None for none,
+    default: the op's name if its first parameter is an operand), `public`, `differentiable`, `since`.
+    """
+
+    def declare(function: Callable[..., Any]) -> Op:
+        record = _make(function, kind=kind, **fields)
+        if record.name in registry:
+            raise RabbetError(f"the op {record.name} is declared twice")
+        registry[record.name] = record
+        return record
+
+    return declare
+
+
+def _make(function: Callable[..., Any], *, kind: str, reference: Any, **fields: Any) -> Op:
+    assert kind in KINDS, kind
+    parameters = tuple(_parameter(p) for p in inspect.signature(function).parameters.values())
+    name = fields.get("name", function.__name__.rstrip("_"))
+    has_operand = bool(parameters) and parameters[0].role == "operand"
+    return Op(
+        name=name,
+        kind=kind,
+        parameters=parameters,
+        doc=inspect.getdoc(function) or "",
+        body=function if kind == "composite" else None,
+        infer=fields.get("infer"),
+        lower=fields.get("lower"),
+        reference=reference,
+        samples=fields.get("samples"),
+        promote=fields.get("promote"),
+        promote_from=fields.get("promote_from", 0),
+        sizes=frozenset(fields.get("sizes", ())),
+        residuals=fields.get("residuals", 0),
+        outputs=fields.get("outputs", 1),
+        since=fields.get("since", 1),
+        method=fields.get("method", name if has_operand and fields.get("public", True) else None),
+        public=fields.get("public", True),
+        differentiable=fields.get("differentiable", True),
+        module=function.__module__,
+    )
+
+
+def _parameter(p: inspect.Parameter) -> Parameter:
+    note = p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", "")
+    if note.startswith("Sequence[Value"):
+        role = "list"
+    elif note.startswith("Value"):
+        role = "optional" if "None" in note else "operand"
+    else:
+        role = "attribute"
+    return Parameter(p.name, role, p.default)
+
+
+def canonical(argument: Any, op_name: str, name: str) -> Any:
+    """An attribute as plain data: lists become tuples, NumPy integers ints, dtype-likes DTypes."""
+    if argument is None or isinstance(argument, bool | int | float | str | DType):
+        return argument
+    if name == "dtype":
+        return dtype_of(argument)
+    if isinstance(argument, list | tuple):
+        return tuple(canonical(a, op_name, name) for a in argument)
+    if isinstance(argument, graph_value.SizeExpr):
+        return argument
+    if hasattr(argument, "__index__"):
+        return argument.__index__()
+    if hasattr(argument, "item") and getattr(argument, "ndim", 1) == 0:
+        return argument.item()
+    raise TypeError(f"{op_name}: {name} must be plain data, not {type(argument).__name__}")
+
+
+def _input(number: int) -> Value:
+    """A value given from outside."""
+    raise NotImplementedError  # never called: Builder.input makes these
+
+
+graph_value.INPUT = Op.source_of_inputs()

@@ -1,0 +1,199 @@
+"""Value, Call and Graph: what is to be computed, as an immutable graph.
+
+A Call applies an Op to Values; a Value is one output of a Call. Calls are interned by their Builder: the
+same op on the same operands with the same attributes is the same Call, so common subexpressions need
+no pass. Random draws differ by their offset operand and are never merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rabbet.base.dtypes import DType
+from rabbet.base.errors import InternalError
+from rabbet.base.sizes import Dim, SizeExpr
+from rabbet.base.spec import Spec
+
+if TYPE_CHECKING:
+    from rabbet.graph.op import Op
+
+Attrs = dict[str, Any]
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One application of an op. `form` says how inputs fall on the op's parameters (see Op)."""
+
+    op: Op
+    inputs: tuple[Value, ...]
+    attrs: Attrs
+    form: tuple[int, ...]
+    specs: tuple[Spec, ...]
+    site: object
+    builder: Builder
+    outputs: tuple[Value, ...] = ()
+
+
+class Value:
+    """One output of a Call: knows its shape and dtype, not its elements."""
+
+    __slots__ = ("call", "index")
+
+    def __init__(self, call: Call, index: int) -> None:
+        self.call = call
+        self.index = index
+
+    @property
+    def spec(self) -> Spec:
+        return self.call.specs[self.index]
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        return self.spec.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.spec.dtype
+
+    @property
+    def device(self) -> str:
+        return self.spec.device
+
+    @property
+    def ndim(self) -> int:
+        return len(self.spec.shape)
+
+    @property
+    def op(self) -> Op:
+        return self.call.op
+
+    def emit(self, op: Op, operands: Sequence[Any], attrs: Attrs, form: tuple[int, ...]) -> Any:
+        """Apply an op where this value lives (the protocol by which ops reach Values and Tensors)."""
+        return self.call.builder.apply(op, operands, attrs, form)
+
+    def __repr__(self) -> str:
+        return f"<{self.call.op.name}#{self.index} {self.spec}>"
+
+
+class Builder:
+    """Makes Calls and interns them. Every graph-to-graph function starts a new one."""
+
+    def __init__(self) -> None:
+        self.table: dict[tuple, Call] = {}
+        self.site: object = None
+        self.input_count = 0
+
+    def input(self, spec: Spec, number: int | None = None) -> Value:
+        """A Value given from outside."""
+        if number is None:
+            number = self.input_count
+        self.input_count = max(self.input_count, number + 1)
+        return self.call(INPUT, (), {"number": number}, (), (spec,))[0]
+
+    def apply(self, op: Op, operands: Sequence[Any], attrs: Attrs, form: tuple[int, ...]) -> Any:
+        """Promote operands as the op says, infer, and make the Call; the visible outputs."""
+        values = self._operands(op, operands)
+        specs = op.infer_specs([v.spec for v in values], attrs, form)
+        outputs = self.call(op, values, attrs, form, specs)
+        visible = len(outputs) - op.residuals
+        return outputs[0] if visible == 1 else outputs[:visible]
+
+    def call(
+        self,
+        op: Op,
+        inputs: tuple[Value, ...],
+        attrs: Attrs,
+        form: tuple[int, ...],
+        specs: tuple[Spec, ...],
+        site: object = None,
+    ) -> tuple[Value, ...]:
+        """The outputs of the one Call with these parts."""
+        key = (op.name, tuple((id(v.call), v.index) for v in inputs), attrs_key(attrs), form)
+        if op is INPUT:
+            key = (op.name, attrs["number"])
+        found = self.table.get(key)
+        if found is None:
+            found = Call(op, inputs, attrs, form, specs, site or self.site, self)
+            found.outputs = tuple(Value(found, i) for i in range(len(specs)))
+            self.table[key] = found
+        return found.outputs
+
+    def constant(self, number: float, dtype: DType) -> Value:
+        """A 0-d literal."""
+        constant = lookup("constant")
+        attrs = {"value": number, "dtype": dtype}
+        return self.call(constant, (), attrs, (), constant.infer_specs([], attrs, ()))[0]
+
+    def _operands(self, op: Op, operands: Sequence[Any]) -> tuple[Value, ...]:
+        kinds = [o.spec if isinstance(o, Value) else o for o in operands]
+        wanted = op.operand_dtypes(kinds)
+        values = []
+        for operand, dtype in zip(operands, wanted, strict=True):
+            if not isinstance(operand, Value):
+                values.append(self.constant(operand, dtype))
+            elif operand.dtype is not dtype:
+                cast = lookup("cast")
+                values.append(self.apply(cast, (operand,), {"dtype": dtype}, ()))
+            else:
+                values.append(operand)
+        return tuple(values)
+
+
+@dataclass(eq=False)
+class Graph:
+    """A closed set of Values: inputs in order, outputs in order."""
+
+    inputs: list[Value] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+
+    def calls(self) -> list[Call]:
+        """Every Call the outputs need, operands first, each once; inputs included where used."""
+        return topological(v.call for v in self.outputs)
+
+
+def topological(roots: Iterable[Call]) -> list[Call]:
+    """Calls below `roots`, operands first, without recursion."""
+    done: dict[int, Call] = {}
+    stack: list[tuple[Call, bool]] = [(c, False) for c in reversed(list(roots))]
+    while stack:
+        call, ready = stack.pop()
+        if id(call) in done:
+            continue
+        if ready:
+            done[id(call)] = call
+        else:
+            stack.append((call, True))
+            stack.extend((v.call, False) for v in reversed(call.inputs) if id(v.call) not in done)
+    return list(done.values())
+
+
+def attrs_key(attrs: Attrs) -> tuple:
+    """A hashable form of attributes that tells 1, 1.0, True, 0.0 and -0.0 apart."""
+    return tuple((name, _attr_key(attrs[name])) for name in sorted(attrs))
+
+
+def _attr_key(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(_attr_key(v) for v in value)
+    if isinstance(value, SizeExpr):
+        return ("size", value.key)
+    if isinstance(value, float):
+        return ("f", value.hex())
+    if isinstance(value, DType):
+        return ("d", value.name)
+    if value is None or isinstance(value, bool | int | str):
+        return (type(value).__name__, value)
+    raise InternalError(f"an attribute of type {type(value).__name__} has no key")
+
+
+registry: dict[str, Op] = {}
+
+
+def lookup(name: str) -> Op:
+    """The op of this name; KeyError if no module declared it."""
+    return registry[name]
+
+
+INPUT: Op = None  # type: ignore[assignment]  # set by graph/op.py, which defines the record

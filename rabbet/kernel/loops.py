@@ -1,0 +1,124 @@
+"""The kernel language: the whole grammar on one screen.
+
+A kernel is loops over run-time extents around scalar expressions (`rabbet.expr`). Loop variables are
+numbered in the order the loops are listed; `size(n)` expressions are run-time arguments. Kernels hold no
+sizes of any tensor, so one serves every shape with the same structure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rabbet.base.dtypes import DType
+from rabbet.expr.expr import Expr
+
+CONTRACT_BLOCK = 256  # kc: additions of a contraction are grouped in blocks of this many products
+LANES = 64  # partial sums of an "along" reduction
+ALONG_MINIMUM = 16  # fewer elements than this along the innermost reduced axes: reduce "across"
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A buffer a kernel reads (`in`) or writes (`out`)."""
+
+    dtype: DType
+    mode: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """operand[index] = value."""
+
+    operand: int
+    index: Expr
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """acc(n) = combine over all inner points of `value`; n counts over all sweeps.
+
+    combine: sum, prod, max, min (NaN wins in max and min; -0 < +0), or argmax, argmin: the int64 `key`
+    of the winning value (first NaN, else first best).
+    """
+
+    combine: str
+    value: Expr
+    key: Expr | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One pass over the inner loops: reductions and stores at each inner point.
+
+    Expressions may use acc(n) of *earlier* sweeps.
+    """
+
+    reductions: tuple[Reduction, ...] = ()
+    stores: tuple[Store, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowKernel:
+    """For each point of `outer`: the sweeps over `inner`, one after the other, then the `finish` stores.
+
+    Variables: outer loops 0..len(outer)-1, then inner loops. Extents are expressions over size(n).
+    A map is a kernel with one sweep of stores and no reductions. Tasks: the product of the outer
+    extents, except that a kernel without outer loops and without reductions splits its *first* inner loop
+    (tasks = extent of inner[0]); without outer loops but with reductions there is one task.
+    `across`: vectors run along the last outer loop and reductions are sequential in the inner loops;
+    the task space is then the product of all outer extents but the last (1 if there is none).
+    Otherwise vectors run along the last inner loop, and reductions use LANES lanes.
+    """
+
+    operands: tuple[Operand, ...]
+    outer: tuple[Expr, ...]
+    inner: tuple[Expr, ...]
+    sweeps: tuple[Sweep, ...]
+    finish: tuple[Store, ...] = ()
+    across: bool = False
+    checks: tuple[tuple[Expr, Expr], ...] = ()  # (index, extent): out of range is recorded, see below
+
+
+@dataclass(frozen=True)
+class ContractKernel:
+    """acc(0)[b, m, n] = sum over k of a * b, then the stores (epilogue).
+
+    Loops are numbered batch, m, n, k in this order. `a` is a load over (batch, m, k), `b` a load over
+    (batch, n, k); each may carry a `valid` (padding) and casts around the load. Additions: for every block of
+    CONTRACT_BLOCK flattened k: acc = 0, acc = fma(a, b, acc) in order; total += acc (the first block:
+    total = acc). Stores use acc(0) and loads over (batch, m, n). Tasks: see `contract_tasks`.
+    """
+
+    operands: tuple[Operand, ...]
+    batch: tuple[Expr, ...]
+    m: tuple[Expr, ...]
+    n: tuple[Expr, ...]
+    k: tuple[Expr, ...]
+    a: Expr
+    b: Expr
+    stores: tuple[Store, ...]
+
+
+@dataclass(frozen=True)
+class ScatterKernel:
+    """For each point of `updates` in order, for each point of `inner`: out[index] combine= value.
+
+    One task per point of the flattened `outer` loops (independent destinations); updates are strictly sequential, so the sum is
+    the same on any number of threads. combine: add, set, max, min. `index` addresses operand `out`.
+    Variables: outer, updates, inner.
+    """
+
+    operands: tuple[Operand, ...]
+    outer: tuple[Expr, ...]
+    updates: tuple[Expr, ...]
+    inner: tuple[Expr, ...]
+    out: int
+    index: Expr
+    value: Expr
+    combine: str
+    checks: tuple[tuple[Expr, Expr], ...] = ()
+
+
+Kernel: TypeAlias = RowKernel | ContractKernel | ScatterKernel
