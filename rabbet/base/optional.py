@@ -1,4 +1,4 @@
-"""Importing packages that Rabbet can do without: the only place where an import waits until it is needed."""
+"""Packages that Rabbet can do without: the only place where an import waits until it is needed."""
 
 from __future__ import annotations
 

@@ -1,0 +1,220 @@
+"""Batches in order: shuffled by a seed alone, loaded ahead in threads, with a place to go on from.
+
+Takes a dataset, yields batches of tensors. What makes a sample is the dataset's; what makes a batch
+of samples is collate.py's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from rabbet.data.collate import default_collate, to_tensors
+from rabbet.data.dataset import (
+    ArrayDataset,
+    BatchFetcher,
+    Indices,
+    Samples,
+    Subset,
+    fetches_batches,
+)
+from rabbet.data.order import shuffled
+from rabbet.tensor import flush
+
+Batch = Any  # a tensor, or tuples, lists and dicts of them
+Loaded = tuple[Any, bool]  # a batch of NumPy arrays, and whether its memory is ours alone
+
+
+class DataLoader:
+    """Goes through a dataset in batches of tensors; each `for` loop over it is one epoch.
+
+    The order depends on the seed and the epoch only, never on workers. A loop that was left early
+    counts as an epoch: the next loop starts the next one. :meth:`state_dict` remembers the place
+    in the middle of an epoch, and a loader that loads it yields the rest, bit for bit.
+
+    Args:
+        dataset: anything with `len(dataset)` and `dataset[i]`. With a method
+            `fetch(indices) -> tuple of arrays`, like :class:`ArrayDataset`, whole batches are read
+            at once (unless `collate_fn` is given).
+        batch_size: samples per batch; the last batch may have fewer.
+        shuffle: a new order in each epoch.
+        seed: of that order; None takes one from the operating system (it is in `state_dict`).
+        drop_last: leave out a last batch that is not full.
+        num_workers: threads that load ahead; 0 loads in the calling thread when asked.
+        collate_fn: makes a batch from a list of samples, in place of :func:`default_collate`.
+        prefetch: batches that each worker is ahead.
+
+    Raises:
+        ValueError: a size that makes no sense.
+
+    Whatever the dataset raises reaches the loop as it was raised, with a note naming the samples.
+
+    Example:
+        >>> loader = DataLoader([1.0, 2.0, 3.0], batch_size=2)
+        >>> [batch.shape for batch in loader]
+        [(2,), (1,)]
+    """
+
+    def __init__(
+        self,
+        dataset: Samples,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        seed: int | None = None,
+        drop_last: bool = False,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        prefetch: int = 2,
+    ) -> None:
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("prefetch", prefetch, 1),
+        ):
+            if value < least:
+                raise ValueError(f"DataLoader: {name}={value} is less than {least}")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = secrets.randbits(63) if seed is None else seed
+        self.drop_last = drop_last
+        self.num_workers = num_workers
+        self.collate_fn = collate_fn
+        self.prefetch = prefetch
+        self._epoch = 0
+        self._batch = 0  # batches of this epoch that were handed out
+        self._is_resuming = False
+        self._newest_pass = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is running, or the next one where none is, counted from 0."""
+        return self._epoch
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch."""
+        full, rest = divmod(len(self.dataset), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Starts the next epoch, or continues the one whose state was loaded."""
+        if self._batch > 0 and not self._is_resuming:
+            self._epoch, self._batch = self._epoch + 1, 0
+        self._is_resuming = False
+        self._newest_pass += 1
+        return self._run_epoch(self._newest_pass, self._epoch, self._batch)
+
+    def state_dict(self) -> dict[str, int]:
+        """The place in the data: plain integers that fit in JSON.
+
+        Taken inside the loop, it counts the batch in hand as used. Taken with the last batch in
+        hand, the rest of the epoch is empty, and a loop after loading it ends at once.
+        """
+        return {
+            "seed": self.seed,
+            "epoch": self._epoch,
+            "batch": self._batch,
+            "batch_size": self.batch_size,
+        }
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Continue from a saved place: the next loop yields what was left of that epoch.
+
+        Raises:
+            ValueError: the state has other fields, is of a loader with another batch size, or lies
+                outside this dataset.
+        """
+        if set(state) != {"seed", "epoch", "batch", "batch_size"}:
+            raise ValueError(f"DataLoader: this is no state of a loader: it has {sorted(state)}")
+        if state["batch_size"] != self.batch_size:
+            raise ValueError(
+                f"DataLoader: the state was saved with batch_size={state['batch_size']}, "
+                f"this loader has {self.batch_size}"
+            )
+        if state["epoch"] < 0 or not 0 <= state["batch"] <= len(self):
+            raise ValueError(
+                f"DataLoader: batch {state['batch']} of epoch {state['epoch']} is outside of a "
+                f"loader with {len(self)} batches"
+            )
+        self.seed = int(state["seed"])
+        self._epoch, self._batch = int(state["epoch"]), int(state["batch"])
+        self._is_resuming = True
+        self._newest_pass += 1  # a loop that still runs no longer moves the place
+
+    def __repr__(self) -> str:
+        return (
+            f"DataLoader({self.dataset!r}, batch_size={self.batch_size}, "
+            f"shuffle={self.shuffle}, seed={self.seed})"
+        )
+
+    def _run_epoch(self, this_pass: int, epoch: int, first: int) -> Iterator[Batch]:
+        jobs = self._split_epoch(epoch)[first:]
+        with closing(self._load_ahead(jobs) if self.num_workers else self._load(jobs)) as loaded:
+            for done in range(first + 1, first + len(jobs) + 1):
+                # What the loop body recorded ends here, so that each step is one segment.
+                flush()
+                batch, is_ours = next(loaded)
+                self._move_to(this_pass, epoch, done)
+                yield to_tensors(batch, copy=not is_ours)
+            flush()
+        self._move_to(this_pass, epoch + 1, 0)
+
+    def _move_to(self, this_pass: int, epoch: int, batch: int) -> None:
+        if this_pass == self._newest_pass:
+            self._epoch, self._batch = epoch, batch
+
+    def _split_epoch(self, epoch: int) -> list[Indices]:
+        count = len(self.dataset)
+        order = shuffled(count, self.seed, epoch) if self.shuffle else np.arange(count)
+        starts = range(0, len(self) * self.batch_size, self.batch_size)
+        return [order[start : start + self.batch_size] for start in starts]
+
+    def _load(self, jobs: Sequence[Indices]) -> Generator[Loaded, None, None]:
+        for indices in jobs:
+            yield self._load_batch(indices)
+
+    def _load_ahead(self, jobs: Sequence[Indices]) -> Generator[Loaded, None, None]:
+        """The same batches in the same order, made by threads that end with this generator."""
+        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="rabbet-data")
+        waiting: deque[Future[Loaded]] = deque()
+        try:
+            for indices in jobs:
+                waiting.append(pool.submit(self._load_batch, indices))
+                if len(waiting) > self.num_workers * self.prefetch:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _load_batch(self, indices: Indices) -> Loaded:
+        try:
+            if self.collate_fn is not None:
+                return self.collate_fn([self.dataset[int(index)] for index in indices]), False
+            return _fetch(self.dataset, indices)
+        except Exception as error:
+            name = type(self.dataset).__name__
+            error.add_note(f"while loading samples {_shorten(indices)} of {name}")
+            raise
+
+
+def _fetch(dataset: Samples, indices: Indices) -> Loaded:
+    # By type(): a class derived from Subset may have changed what an item is.
+    while isinstance(dataset, Subset) and type(dataset) is Subset:
+        dataset, indices = dataset.dataset, dataset.indices[indices]
+    if isinstance(dataset, BatchFetcher) and fetches_batches(dataset):
+        # A `fetch` of somebody else's may hand out the same buffer again.
+        return dataset.fetch(indices), type(dataset).fetch is ArrayDataset.fetch
+    return default_collate([dataset[int(index)] for index in indices]), True
+
+
+def _shorten(indices: Indices) -> str:
+    shown = ", ".join(str(index) for index in indices[:8])
+    return shown + (", ..." if len(indices) > 8 else "")
