@@ -206,9 +206,9 @@ class DataLoader:
 
 
 def _fetch(dataset: Samples, indices: Indices) -> Loaded:
-    # By type(): a class derived from Subset may have changed what an item is.
-    while isinstance(dataset, Subset) and type(dataset) is Subset:
-        dataset, indices = dataset.dataset, dataset.indices[indices]
+    while type(dataset) is Subset:  # a class derived from it may have changed what an item is
+        indices = dataset.indices[indices]
+        dataset = dataset.dataset
     if isinstance(dataset, BatchFetcher) and fetches_batches(dataset):
         # A `fetch` of somebody else's may hand out the same buffer again.
         return dataset.fetch(indices), type(dataset).fetch is ArrayDataset.fetch

@@ -1,0 +1,43 @@
+"""What every test gets: a cache apart, random numbers set by its name, markers by folder."""
+
+import importlib.util
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Compiled kernels are kept between runs of the tests, apart from those of the user's own programs.
+os.environ.setdefault("RABBET_CACHE_DIR", str(ROOT / ".cache" / "tests"))
+
+# Compiling makes the first example slow, so no deadline; CI tries the same examples each time.
+settings.register_profile("default", deadline=None, max_examples=40)
+settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests/fuzz as `fuzz`; skip what needs MPI where there is none."""
+    has_mpi = importlib.util.find_spec("mpi4py") is not None
+    for item in items:
+        if (ROOT / "tests" / "fuzz") in item.path.parents:
+            item.add_marker(pytest.mark.fuzz)
+        if not has_mpi and item.get_closest_marker("distributed"):
+            reason = 'needs mpi4py: pip install "rabbet[distributed]"'
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers that differ between tests and not between runs."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(scope="session")
+def fuzz_seconds() -> float:
+    """How long each fuzzer may search: RABBET_FUZZ_SECONDS, 5 unless set."""
+    return float(os.environ.get("RABBET_FUZZ_SECONDS", "5"))
