@@ -1,0 +1,1 @@
+"""Kernels to LLVM text, LLVM text to object bytes, object bytes to callable addresses."""
