@@ -1,8 +1,8 @@
 """Expr: an interned scalar expression.
 
-Leaves: `const`, `var` (a loop variable), `size` (a run-time argument of the kernel), `load` (one element
-of an operand), `acc` (the result of a reduction of the same kernel). Everything else is a row of the
-table in `scalars.py`. Equal expressions are the same object, so sharing needs no pass.
+Leaves: `const`, `var` (a loop variable), `size` (a run-time argument of the kernel), `load` (one
+element of an operand), `acc` (the result of a reduction of the same kernel). Everything else is a
+row of the table in `scalars.py`. Equal expressions are the same object, so sharing needs no pass.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def select(condition: Expr, x: Expr, y: Expr) -> Expr:
 
 
 def cast(x: Expr, dtype: DType) -> Expr:
-    """Convert the value: float to integer truncates and saturates, NaN gives 0; to bool is `!= 0`."""
+    """Convert: float to integer truncates and saturates, NaN gives 0; to bool is `!= 0`."""
     return x if x.dtype is dtype else make("cast", (x,), dtype)
 
 
