@@ -1,0 +1,93 @@
+"""The graph interpreter: runs a Graph with NumPy, one op at a time, by the ops' own references.
+
+It is slow and obvious: the meaning of every graph, and the oracle of every compiled result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rabbet.base import sizes
+from rabbet.base.errors import InternalError
+from rabbet.base.shapes import show
+from rabbet.base.sizes import SizeExpr
+from rabbet.base.spec import Spec
+from rabbet.graph.value import Attrs, Call, Graph, Value
+
+
+def run(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The outputs of `graph` for `inputs` (in the order of graph.inputs).
+
+    Raises InternalError where a reference gives another shape or dtype than the op's rule says, and
+    whatever the references raise (IndexRangeError for an index outside its axis).
+    """
+    if len(inputs) != len(graph.inputs):
+        raise InternalError(f"the graph has {len(graph.inputs)} inputs, {len(inputs)} were given")
+    symbols = symbol_values(graph.inputs, inputs)
+    known: dict[tuple[int, int], np.ndarray] = {}
+    for value, given in zip(graph.inputs, inputs, strict=True):
+        known[id(value.call), value.index] = _checked("input", given, value.spec, symbols)
+    for call in graph.calls():
+        if (id(call), 0) in known:
+            continue
+        operands = [known[id(v.call), v.index] for v in call.inputs]
+        for index, found in enumerate(evaluate(call, operands, symbols)):
+            known[id(call), index] = found
+    return [known[id(v.call), v.index] for v in graph.outputs]
+
+
+def evaluate(call: Call, operands: list[np.ndarray], symbols: list[int]) -> list[np.ndarray]:
+    """All outputs of one Call."""
+    op = call.op
+    if op.reference is None:
+        raise InternalError(f"{op.name}: an input of the graph is missing from graph.inputs")
+    named = op.arguments(operands, concrete(call.attrs, symbols), call.form)
+    with np.errstate(all="ignore"):
+        found = op.reference(*(named[p.name] for p in op.parameters))
+    results = found if isinstance(found, tuple | list) else (found,)
+    if len(results) != len(call.specs):
+        raise InternalError(
+            f"{op.name}: the reference gives {len(results)} results, not {len(call.specs)}"
+        )
+    return [_checked(op.name, r, s, symbols) for r, s in zip(results, call.specs, strict=True)]
+
+
+def symbol_values(inputs: Sequence[Value], arrays: Sequence[np.ndarray]) -> list[int]:
+    """The symbols of the inputs' sizes by the arrays at hand (others keep their hints)."""
+    values: list[int] = []
+    for value, given in zip(inputs, arrays, strict=True):
+        for dim, extent in zip(value.shape, given.shape, strict=True):
+            if not isinstance(dim, SizeExpr):
+                continue
+            values = values or list(dim.scope.hints)
+            if len(dim.key) == 1 and dim.key[0][1] == 1 and len(dim.key[0][0]) == 1:
+                atom = dim.key[0][0][0]
+                if atom[0] == "symbol":
+                    values[atom[2]] = extent
+    return values
+
+
+def concrete(attrs: Attrs, symbols: list[int]) -> Attrs:
+    """Attributes with every symbolic size replaced by its value."""
+    return {name: _concrete(value, symbols) for name, value in attrs.items()}
+
+
+def _concrete(value: Any, symbols: list[int]) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_concrete(v, symbols) for v in value)
+    return value.evaluate(symbols) if isinstance(value, SizeExpr) else value
+
+
+def _checked(name: str, result: Any, spec: Spec, symbols: list[int]) -> np.ndarray:
+    found = np.asarray(result)
+    wanted = tuple(sizes.evaluate(d, symbols) for d in spec.shape)
+    if found.shape != wanted:
+        raise InternalError(f"{name}: the reference gives {show(found.shape)}, not {show(wanted)}")
+    if found.dtype == spec.dtype.numpy:
+        return found
+    if not (found.dtype.kind == "f" and spec.dtype.is_float):
+        raise InternalError(f"{name}: the reference gives {found.dtype}, not {spec.dtype.name}")
+    return found.astype(spec.dtype.numpy)  # references of float ops may compute in float64
