@@ -1,0 +1,243 @@
+"""What a contraction's loops and indices look like: roles, flattened loops, separable indices.
+
+Takes a ContractKernel, gives `Roles` (which loops are rows, lanes, sum) and, for one operand, a `View`:
+the loops it really has once neighbours that step through memory as one are merged, and how its index
+splits into a part of each axis. Pure functions over expressions; no LLVM here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rabbet.base.dtypes import DType, int64
+from rabbet.expr.expr import Expr, binary, const, substitute, topological
+from rabbet.kernel.loops import ContractKernel, Store
+
+Monomial = tuple[Expr, ...]
+Polynomial = dict[Monomial, int]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One loop: its variable and its extent."""
+
+    variable: int
+    extent: Expr
+
+
+Loops = tuple[Loop, ...]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """A contraction with rows (m), lanes (n) and sum (k) chosen; a depends on rows, b on lanes."""
+
+    dtype: DType
+    batch: Loops
+    m: Loops
+    n: Loops
+    k: Loops
+    a: Expr
+    b: Expr
+    stores: tuple[Store, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """One operand as a matrix [rows][columns], to be written with columns side by side.
+
+    `value` is what the matrix holds. `parts`: the element's address (in elements) as row part + column
+    part, if the value is one load (perhaps cast) whose index splits so; else None.
+    """
+
+    rows: Loops
+    columns: Loops
+    value: Expr
+    load: Expr | None
+    parts: tuple[Expr, Expr] | None
+
+
+# ---------------------------------------------------------------------- polynomials over sizes
+
+
+def polynomial(e: Expr) -> Polynomial:
+    """An integer expression as {product of atoms: coefficient}; anything not +, -, * is an atom."""
+    if e.op == "const":
+        return {(): int(e.value)} if e.value else {}  # type: ignore[call-overload]
+    if e.op in ("add", "sub"):
+        sign = 1 if e.op == "add" else -1
+        return _sum(polynomial(e.args[0]), polynomial(e.args[1]), sign)
+    if e.op == "neg":
+        return _sum({}, polynomial(e.args[0]), -1)
+    if e.op == "mul":
+        return multiply(polynomial(e.args[0]), polynomial(e.args[1]))
+    return {(e,): 1}
+
+
+def _sum(a: Polynomial, b: Polynomial, sign: int) -> Polynomial:
+    total = dict(a)
+    for monomial, coefficient in b.items():
+        total[monomial] = total.get(monomial, 0) + sign * coefficient
+    return {m: c for m, c in total.items() if c}
+
+
+def multiply(a: Polynomial, b: Polynomial) -> Polynomial:
+    """The product of two polynomials."""
+    total: Polynomial = {}
+    for x, p in a.items():
+        for y, q in b.items():
+            monomial = tuple(sorted(x + y, key=id))
+            total[monomial] = total.get(monomial, 0) + p * q
+    return {m: c for m, c in total.items() if c}
+
+
+def expression(p: Polynomial) -> Expr:
+    """A polynomial as an int64 expression."""
+    total = const(0, int64)
+    for monomial, coefficient in p.items():
+        term = const(coefficient, int64)
+        for atom in monomial:
+            term = binary("mul", atom, term)
+        total = binary("add", total, term)
+    return total
+
+
+def variables(roots: Iterable[Expr]) -> frozenset[int]:
+    """The loop variables below some expressions."""
+    return frozenset(e.value for e in topological(roots) if e.op == "var")  # type: ignore[misc]
+
+
+def coefficients(e: Expr, wanted: Iterable[int]) -> dict[int, Polynomial] | None:
+    """How an integer expression moves with each wanted variable; None if it is not affine in them."""
+    found: dict[int, Polynomial] = {v: {} for v in wanted}
+    for monomial, coefficient in polynomial(e).items():
+        inside = [atom for atom in monomial if variables([atom]) & found.keys()]
+        if not inside:
+            continue
+        if len(inside) > 1 or inside[0].op != "var":
+            return None
+        rest = tuple(atom for atom in monomial if atom is not inside[0])
+        found[inside[0].value][rest] = coefficient  # type: ignore[index]
+    return found
+
+
+def step(e: Expr, variable: int) -> int | None:
+    """The constant by which an integer expression grows with a variable, None if there is none."""
+    found = coefficients(e, (variable,))
+    if found is None:
+        return None
+    p = found[variable]
+    return p.get((), 0) if all(m == () for m in p) else None
+
+
+# ---------------------------------------------------------------------- merging loops
+
+
+def _uses(roots: Iterable[Expr]) -> list[Expr]:
+    """The integer expressions that others consume: arguments of loads, comparisons, casts; the roots."""
+    arithmetic = ("add", "sub", "mul", "neg")
+    found: dict[Expr, None] = {}
+    for e in topological(roots):
+        if not (e.dtype is int64 and e.op in arithmetic):
+            found.update((a, None) for a in e.args if a.dtype is int64)
+    found.update((r, None) for r in roots if r.dtype is int64)
+    return list(found)
+
+
+def merge(loops: Loops, roots: tuple[Expr, ...]) -> tuple[Loops, tuple[Expr, ...]]:
+    """Neighbouring loops that all roots step through as one become one; loops of extent 1 vanish.
+
+    A merged loop keeps the inner variable; the outer one becomes 0 in the roots.
+    """
+    gone: dict[int, Expr] = {}
+    kept: list[Loop] = []
+    for loop in loops:
+        if loop.extent.op == "const" and loop.extent.value == 1:
+            gone[loop.variable] = const(0, int64)
+        else:
+            kept.append(loop)
+    uses = _uses(roots)
+    merged: list[Loop] = []
+    for loop in reversed(kept):
+        inner = merged[-1] if merged else None
+        if inner is not None and all(_one_step(u, loop.variable, inner) for u in uses):
+            gone[loop.variable] = const(0, int64)
+            merged[-1] = Loop(inner.variable, binary("mul", loop.extent, inner.extent))
+        else:
+            merged.append(loop)
+    return tuple(reversed(merged)), replace_variables(roots, gone)
+
+
+def _one_step(e: Expr, outer: int, inner: Loop) -> bool:
+    used = variables([e])
+    if outer not in used and inner.variable not in used:
+        return True
+    found = coefficients(e, (outer, inner.variable))
+    if found is None:
+        return False
+    return found[outer] == multiply(found[inner.variable], polynomial(inner.extent))
+
+
+def replace_variables(roots: tuple[Expr, ...], values: Mapping[int, Expr]) -> tuple[Expr, ...]:
+    """The roots with some loop variables replaced."""
+    if not values:
+        return roots
+    return substitute(roots, lambda e: values.get(e.value) if e.op == "var" else None)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- roles
+
+
+def roles(kernel: ContractKernel) -> Roles:
+    """Rows and lanes: lanes run along the result's contiguous axis; shared operands absorb the batch."""
+    groups: list[Loops] = []
+    number = 0
+    for extents in (kernel.batch, kernel.m, kernel.n, kernel.k):
+        groups.append(tuple(Loop(number + i, e) for i, e in enumerate(extents)))
+        number += len(extents)
+    batch, m, n, k = groups
+    a, b = kernel.a, kernel.b
+    if _prefers_rows(kernel.stores, m, n):
+        m, n, a, b = n, m, b, a
+    in_a, in_b = variables([a]), variables([b])
+    to_n = tuple(loop for loop in batch if loop.variable not in in_a and loop.variable in in_b)
+    to_m = tuple(loop for loop in batch if loop.variable not in in_b and loop.variable in in_a)
+    batch = tuple(loop for loop in batch if loop not in to_n and loop not in to_m)
+    return Roles(a.dtype, batch, to_m + m, to_n + n, k, a, b, kernel.stores)
+
+
+def _prefers_rows(stores: tuple[Store, ...], m: Loops, n: Loops) -> bool:
+    """Would vectors along m write consecutive elements where vectors along n would not?"""
+    m = tuple(loop for loop in m if loop.extent.op != "const" or loop.extent.value != 1)
+    n = tuple(loop for loop in n if loop.extent.op != "const" or loop.extent.value != 1)
+    if not m or not n:
+        return not n and bool(m)
+    unit = [
+        (step(s.index, m[-1].variable) == 1, step(s.index, n[-1].variable) == 1) for s in stores
+    ]
+    return sum(rows for rows, _ in unit) > sum(lanes for _, lanes in unit)
+
+
+# ---------------------------------------------------------------------- views of an operand
+
+
+def view(rows: Loops, columns: Loops, value: Expr) -> View:
+    """`value` over rows x columns with its own merged loops and split index."""
+    rows, (value,) = merge(rows, (value,))
+    columns, (value,) = merge(columns, (value,))
+    load = value
+    while load.op == "cast":
+        load = load.args[0]
+    if load.op != "load":
+        return View(rows, columns, value, None, None)
+    of_rows = {loop.variable for loop in rows}
+    of_columns = {loop.variable for loop in columns}
+    row_part: Polynomial = {}
+    column_part: Polynomial = {}
+    for monomial, coefficient in polynomial(load.args[0]).items():
+        used = variables(monomial)
+        if used & of_rows and used & of_columns:
+            return View(rows, columns, value, load, None)
+        (row_part if used & of_rows else column_part)[monomial] = coefficient
+    return View(rows, columns, value, load, (expression(row_part), expression(column_part)))

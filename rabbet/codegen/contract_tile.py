@@ -1,0 +1,141 @@
+"""The register tile of a contraction: C[rows][lanes] (+)= A[rows][k] * B[k][lanes].
+
+A is read one element at a time down k (each row its own stream), B in vectors, both with any row
+stride; the tile's sums stay in registers for one block of k. One function per width in vectors sweeps
+down all rows: whole tiles first, then one tile of the rows that are left.
+"""
+
+from __future__ import annotations
+
+from rabbet.base.dtypes import DType
+from rabbet.base.target import Target
+from rabbet.codegen.contract_loops import Part
+from rabbet.codegen.ir import Function, Module, Value, i64, literal, type_suffix
+from rabbet.codegen.operations import register_type
+
+# a: address of A's first row, a_step: bytes from row to row. b likewise, from k to k. c: the sums, rows
+# of `c_step` bytes. rows: how many, count: how many k, first: is this the first block of k.
+PARAMETERS = (
+    ("ptr noalias readonly", "a"),
+    ("i64", "a_step"),
+    ("ptr noalias readonly", "b"),
+    ("i64", "b_step"),
+    ("ptr noalias", "c"),
+    ("i64", "c_step"),
+    ("i64", "rows"),
+    ("i64", "count"),
+    ("i1", "first"),
+)
+
+Tile = list[list[Value]]
+
+
+def tile_shape(target: Target) -> tuple[int, int]:
+    """Rows and vectors of the register tile: as many sums as the registers hold beside one row of B."""
+    if target.tile_rows and target.tile_vectors:
+        return target.tile_rows, target.tile_vectors
+    return (6, 4) if target.registers >= 32 else (6, 2) if target.has_fma else (4, 2)
+
+
+def sweep(module: Module, dtype: DType, vectors: int) -> Part:
+    """The function that multiplies all rows of A with one panel of `vectors` vectors."""
+    part = Part(module, f"sweep{vectors}", (), PARAMETERS)
+    fn = part.fn
+    height, _ = tile_shape(module.target)
+    whole = fn.do("i64", f"udiv i64 {part['rows'].text}, {height}")
+    with fn.loop(i64(0), whole) as i:
+        _tile(part, dtype, height, vectors, fn.mul(i, height))
+    done = fn.mul(whole, height)
+    left = fn.sub(part["rows"], done)
+    for rows in range(1, height):
+        with fn.when(fn.icmp("eq", left, rows)):
+            _tile(part, dtype, rows, vectors, done)
+    return part
+
+
+def _tile(part: Part, dtype: DType, rows: int, vectors: int, first_row: Value) -> None:
+    """One tile: the sums over this block of k, then stored, or added to what earlier blocks left."""
+    fn = part.fn
+    kind = register_type(dtype, part.target.lanes(dtype.bits))
+    offset = fn.mul(first_row, part["a_step"])
+    pointers = []
+    pointer = fn.address(part["a"], offset, "i8")
+    for _ in range(rows):
+        pointers.append(pointer)
+        pointer = fn.address(pointer, part["a_step"], "i8")
+    sums = _products(part, dtype, pointers, vectors)
+    place = fn.address(part["c"], fn.mul(first_row, part["c_step"]), "i8")
+    slots = []
+    for _ in range(rows):
+        slots.append([fn.address(place, i64(v), kind) for v in range(vectors)])
+        place = fn.address(place, part["c_step"], "i8")
+    fresh, more, done = (fn.fresh_label(n) for n in ("fresh", "more", "stored"))
+    fn.branch(part["first"], fresh, more)
+    fn.label(fresh)
+    _store(fn, sums, slots)
+    fn.jump(done)
+    fn.label(more)
+    plus = "fadd" if dtype.is_float else "add"
+    totals = [
+        [fn.binary(plus, fn.load(kind, slot), x) for slot, x in zip(*pair, strict=True)]
+        for pair in zip(slots, sums, strict=True)
+    ]
+    _store(fn, totals, slots)
+    fn.jump(done)
+    fn.label(done)
+
+
+def _store(fn: Function, tile: Tile, slots: Tile) -> None:
+    for values, places in zip(tile, slots, strict=True):
+        for value, place in zip(values, places, strict=True):
+            fn.store(value, place)
+
+
+def _products(part: Part, dtype: DType, pointers: list[Value], vectors: int) -> Tile:
+    """The loop over k, with one phi for each sum."""
+    fn, rows = part.fn, len(pointers)
+    lanes = part.target.lanes(dtype.bits)
+    kind = register_type(dtype, lanes)
+    before, body, done = fn.block, fn.fresh_label("k"), fn.fresh_label("summed")
+    zero = literal(0, kind)
+    fn.branch(fn.icmp("sgt", part["count"], 0), body, done)
+    fn.label(body)
+    sums = [[fn.name_value() for _ in range(vectors)] for _ in range(rows)]
+    counter, panel = fn.name_value(), fn.name_value()
+    position = fn.reserve()
+    k, b = Value(counter, "i64"), Value(panel, "ptr")
+    row = [fn.load(kind, fn.address(b, i64(v), kind)) for v in range(vectors)]
+    moved: Tile = []
+    for r, pointer in enumerate(pointers):
+        element = fn.load(register_type(dtype), fn.address(pointer, k, register_type(dtype)))
+        x = fn.splat(element, lanes)
+        moved.append(
+            [_add_product(fn, dtype, x, row[v], Value(sums[r][v], kind)) for v in range(vectors)]
+        )
+    following = fn.add(k, 1)
+    below = fn.address(b, part["b_step"], "i8")
+    phis = [f"{counter} = phi i64 [ 0, %{before} ], [ {following.text}, %{body} ]"]
+    phis.append(f"{panel} = phi ptr [ %b, %{before} ], [ {below.text}, %{body} ]")
+    for names, values in zip(sums, moved, strict=True):
+        for name, value in zip(names, values, strict=True):
+            phis.append(
+                f"{name} = phi {kind} [ {zero.text}, %{before} ], [ {value.text}, %{body} ]"
+            )
+    fn.fill(position, phis)
+    fn.branch(fn.icmp("slt", following, part["count"]), body, done)
+    fn.label(done)
+    return [
+        [
+            fn.do(kind, f"phi {kind} [ {zero.text}, %{before} ], [ {v.text}, %{body} ]")
+            for v in values
+        ]
+        for values in moved
+    ]
+
+
+def _add_product(fn: Function, dtype: DType, x: Value, y: Value, total: Value) -> Value:
+    if not dtype.is_float:
+        return fn.add(fn.mul(x, y), total)
+    if fn.module.target.has_fma:
+        return fn.intrinsic(f"fma.{type_suffix(x.type)}", x.type, x, y, total)
+    return fn.binary("fadd", fn.binary("fmul", x, y), total)
