@@ -8,9 +8,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 kind=${1:-Release}
-python=${VENV:-.venv}/bin/python
+venv=$PWD/${VENV:-.venv}
+export PATH="$venv/bin:$PATH" # cmake and ninja may be there only
 build=build/native-$kind
 
 cmake -S . -B "$build" -G Ninja --log-level=WARNING -DCMAKE_BUILD_TYPE="$kind" \
-    -DPython_EXECUTABLE="$PWD/$python" -DRABBET_IN_PLACE=ON -DRABBET_WERROR=ON
+    -DPython_EXECUTABLE="$venv/bin/python" -DRABBET_IN_PLACE=ON -DRABBET_WERROR=ON
 cmake --build "$build"

@@ -2,6 +2,8 @@
 
 #include "../rabbet.h"
 
+#include <nanobind/stl/string.h>
+
 #include <cstring>
 #include <string>
 
