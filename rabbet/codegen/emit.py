@@ -289,7 +289,13 @@ class Emitter:
         return from_memory(self.fn, found, e.dtype)
 
     def _load_run(
-        self, e: Expr, kind: str, fill: float, mask: Value | None, valid: Value | None, reverse: bool
+        self,
+        e: Expr,
+        kind: str,
+        fill: float,
+        mask: Value | None,
+        valid: Value | None,
+        reverse: bool,
     ) -> Value:
         """Consecutive elements, upwards or downwards."""
         operand, _ = e.value  # type: ignore[misc]
@@ -354,4 +360,3 @@ class Emitter:
             self.fn.store(value, address)
         else:
             self.fn.masked_store(value, address, mask)
-

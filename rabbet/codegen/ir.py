@@ -286,7 +286,9 @@ class Function:
         if a.type != b.type:
             raise InternalError(f"select: {a.type} and {b.type} differ")
         kind = condition.type
-        return self.do(a.type, f"select {kind} {condition.text}, {a.type} {a.text}, {b.type} {b.text}")
+        return self.do(
+            a.type, f"select {kind} {condition.text}, {a.type} {a.text}, {b.type} {b.text}"
+        )
 
     def convert(self, opcode: str, a: Value, element: str) -> Value:
         """zext, sext, trunc, sitofp, fpext, bitcast ... to another element type, lane by lane."""
@@ -331,7 +333,8 @@ class Function:
             return self.extract(a, picks[0])
         other = b.text if b is not None else "poison"
         return self.do(
-            kind, f"shufflevector {a.type} {a.text}, {a.type} {other}, <{len(picks)} x i32> <{mask}>"
+            kind,
+            f"shufflevector {a.type} {a.text}, {a.type} {other}, <{len(picks)} x i32> <{mask}>",
         )
 
     def extract(self, a: Value, lane: int | Value) -> Value:
@@ -382,7 +385,9 @@ class Function:
         """One element per address where the mask holds, `other` elsewhere."""
         lanes = lanes_of(kind)
         name = f"masked.gather.{type_suffix(kind)}.v{lanes}p0"
-        return self._memory_intrinsic(name, kind, pointers.type, _aligned(pointers, kind), mask, other)
+        return self._memory_intrinsic(
+            name, kind, pointers.type, _aligned(pointers, kind), mask, other
+        )
 
     def scatter(self, value: Value, pointers: Value, mask: Value) -> None:
         """Write one element per address where the mask holds, in lane order."""

@@ -6,7 +6,10 @@ the mappings when it is dropped. Nothing here knows kernels.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import struct
+import sys
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
@@ -69,7 +72,7 @@ def object_code(text: str, target: Target) -> bytes:
         compilations += 1
         module = _optimized(text, target)
         code = _target_machine(target).emit_object(module)
-    _check_symbols(text, code)
+    _check_symbols(code)
     return code
 
 
@@ -77,3 +80,83 @@ def assembly(text: str, target: Target) -> str:
     """The machine's instructions as text, for people and tests."""
     with _lock:
         return _target_machine(target).emit_assembly(_optimized(text, target))
+
+
+# ---------------------------------------------------------------------- symbols
+
+
+def undefined_symbols(code: bytes) -> set[str]:
+    """Names an ELF object needs from elsewhere (other formats: InternalError)."""
+    if code[:4] != b"\x7fELF":
+        raise InternalError("undefined_symbols reads ELF objects only")
+    wide = code[4] == 2
+    endian = "<" if code[5] == 1 else ">"
+    if wide:
+        header, (section_at, count_at, size_at) = "QQ", (0x28, 0x3C, 0x3A)
+        section, symbol = "IIQQQQIIQQ", "IBBHQQ"
+    else:
+        header, (section_at, count_at, size_at) = "II", (0x20, 0x30, 0x2E)
+        section, symbol = "IIIIIIIIII", "IIIBBH"
+    table = struct.unpack_from(endian + header[0], code, section_at)[0]
+    size = struct.unpack_from(endian + "H", code, size_at)[0]
+    count = struct.unpack_from(endian + "H", code, count_at)[0]
+    sections = [struct.unpack_from(endian + section, code, table + i * size) for i in range(count)]
+    found: set[str] = set()
+    for _, kind, _, _, offset, length, link, _, _, entry in sections:
+        if kind != _SYMBOL_TABLE:
+            continue
+        names = sections[link][4]
+        for at in range(offset + entry, offset + length, entry):  # the first symbol is empty
+            fields = struct.unpack_from(endian + symbol, code, at)
+            if fields[3 if wide else 5] == 0:
+                start = names + fields[0]
+                found.add(code[start : code.index(b"\0", start)].decode())
+    return found
+
+
+_SYMBOL_TABLE = 2  # SHT_SYMTAB
+
+
+def _check_symbols(code: bytes) -> None:
+    if code[:4] != b"\x7fELF":
+        return
+    foreign = undefined_symbols(code) - ALLOWED_SYMBOLS - {"_GLOBAL_OFFSET_TABLE_"}
+    if foreign:
+        raise InternalError(f"compiled code calls {', '.join(sorted(foreign))}")
+
+
+# ---------------------------------------------------------------------- loading
+
+
+@lru_cache(maxsize=1)
+def _linker() -> llvm.LLJIT:
+    _initialize()
+    return llvm.create_lljit_compiler()
+
+
+@lru_cache(maxsize=1)
+def _c_library() -> dict[str, int]:
+    """Addresses of the functions that compiled code may call."""
+    library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
+    functions = {name: getattr(library, name) for name in sorted(ALLOWED_SYMBOLS)}
+    return {n: ctypes.cast(f, ctypes.c_void_p).value or 0 for n, f in functions.items()}
+
+
+class Library:
+    """Objects mapped into this process; `addresses[name]` is where a function lies.
+
+    Dropping the Library unmaps the code, so keep it as long as any address may be called.
+    """
+
+    def __init__(self, objects: Mapping[str, bytes]) -> None:
+        builder = llvm.JITLibraryBuilder()
+        for name, code in objects.items():
+            builder.add_object_img(code).export_symbol(name)
+        for symbol, address in _c_library().items():
+            builder.import_symbol(symbol, address)
+        with _lock:
+            try:
+                self._tracker = builder.link(_linker(), f"rabbet{next(_library_numbers)}")
+            except RuntimeError as error:
+                raise InternalError(f"objects cannot be loaded: {error}") from None
+        self.addresses: dict[str, int] = {name: self._tracker[name] for name in objects}

@@ -15,10 +15,30 @@ from rabbet.codegen.ir import Function, Value, element_of, lanes_of, literal, ty
 
 _SPELLING = {"float32": "float", "float64": "double", "bool": "i1"}
 _UNSIGNED = {"slt": "ult", "sle": "ule"}
-_INTEGER_OPCODES = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}
-_BOOL_OPCODES = {"add": "or", "mul": "and", "max": "or", "min": "and", "and": "and", "or": "or", "xor": "xor"}
+_INTEGER_OPCODES = {
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "and": "and",
+    "or": "or",
+    "xor": "xor",
+}
+_BOOL_OPCODES = {
+    "add": "or",
+    "mul": "and",
+    "max": "or",
+    "min": "and",
+    "and": "and",
+    "or": "or",
+    "xor": "xor",
+}
 _FLOAT_OPCODES = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
-_COMPARISONS = {"eq": ("eq", "oeq"), "ne": ("ne", "une"), "lt": ("slt", "olt"), "le": ("sle", "ole")}
+_COMPARISONS = {
+    "eq": ("eq", "oeq"),
+    "ne": ("ne", "une"),
+    "lt": ("slt", "olt"),
+    "le": ("sle", "ole"),
+}
 
 
 def register_type(dtype: DType, lanes: int = 1) -> str:

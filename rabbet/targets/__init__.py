@@ -1,24 +1,21 @@
-"""Machines as data: one folder per family, found by listing this folder."""
+"""Machines as data: one folder per family, listed in FAMILIES."""
 
 from __future__ import annotations
 
 import os
 from functools import lru_cache
-from importlib import import_module
-from pkgutil import iter_modules
 
 from rabbet.base.errors import BuildError
 from rabbet.base.target import Target
+from rabbet.targets import x86
+
+FAMILIES = (x86,)
 
 
 @lru_cache(maxsize=1)
 def all_targets() -> dict[str, Target]:
     """Every record of every family, by name."""
-    found: dict[str, Target] = {}
-    for family in iter_modules(__path__):
-        module = import_module(f"{__name__}.{family.name}")
-        found.update((t.name, t) for t in module.TARGETS)
-    return found
+    return {target.name: target for family in FAMILIES for target in family.TARGETS}
 
 
 def find(name: str) -> Target:
@@ -36,10 +33,7 @@ def find(name: str) -> Target:
 @lru_cache(maxsize=1)
 def runnable() -> tuple[Target, ...]:
     """The targets whose code runs on this machine, best first."""
-    found: list[Target] = []
-    for family in iter_modules(__path__):
-        found += import_module(f"{__name__}.{family.name}").runnable()
-    return tuple(found)
+    return tuple(target for family in FAMILIES for target in family.runnable())
 
 
 def host() -> Target:

@@ -1,0 +1,144 @@
+"""Accumulators: identities, the combination of two partial results, and the fixed tree over lanes.
+
+A partial result is a list of values: one, or for argmax and argmin the best value and its key.
+"""
+
+from __future__ import annotations
+
+import math
+
+from rabbet.base.dtypes import DType, bool_, int64
+from rabbet.codegen.ir import Function, Value, lanes_of, literal
+from rabbet.codegen.operations import memory_type, register_type, row
+from rabbet.kernel.loops import LANES, Reduction
+
+_ROWS = {"sum": "add", "prod": "mul", "max": "max", "min": "min"}
+NO_KEY = 2**63 - 1  # key of "nothing seen yet"; every real key is smaller
+
+
+def parts(reduction: Reduction) -> list[DType]:
+    """The dtypes a partial result is made of."""
+    value = reduction.value.dtype
+    return [value] if reduction.key is None else [value, int64]
+
+
+def result_dtype(reduction: Reduction) -> DType:
+    """The dtype of acc(n)."""
+    return parts(reduction)[-1]
+
+
+def identities(reduction: Reduction) -> list[float]:
+    """The partial result of nothing."""
+    dtype = reduction.value.dtype
+    match reduction.combine:
+        case "sum":
+            return [0]
+        case "prod":
+            return [1]
+        case "max":
+            return [lowest(dtype)]
+        case "min":
+            return [highest(dtype)]
+        case "argmax":
+            return [lowest(dtype), NO_KEY]
+    return [highest(dtype), NO_KEY]
+
+
+def lowest(dtype: DType) -> float:
+    """The smallest value of a dtype (-inf for floats)."""
+    if dtype.is_float:
+        return -math.inf
+    return -(1 << (dtype.bits - 1)) if dtype.kind == "i" else 0
+
+
+def highest(dtype: DType) -> float:
+    """The largest value of a dtype (inf for floats)."""
+    if dtype.is_float:
+        return math.inf
+    if dtype is bool_:
+        return 1
+    return (1 << (dtype.bits - (dtype.kind == "i"))) - 1
+
+
+def combine(fn: Function, reduction: Reduction, a: list[Value], b: list[Value]) -> list[Value]:
+    """The partial result of a's elements and b's; `a` came first."""
+    dtype = reduction.value.dtype
+    if reduction.key is None:
+        return [row(fn, _ROWS[reduction.combine], dtype, [a[0], b[0]], dtype)]
+    wins = _wins(fn, reduction, a, b)
+    return [fn.select(wins, new, old) for old, new in zip(a, b, strict=True)]
+
+
+def _wins(fn: Function, reduction: Reduction, a: list[Value], b: list[Value]) -> Value:
+    """Does (value, key) b beat a: the first NaN, else the best value, else the smaller key."""
+    dtype = reduction.value.dtype
+    (old, old_key), (new, new_key) = a, b
+    pair = [old, new] if reduction.combine == "argmax" else [new, old]
+    better = row(fn, "lt", bool_, pair, dtype)
+    tie = row(fn, "eq", bool_, [old, new], dtype)
+    if dtype.is_float:
+        old_nan, new_nan = fn.fcmp("uno", old, old), fn.fcmp("uno", new, new)
+        tie = fn.binary("or", tie, fn.binary("and", old_nan, new_nan))
+        first_nan = fn.binary("and", new_nan, _negated(fn, old_nan))
+        better = fn.binary("or", better, first_nan)
+    earlier = fn.icmp("slt", new_key, old_key)
+    return fn.binary("or", better, fn.binary("and", tie, earlier))
+
+
+def _negated(fn: Function, a: Value) -> Value:
+    return fn.binary("xor", a, literal(True, a.type))
+
+
+def masked(fn: Function, mask: Value | None, new: list[Value], old: list[Value]) -> list[Value]:
+    """The new partial result in the lanes that count, the old one elsewhere."""
+    if mask is None:
+        return new
+    return [fn.select(mask, n, o) for n, o in zip(new, old, strict=True)]
+
+
+def tree(fn: Function, reduction: Reduction, lanes: list[Value]) -> list[Value]:
+    """All lanes combined: lane j with lane j + 32, then 16, 8, 4, 2, 1. Gives scalars."""
+    while lanes_of(lanes[0].type) > 1:
+        half = lanes_of(lanes[0].type) // 2
+        low = [fn.shuffle(v, None, range(half)) for v in lanes]
+        high = [fn.shuffle(v, None, range(half, 2 * half)) for v in lanes]
+        lanes = combine(fn, reduction, low, high)
+    return lanes
+
+
+class LaneMemory:
+    """The LANES partial results of one reduction on the stack, read and written some lanes at a time."""
+
+    def __init__(self, fn: Function, reduction: Reduction) -> None:
+        self._fn = fn
+        self.reduction = reduction
+        self._dtypes = parts(reduction)
+        self._slots = [fn.allocate(memory_type(d, LANES)) for d in self._dtypes]
+
+    def clear(self) -> None:
+        """Back to nothing seen."""
+        start = Value("0", "i64")
+        for slot, dtype, value in zip(
+            self._slots, self._dtypes, identities(self.reduction), strict=True
+        ):
+            self._fn.store(literal(value, memory_type(dtype, LANES)), self._at(slot, dtype, start))
+
+    def get(self, lane: Value, lanes: int) -> list[Value]:
+        """`lanes` partial results from number `lane` on."""
+        found = []
+        for slot, dtype in zip(self._slots, self._dtypes, strict=True):
+            value = self._fn.load(memory_type(dtype, lanes), self._at(slot, dtype, lane))
+            if dtype is bool_:
+                value = self._fn.convert("trunc", value, register_type(dtype))
+            found.append(value)
+        return found
+
+    def set(self, lane: Value, values: list[Value]) -> None:
+        """Write partial results from number `lane` on."""
+        for slot, dtype, value in zip(self._slots, self._dtypes, values, strict=True):
+            if dtype is bool_:
+                value = self._fn.convert("zext", value, memory_type(dtype))
+            self._fn.store(value, self._at(slot, dtype, lane))
+
+    def _at(self, slot: Value, dtype: DType, lane: Value) -> Value:
+        return self._fn.address(slot, lane, memory_type(dtype))

@@ -1,0 +1,187 @@
+"""Kernels as canonical pseudo-code: two kernels are the same if and only if their texts are.
+
+The text is the key of compiled code and what golden tests compare. Shared or deep expressions get a name
+(`t3 := ...`) where they are first needed; dtypes follow from the operands, literals and conversions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from rabbet.expr.expr import Expr, topological
+from rabbet.kernel.loops import ContractKernel, Kernel, Operand, RowKernel, ScatterKernel, Store
+
+_INFIX = {
+    **{"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod": "%"},
+    **{"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "and": "&", "or": "|", "xor": "^"},
+    **{"shl": "<<", "shr": ">>"},
+}
+_DEPTH = 6  # expressions nested deeper than this are named
+
+
+def show(kernel: Kernel) -> str:
+    """The kernel's pseudo-code, complete.
+
+    >>> print(show(kernel))
+    rows along
+      in0: float32 in
+      ...
+    """
+    match kernel:
+        case RowKernel():
+            return _rows(kernel)
+        case ContractKernel():
+            return _contract(kernel)
+    return _scatter(kernel)
+
+
+def kernel_name(kernel: Kernel) -> str:
+    """A symbol name made from the kernel's text: equal kernels, equal names."""
+    return "rb_" + hashlib.sha256(show(kernel).encode()).hexdigest()[:24]
+
+
+class _Printer:
+    """Lines of text, and the names of expressions printed so far."""
+
+    def __init__(self, roots: Iterable[Expr]) -> None:
+        self.lines: list[str] = []
+        self._named: set[Expr] = set()
+        self._names: dict[Expr, str] = {}
+        self._choose(list(roots))
+
+    def _choose(self, roots: list[Expr]) -> None:
+        """Decide what gets a name: used twice, or deep."""
+        order = topological(roots)
+        uses = dict.fromkeys(order, 0)
+        depth: dict[Expr, int] = {}
+        for e in order:
+            for a in set(e.args):
+                uses[a] += 1
+            depth[e] = 1 + max((depth[a] for a in e.args), default=-1)
+            if e.args and depth[e] > _DEPTH:
+                self._named.add(e)
+                depth[e] = 0
+        self._named |= {e for e in order if uses[e] > 1 and e.args}
+
+    def line(self, indent: int, text: str) -> None:
+        """One line; two spaces for each level."""
+        self.lines.append("  " * indent + text)
+
+    def spell(self, e: Expr, indent: int) -> str:
+        """The expression; lines for the names it needs are printed first."""
+        for part in topological([e]):
+            if part in self._named and part not in self._names:
+                text = self._text(part)
+                self._names[part] = f"t{len(self._names)}"
+                self.line(indent, f"{self._names[part]} := {text}")
+        return self._names.get(e) or self._text(e)
+
+    def _text(self, e: Expr) -> str:
+        args = [self._names.get(a) or self._text(a) for a in e.args]
+        match e.op:
+            case "const":
+                return f"{e.value!r}:{e.dtype.name}"
+            case "var" | "size" | "acc":
+                return f"{e.op[0]}{e.value}"
+            case "load":
+                operand, fill = e.value  # type: ignore[misc]
+                guard = f" if {args[1]} else {fill!r}" if len(args) > 1 else ""
+                return f"in{operand}[{args[0]}{guard}]"
+            case "cast":
+                return f"{e.dtype.name}({args[0]})"
+            case "bitcast":
+                return f"bitcast({args[0]}, {e.dtype.name})"
+        if e.op in _INFIX:
+            return f"({args[0]} {_INFIX[e.op]} {args[1]})"
+        return f"{e.op}({', '.join(args)})"
+
+    def head(self, title: str, operands: tuple[Operand, ...]) -> None:
+        """The first lines: what the kernel is, and its operands."""
+        self.line(0, title)
+        for number, operand in enumerate(operands):
+            self.line(1, f"in{number}: {operand.dtype.name} {operand.mode}")
+
+    def loops(self, first: int, extents: tuple[Expr, ...], label: str, indent: int) -> int:
+        """One line per loop; gives the indent inside them."""
+        for number, extent in enumerate(extents, first):
+            self.line(indent, f"for v{number} < {self.spell(extent, indent)}:  # {label}")
+            indent += 1
+        return indent
+
+    def stores(self, stores: tuple[Store, ...], indent: int) -> None:
+        """One line per store."""
+        for s in stores:
+            value, index = self.spell(s.value, indent), self.spell(s.index, indent)
+            self.line(indent, f"in{s.operand}[{index}] = {value}")
+
+    def checks(self, checks: tuple[tuple[Expr, Expr], ...], indent: int) -> None:
+        """One line per check."""
+        for index, extent in checks:
+            self.line(indent, f"check {self.spell(index, indent)} in {self.spell(extent, indent)}")
+
+    def text(self) -> str:
+        """All lines."""
+        return "\n".join(self.lines) + "\n"
+
+
+def _store_roots(stores: tuple[Store, ...]) -> list[Expr]:
+    return [e for s in stores for e in (s.value, s.index)]
+
+
+def _rows(kernel: RowKernel) -> str:
+    sweeps = kernel.sweeps
+    roots = [*kernel.outer, *kernel.inner, *(e for c in kernel.checks for e in c)]
+    for sweep in sweeps:
+        roots += [r.value for r in sweep.reductions]
+        roots += [r.key for r in sweep.reductions if r.key is not None]
+        roots += _store_roots(sweep.stores)
+    out = _Printer(roots + _store_roots(kernel.finish))
+    out.head(f"rows {'across' if kernel.across else 'along'}", kernel.operands)
+    indent = out.loops(0, kernel.outer, "outer", 1)
+    out.checks(kernel.checks, indent)
+    number = 0
+    for sweep in sweeps:
+        out.line(indent, "sweep")
+        inside = out.loops(len(kernel.outer), kernel.inner, "inner", indent)
+        for reduction in sweep.reductions:
+            value = out.spell(reduction.value, inside)
+            key = "" if reduction.key is None else f", {out.spell(reduction.key, inside)}"
+            out.line(inside, f"a{number} = {reduction.combine}({value}{key})")
+            number += 1
+        out.stores(sweep.stores, inside)
+    if kernel.finish:
+        out.line(indent, "finish")
+        out.stores(kernel.finish, indent)
+    return out.text()
+
+
+def _contract(kernel: ContractKernel) -> str:
+    loops = (kernel.batch, kernel.m, kernel.n, kernel.k)
+    roots = [e for extents in loops for e in extents] + [kernel.a, kernel.b]
+    out = _Printer(roots + _store_roots(kernel.stores))
+    out.head("contract", kernel.operands)
+    indent, first = 1, 0
+    for label, extents in zip(("batch", "m", "n", "k"), loops, strict=True):
+        indent = out.loops(first, extents, label, indent)
+        first += len(extents)
+    a, b = out.spell(kernel.a, indent), out.spell(kernel.b, indent)
+    out.line(indent, f"a0 = contract({a}, {b})")
+    out.line(1, "finish")
+    out.stores(kernel.stores, 1)
+    return out.text()
+
+
+def _scatter(kernel: ScatterKernel) -> str:
+    loops = (kernel.outer, kernel.updates, kernel.inner)
+    roots = [e for extents in loops for e in extents] + [kernel.index, kernel.value]
+    out = _Printer([*roots, *(e for c in kernel.checks for e in c)])
+    out.head(f"scatter into in{kernel.out}", kernel.operands)
+    indent, first = 1, 0
+    for label, extents in zip(("outer", "updates", "inner"), loops, strict=True):
+        indent = out.loops(first, extents, label, indent)
+        first += len(extents)
+    out.checks(kernel.checks, indent)
+    index, value = out.spell(kernel.index, indent), out.spell(kernel.value, indent)
+    out.line(indent, f"in{kernel.out}[{index}] {kernel.combine}= {value}")
+    return out.text()
