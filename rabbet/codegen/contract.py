@@ -13,19 +13,22 @@ from dataclasses import dataclass, replace
 from rabbet.base.errors import CompileError
 from rabbet.base.target import Target
 from rabbet.codegen import contract_tile
-from rabbet.codegen.contract_axes import Roles, View, roles, view
+from rabbet.codegen.contract_axes import Roles, View, coefficients, expression, roles, view
 from rabbet.codegen.contract_blocks import Blocks, blocks
-from rabbet.codegen.contract_loops import Part, call, minimum, split
-from rabbet.codegen.contract_pack import pack
+from rabbet.codegen.contract_loops import Part, call, minimum, quotient, split
+from rabbet.codegen.contract_pack import Packer
 from rabbet.codegen.contract_store import epilogue
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Function, Module, Value, i64
 from rabbet.codegen.launch import Launch
+from rabbet.codegen.operations import memory_type
 from rabbet.expr.expr import topological
 from rabbet.expr.scalars import expand_all
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Store
 
 DTYPES = ("float32", "float64", "int32", "int64", "uint32", "uint64")
+DIRECT_PANELS = 2  # A is read where it is if a task has no more lane panels than this
+DIRECT_TILES = 2  # B is read where it is if a task has no more row panels than this
 
 
 def emit_contract(kernel: ContractKernel, target: Target, name: str = "kernel") -> str:
@@ -38,11 +41,11 @@ def emit_contract(kernel: ContractKernel, target: Target, name: str = "kernel") 
 
 def launch_contract(kernel: ContractKernel, target: Target) -> Launch:
     """Tasks, scratch memory per thread, and cost of a contraction."""
-    cut = blocks(_checked_roles(kernel), target)
+    chosen = _checked_roles(kernel)
+    cut = blocks(chosen, *_views(chosen), target)
     epilogues = sum(len(topological([s.index, s.value])) for s in kernel.stores)
-    per_element = cut.k * 2 + epilogues
-    cost = cut.batch * cut.m * cut.n * per_element
-    return Launch(cut.tasks, cut.a_bytes + cut.b_bytes + cut.c_bytes, cost)
+    cost = cut.batch * cut.m * cut.n * (cut.k * 2 + epilogues)
+    return Launch(cut.tasks, cut.scratch.end, cost)
 
 
 def _checked_roles(kernel: ContractKernel) -> Roles:
@@ -55,9 +58,14 @@ def _checked_roles(kernel: ContractKernel) -> Roles:
     return chosen
 
 
-@dataclass
+def _views(chosen: Roles) -> tuple[View, View]:
+    """A as rows of k, B as rows of lanes."""
+    return view(chosen.m, chosen.k, chosen.a), view(chosen.k, chosen.n, chosen.b)
+
+
+@dataclass(frozen=True)
 class _Task:
-    """Values of one task: where its block lies and its batch variables."""
+    """Values of one task: its batch variables, where its block lies and how large it is."""
 
     batch: list[Value]
     row: Value
@@ -66,19 +74,30 @@ class _Task:
     lanes: Value
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Values of one block of k: where it begins, how long it is, and how A is read."""
+
+    k: Value
+    count: Value
+    first: Value  # i1: the first of the sum
+    last: Value
+    a: Value
+    a_step: Value
+
+
 class _Contraction:
     """One kernel being written."""
 
     def __init__(self, kernel: ContractKernel, target: Target, name: str) -> None:
         self.roles = _expanded(_checked_roles(kernel))
-        self.cut: Blocks = blocks(self.roles, target)
+        self.a, self.b = _views(self.roles)
+        self.cut: Blocks = blocks(self.roles, self.a, self.b, target)
         self.module = Module(target)
         self.frame = Frame(self.module, name, kernel.operands)
         r, module, operands = self.roles, self.module, kernel.operands
-        self.a: View = view(r.m, r.k, r.a)
-        self.b: View = view(r.k, r.n, r.b)
-        self.pack_a = pack(module, "pack_a", operands, r.dtype, r.batch, self.a)
-        self.pack_b = pack(module, "pack_b", operands, r.dtype, r.batch, self.b)
+        self.pack_a = Packer(module, "pack_a", operands, r.dtype, r.batch, self.a)
+        self.pack_b = Packer(module, "pack_b", operands, r.dtype, r.batch, self.b)
         _, vectors = contract_tile.tile_shape(target)
         self.sweeps: list[Part] = [
             contract_tile.sweep(module, r.dtype, v) for v in range(1, vectors + 1)
@@ -91,29 +110,28 @@ class _Contraction:
 
     def text(self) -> str:
         """The module."""
-        fn, cut, frame = self.fn, self.cut, self.frame
-        em = Emitter(frame)
-        a_bytes, c_bytes = em.scalar(cut.a_bytes), em.scalar(cut.b_bytes + cut.a_bytes)
-        self.a_copy = fn.parameters["scratch"]
-        self.b_copy = fn.address(self.a_copy, a_bytes, "i8")
-        self.sums = fn.address(self.a_copy, c_bytes, "i8")
-        for e in (cut.m, cut.n, cut.k, cut.row_panels, cut.lane_panels, cut.row_blocks):
-            em.scalar(e)
-        for e in (cut.lane_blocks, cut.k_blocks, cut.column_bytes):
+        frame, em = self.frame, Emitter(self.frame)
+        cut, scratch = self.cut, self.cut.scratch
+        self.memory = {
+            name: self.fn.address(self.fn.parameters["scratch"], em.scalar(offset), "i8")
+            for name, offset in vars(scratch).items()
+        }
+        sizes = (cut.m, cut.n, cut.k, cut.row_panels, cut.lane_panels, cut.row_blocks)
+        for e in (*sizes, cut.lane_blocks, cut.k_blocks, cut.column_bytes, cut.table_entries[0]):
             em.scalar(e)
         for loop in self.roles.batch:
             em.scalar(loop.extent)
-        with fn.loop(frame.begin, frame.end) as task:
-            self._task(em, self._place(em, task))
+        with self.fn.loop(frame.begin, frame.end) as number:
+            self._task(em.inner(), self._place(em.inner(), number))
         return self.module.text()
 
-    def _place(self, em: Emitter, task: Value) -> _Task:
+    def _place(self, em: Emitter, number: Value) -> _Task:
         """The block of a task: rows fastest, then lanes, then batch."""
         fn, cut = self.fn, self.cut
         row_blocks, lane_blocks = em.scalar(cut.row_blocks), em.scalar(cut.lane_blocks)
-        rest = fn.do("i64", f"udiv i64 {task.text}, {row_blocks.text}")
-        row_block = fn.sub(task, fn.mul(rest, row_blocks))
-        batch = fn.do("i64", f"udiv i64 {rest.text}, {lane_blocks.text}")
+        rest = quotient(fn, number, row_blocks)
+        row_block = fn.sub(number, fn.mul(rest, row_blocks))
+        batch = quotient(fn, rest, lane_blocks)
         lane_block = fn.sub(rest, fn.mul(batch, lane_blocks))
         height = fn.mul(em.scalar(cut.row_panels), cut.tile_rows)
         width = fn.mul(em.scalar(cut.lane_panels), cut.panel)
@@ -129,16 +147,17 @@ class _Contraction:
 
     def _task(self, em: Emitter, task: _Task) -> None:
         fn, cut = self.fn, self.cut
-        blocks_of_k = em.scalar(cut.k_blocks)
+        if self.a.kind == "runs":
+            self._write_table(em, self.pack_a, "a_table", task, task.row, task.rows)
+        k_blocks = em.scalar(cut.k_blocks)
         # sums of different panels need different places only if they wait for another block of k
-        several = fn.icmp("sgt", blocks_of_k, 1)
+        several = fn.icmp("sgt", k_blocks, 1)
         column_step = fn.select(several, em.scalar(cut.column_bytes), i64(0))
-        with fn.loop(i64(0), blocks_of_k) as block:
-            k = fn.mul(block, CONTRACT_BLOCK)
-            count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(em.scalar(cut.k), k))
-            rows_of_a = (task.row, task.rows, k, count, self.a_copy, i64(cut.a_step), count)
-            call(fn, self.pack_a, *task.batch, *rows_of_a)
-            panels = fn.do("i64", f"udiv i64 {fn.add(task.lanes, cut.panel - 1).text}, {cut.panel}")
+        panels = quotient(fn, fn.add(task.lanes, cut.panel - 1), i64(cut.panel))
+        with fn.loop(i64(0), k_blocks) as number:
+            block = self._block(em.inner(), task, number, k_blocks)
+            if self.b.kind == "runs":
+                self._write_table(em, self.pack_b, "b_table", task, block.k, block.count)
             with fn.loop(i64(0), panels) as panel:
                 offset = fn.mul(panel, cut.panel)
                 part = replace(
@@ -146,26 +165,92 @@ class _Contraction:
                     lane=fn.add(task.lane, offset),
                     lanes=minimum(fn, i64(cut.panel), fn.sub(task.lanes, offset)),
                 )
-                sums = fn.address(self.sums, fn.mul(panel, column_step), "i8")
-                self._panel(part, k, count, fn.icmp("eq", block, 0), sums)
-                last = fn.icmp("eq", fn.add(block, 1), blocks_of_k)
-                with fn.when(last):
-                    block_of_c = (task.row, task.rows, part.lane, part.lanes, sums)
-                    call(fn, self.epilogue, *task.batch, *block_of_c, i64(cut.panel_step))
+                sums = fn.address(self.memory["sums"], fn.mul(panel, column_step), "i8")
+                self._panel(em.inner(), part, block, sums)
+                with fn.when(block.last):
+                    result = (task.row, task.rows, part.lane, part.lanes, sums)
+                    call(fn, self.epilogue, *task.batch, *result, i64(cut.panel_step))
 
-    def _panel(self, task: _Task, k: Value, count: Value, first: Value, sums: Value) -> None:
-        """Copy one panel of B and multiply all rows of the task with it."""
+    def _write_table(
+        self, em: Emitter, packer: Packer, name: str, task: _Task, first: Value, count: Value
+    ) -> None:
+        if packer.table is not None:
+            given = (first, count, self.memory[name], self._capacity(em, name))
+            call(self.fn, packer.table, *task.batch, *given)
+
+    def _capacity(self, em: Emitter, name: str) -> Value:
+        entries = self.cut.table_entries
+        return em.scalar(entries[0]) if name == "a_table" else i64(entries[1])
+
+    def _block(self, em: Emitter, task: _Task, number: Value, k_blocks: Value) -> _Block:
+        """One block of k, with this task's rows of A ready to be read."""
         fn, cut = self.fn, self.cut
-        vectors = fn.do("i64", f"udiv i64 {fn.add(task.lanes, cut.lanes - 1).text}, {cut.lanes}")
-        padded = fn.mul(vectors, cut.lanes)
+        k = fn.mul(number, CONTRACT_BLOCK)
+        count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(em.scalar(cut.k), k))
+        first, last = fn.icmp("eq", number, 0), fn.icmp("eq", fn.add(number, 1), k_blocks)
+        a, a_step = fn.variable("ptr", self.memory["a"]), fn.variable("i64", i64(cut.a_step))
+        copied = Value("true", "i1")
+        if self.a.plain:
+            # few panels read A again: it may stay where it is
+            copied = fn.icmp("sgt", task.lanes, DIRECT_PANELS * cut.panel)
+            place, step = self._direct(em, self.a, task, task.row, k)
+            a.set(fn.select(copied, a.get(), place))
+            a_step.set(fn.select(copied, a_step.get(), step))
+        with fn.when(copied):
+            if self.a.kind == "turned":
+                self._write_table(em.inner(), self.pack_a, "a_table", task, k, count)
+            matrix = (task.row, task.rows, k, count, self.memory["a"], i64(cut.a_step), count)
+            table = (self.memory["a_table"], self._capacity(em.inner(), "a_table"))
+            call(fn, self.pack_a.part, *task.batch, *matrix, *table)
+        return _Block(k, count, first, last, a.get(), a_step.get())
+
+    def _direct(
+        self, em: Emitter, operand: View, task: _Task, row: Value, column: Value
+    ) -> tuple[Value, Value]:
+        """Address of an element of a plain operand, and bytes from row to row."""
+        fn = self.fn
+        assert operand.parts is not None and operand.load is not None
+        at = {
+            loop.variable: value for loop, value in zip(self.roles.batch, task.batch, strict=True)
+        }
+        at |= {loop.variable: row for loop in operand.rows}
+        at |= {loop.variable: column for loop in operand.columns}
+        here = em.inner(at)
+        step = i64(0)
+        for loop in operand.rows:
+            found = coefficients(operand.parts[0], [loop.variable])
+            assert found is not None
+            step = here.scalar(expression(found[loop.variable]))
+        index = fn.add(here.scalar(operand.parts[0]), here.scalar(operand.parts[1]))
+        number = operand.load.value[0]  # type: ignore[index]
+        place = fn.address(self.frame.pointer(number), index, memory_type(self.roles.dtype))
+        return place, fn.mul(step, self.cut.itemsize)
+
+    def _panel(self, em: Emitter, task: _Task, block: _Block, sums: Value) -> None:
+        """Multiply all rows of the task with one panel of B."""
+        fn, cut = self.fn, self.cut
+        vectors = quotient(fn, fn.add(task.lanes, cut.lanes - 1), i64(cut.lanes))
         step = i64(cut.panel_step)
-        call(
-            fn, self.pack_b, *task.batch, k, count, task.lane, task.lanes, self.b_copy, step, padded
-        )
+        b, b_step = fn.variable("ptr", self.memory["b"]), fn.variable("i64", step)
+        copied = Value("true", "i1")
+        if self.b.plain:
+            # few rows read a panel again: a whole one may stay where it is
+            many = fn.icmp("sgt", task.rows, DIRECT_TILES * cut.tile_rows)
+            copied = fn.binary("or", many, fn.icmp("slt", task.lanes, cut.panel))
+            place, direct_step = self._direct(em, self.b, task, block.k, task.lane)
+            b.set(fn.select(copied, b.get(), place))
+            b_step.set(fn.select(copied, b_step.get(), direct_step))
+        with fn.when(copied):
+            if self.b.kind == "turned":
+                self._write_table(em.inner(), self.pack_b, "b_table", task, task.lane, task.lanes)
+            matrix = (block.k, block.count, task.lane, task.lanes, self.memory["b"], step)
+            table = (self.memory["b_table"], self._capacity(em.inner(), "b_table"))
+            padded = fn.mul(vectors, cut.lanes)
+            call(fn, self.pack_b.part, *task.batch, *matrix, padded, *table)
         for number, part in enumerate(self.sweeps, 1):
             with fn.when(fn.icmp("eq", vectors, number)):
-                operands = (self.a_copy, i64(cut.a_step), self.b_copy, step)
-                call(fn, part, *operands, sums, step, task.rows, count, first)
+                operands = (block.a, block.a_step, b.get(), b_step.get())
+                call(fn, part, *operands, sums, step, task.rows, block.count, block.first)
 
 
 def _expanded(given: Roles) -> Roles:

@@ -47,8 +47,8 @@ class Roles:
 class View:
     """One operand as a matrix [rows][columns], to be written with columns side by side.
 
-    `value` is what the matrix holds. `parts`: the element's address (in elements) as row part + column
-    part, if the value is one load (perhaps cast) whose index splits so; else None.
+    `value` is what the matrix holds. `parts`: the element's index as row part + column part, if the value
+    is one load (perhaps cast) whose index splits so; else None.
     """
 
     rows: Loops
@@ -56,6 +56,59 @@ class View:
     value: Expr
     load: Expr | None
     parts: tuple[Expr, Expr] | None
+
+    @property
+    def valid(self) -> Expr | None:
+        """Where the load reads memory, if not everywhere."""
+        return self.load.args[1] if self.load is not None and len(self.load.args) > 1 else None
+
+    @property
+    def kind(self) -> str:
+        """Memory runs along the columns ("runs"), along the rows ("turned"), or neither ("any")."""
+        if self.parts is None:
+            return "any"
+        rows, columns = self.parts
+        if self.columns and step(columns, self.columns[-1].variable) == 1:
+            return "runs"
+        if self.rows and step(rows, self.rows[-1].variable) == 1:
+            return "turned"
+        return "any"
+
+    @property
+    def plain(self) -> bool:
+        """Is the matrix in memory as it is: no padding, no cast, rows and columns one loop each?"""
+        one = len(self.rows) <= 1 and len(self.columns) <= 1
+        affine = self.parts is not None and all(
+            coefficients(part, [loop.variable for loop in loops]) is not None
+            for part, loops in zip(self.parts, (self.rows, self.columns), strict=True)
+        )
+        return (
+            self.kind == "runs"
+            and one
+            and affine
+            and self.valid is None
+            and self.value is self.load
+        )
+
+    def across(self) -> tuple[Loops, Expr]:
+        """The axis that memory does not run along, and its part of the index."""
+        assert self.parts is not None
+        rows, columns = self.parts
+        return (self.rows, rows) if self.kind == "runs" else (self.columns, columns)
+
+    def tabled(self) -> Loops:
+        """The loops of that axis that padding depends on."""
+        if self.kind == "any" or self.valid is None:
+            return ()
+        used = variables([self.valid])
+        return tuple(loop for loop in self.across()[0] if loop.variable in used)
+
+    @property
+    def table_columns(self) -> int:
+        """Columns of the table that describes that axis; 0 if it needs none."""
+        if self.kind == "any" or len(self.across()[0]) <= 1:
+            return 0
+        return 1 + len(self.tabled())
 
 
 # ---------------------------------------------------------------------- polynomials over sizes

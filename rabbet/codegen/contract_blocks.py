@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rabbet.base.dtypes import int64
 from rabbet.base.target import Target
-from rabbet.codegen.contract_axes import Loops, Roles
+from rabbet.codegen.contract_axes import Loops, Roles, View
 from rabbet.codegen.contract_tile import tile_shape
 from rabbet.expr.expr import Expr, call, const
 from rabbet.kernel.loops import CONTRACT_BLOCK
@@ -41,6 +41,9 @@ class Blocks:
     row_blocks: Expr
     lane_blocks: Expr
     k_blocks: Expr
+    table_columns: tuple[int, int]  # of the tables of A and B
+    a_rows: bool  # does A's table describe rows of its copy
+    b_rows: bool
 
     @property
     def a_step(self) -> int:
@@ -57,14 +60,27 @@ class Blocks:
         return self.batch * self.row_blocks * self.lane_blocks
 
     @property
-    def a_bytes(self) -> Expr:
-        """A's copy, with room for one vector of rows too many."""
-        return (self.row_panels * self.tile_rows + self.lanes) * self.a_step
+    def scratch(self) -> Scratch:
+        """Where a thread's scratch memory holds what, in bytes."""
+        a_table, b_table = self.table_entries
+        sizes = (
+            (self.row_panels * self.tile_rows + self.lanes) * self.a_step,
+            const((CONTRACT_BLOCK + self.lanes) * self.panel_step, int64),
+            a_table * 8 * self.table_columns[0],
+            const(b_table * 8 * self.table_columns[1], int64),
+            self.sums_bytes,
+        )
+        starts = [const(0, int64)]
+        for size in sizes:
+            starts.append(starts[-1] + (size + 63) // 64 * 64)
+        return Scratch(*starts)
 
     @property
-    def b_bytes(self) -> int:
-        """One panel of B's copy, with room for one vector of rows too many."""
-        return (CONTRACT_BLOCK + self.lanes) * self.panel_step
+    def table_entries(self) -> tuple[Expr, int]:
+        """Rows of A's and of B's table: a table describes rows of the copy, or its columns."""
+        block = const(CONTRACT_BLOCK, int64)
+        rows = self.row_panels * self.tile_rows
+        return rows if self.a_rows else block, CONTRACT_BLOCK if self.b_rows else self.panel
 
     @property
     def column_bytes(self) -> Expr:
@@ -72,14 +88,26 @@ class Blocks:
         return self.row_panels * (self.tile_rows * self.panel_step)
 
     @property
-    def c_bytes(self) -> Expr:
-        """All sums that must outlive a block of k: with one block those of one panel, else of all."""
+    def sums_bytes(self) -> Expr:
+        """Sums that must outlive a block of k: with one block those of one panel, else of all."""
         several = smaller(self.k_blocks - 1, const(1, int64))
         return self.column_bytes * ((self.lane_panels - 1) * several + 1)
 
 
-def blocks(roles: Roles, target: Target) -> Blocks:
-    """The cut of a contraction on a target."""
+@dataclass(frozen=True)
+class Scratch:
+    """Offsets in bytes into a thread's scratch memory: the copies, their tables, the sums, the end."""
+
+    a: Expr
+    b: Expr
+    a_table: Expr
+    b_table: Expr
+    sums: Expr
+    end: Expr
+
+
+def blocks(roles: Roles, a: View, b: View, target: Target) -> Blocks:
+    """The cut of a contraction with these operands on a target."""
     tile_rows, vectors = tile_shape(target)
     lanes = target.lanes(roles.dtype.bits)
     panel = vectors * lanes
@@ -110,6 +138,9 @@ def blocks(roles: Roles, target: Target) -> Blocks:
         row_blocks,
         lane_blocks,
         larger(_ceil(k, CONTRACT_BLOCK), one),
+        (a.table_columns, b.table_columns),
+        a.kind == "runs",
+        b.kind == "runs",
     )
 
 

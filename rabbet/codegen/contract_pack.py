@@ -1,23 +1,36 @@
 """Copying an operand of a contraction into the layout that the register tile reads.
 
 The copy is a matrix D[rows][columns] with columns side by side: for A rows are m and columns k, for B
-rows are k and columns n. Values outside the operand (padding) become its fill value.
+rows are k and columns n. Where the operand's own memory runs along the columns, runs are copied; where
+it runs along the rows, blocks are turned in registers; anything else goes element by element. Values
+outside the operand (padding) become its fill value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rabbet.base.dtypes import DType
+from rabbet.base.dtypes import DType, int64
 from rabbet.codegen.contract_axes import Loops, View
-from rabbet.codegen.contract_loops import Part, chunks, runs, walk
+from rabbet.codegen.contract_loops import (
+    Part,
+    Run,
+    chunks,
+    first_lanes,
+    minimum,
+    runs,
+    walk,
+)
+from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Module, Value, i64, literal
-from rabbet.codegen.operations import register_type
+from rabbet.codegen.operations import from_memory, memory_type, register_type
+from rabbet.expr.expr import Expr, acc, const, substitute
 from rabbet.kernel.loops import Operand
 
 # rows, columns: flat numbers of the first ones and how many; target: D, with `step` bytes from row to
-# row; padded: columns up to here are set to 0 where there is no element.
+# row, which may be written for one vector of rows too many; padded: columns up to here are set to 0
+# where there is no element; table: see `Packer.table`.
 PARAMETERS = (
     ("i64", "row"),
     ("i64", "rows"),
@@ -26,6 +39,14 @@ PARAMETERS = (
     ("ptr noalias", "target"),
     ("i64", "step"),
     ("i64", "padded"),
+    ("ptr noalias readonly", "table"),
+    ("i64", "capacity"),
+)
+TABLE_PARAMETERS = (
+    ("i64", "first"),
+    ("i64", "count"),
+    ("ptr noalias", "table"),
+    ("i64", "capacity"),
 )
 
 
@@ -39,56 +60,295 @@ def batch_emitter(part: Part, batch: Loops) -> Emitter:
     return Emitter(part, {loop.variable: part[f"batch{loop.variable}"] for loop in batch})
 
 
-def pack(
-    module: Module, name: str, operands: Sequence[Operand], dtype: DType, batch: Loops, view: View
-) -> Part:
-    """The function that copies a block of `view`."""
-    part = Part(module, name, operands, (*batch_parameters(batch), *PARAMETERS))
-    fn = part.fn
-    some = fn.binary("and", fn.icmp("sgt", part["rows"], 0), fn.icmp("sgt", part["columns"], 0))
-    with fn.when(some):
-        _pad(part, dtype)
-        _copy_any(part, dtype, batch, view)
-    return part
+class Packer:
+    """The functions that copy one operand.
 
+    `table` describes the axis that memory does not run along, if it has several loops: for each flat
+    number the offset in memory, then, in further columns of `capacity` entries, the loop variables that
+    the padding depends on. It is None where nothing has to be described.
+    """
 
-def _pad(part: Part, dtype: DType) -> None:
-    """Zero the last vector of every row if the columns do not fill it."""
-    fn = part.fn
-    lanes = part.target.lanes(dtype.bits)
-    kind = register_type(dtype, lanes)
-    with fn.when(fn.icmp("slt", part["columns"], part["padded"])):
-        last = fn.mul(fn.sub(part["padded"], lanes), dtype.itemsize)
+    def __init__(
+        self,
+        module: Module,
+        name: str,
+        operands: Sequence[Operand],
+        dtype: DType,
+        batch: Loops,
+        view: View,
+    ) -> None:
+        self.dtype, self.batch, self.view = dtype, batch, view
+        self.lanes = module.target.lanes(dtype.bits)
+        self.valid = view.valid
+        self.table: Part | None = None
+        if view.table_columns:
+            self.table = Part(
+                module, f"{name}_table", operands, (*batch_parameters(batch), *TABLE_PARAMETERS)
+            )
+            self._write_table(self.table)
+        self.part = Part(module, name, operands, (*batch_parameters(batch), *PARAMETERS))
+        fn = self.part.fn
+        rows, columns = self.part["rows"], self.part["columns"]
+        some = fn.binary("and", fn.icmp("sgt", rows, 0), fn.icmp("sgt", columns, 0))
+        with fn.when(some):
+            self._pad()
+            {"runs": self._copy_runs, "turned": self._turn, "any": self._copy_any}[view.kind]()
+
+    def _source(self) -> tuple[Value, str]:
+        """The operand's address and the type of its elements in memory."""
+        assert self.view.load is not None
+        operand = self.view.load.value[0]  # type: ignore[index]
+        return self.part.pointer(operand), memory_type(self.view.load.dtype)
+
+    def _emitter(self) -> Emitter:
+        return batch_emitter(self.part, self.batch)
+
+    # ------------------------------------------------------------------ the axis beside memory's
+
+    def _write_table(self, part: Part) -> None:
+        fn, em = part.fn, batch_emitter(part, self.batch)
+        loops, index = self.view.across()
+        with fn.when(fn.icmp("sgt", part["count"], 0)):
+            with walk(em, loops, part["first"], part["count"]) as (t, at):
+                offset = em.inner(at).scalar(index)
+                for number, value in enumerate(
+                    (offset, *(at[v.variable] for v in self.view.tabled()))
+                ):
+                    place = fn.add(t, fn.mul(part["capacity"], number))
+                    fn.store(value, fn.address(part["table"], place, "i64"))
+
+    def _offset(self, em: Emitter, first: Value, t: Value) -> Value:
+        """The index part of point `first + t` of that axis."""
+        loops, index = self.view.across()
+        fn = self.part.fn
+        if self.table is None:
+            return em.inner({loop.variable: fn.add(first, t) for loop in loops}).scalar(index)
+        return fn.load("i64", fn.address(self.part["table"], t, "i64"))
+
+    def _at(self, first: Value, t: Value) -> dict[int, Value]:
+        """The variables of that axis at point `first + t`, as far as padding depends on them."""
+        fn = self.part.fn
+        if self.table is None:
+            return {loop.variable: fn.add(first, t) for loop in self.view.across()[0]}
+        found = {}
+        for number, loop in enumerate(self.view.tabled(), 1):
+            place = fn.add(t, fn.mul(self.part["capacity"], number))
+            found[loop.variable] = fn.load("i64", fn.address(self.part["table"], place, "i64"))
+        return found
+
+    # ------------------------------------------------------------------ common steps
+
+    def _pad(self) -> None:
+        """Zero the last vector of every row if the columns do not fill it."""
+        fn, part = self.part.fn, self.part
+        kind = register_type(self.dtype, self.lanes)
+        with fn.when(fn.icmp("slt", part["columns"], part["padded"])):
+            last = fn.mul(fn.sub(part["padded"], self.lanes), self.dtype.itemsize)
+            with fn.loop(i64(0), part["rows"]) as t:
+                fn.store(literal(0, kind), fn.address(self._row(t), last, "i8"))
+
+    def _row(self, t: Value) -> Value:
+        fn, part = self.part.fn, self.part
+        return fn.address(part["target"], fn.mul(t, part["step"]), "i8")
+
+    def _read(self, em: Emitter, address: Value, width: int, mask: Value | None) -> Value:
+        """Consecutive elements (the fill where the mask does not hold), cast as the view says."""
+        load = self.view.load
+        assert load is not None
+        kind = memory_type(load.dtype, width)
+        if mask is None:
+            found = self.part.fn.load(kind, address)
+        else:
+            fill = literal(load.value[1], kind)  # type: ignore[index]
+            found = self.part.fn.masked_load(kind, address, mask, fill)
+        value = from_memory(self.part.fn, found, load.dtype)
+        if self.view.value is load:
+            return value
+        loaded = acc(0, load.dtype)
+        (casts,) = substitute((self.view.value,), lambda e: loaded if e is load else None)
+        return em.inner({}, {0: value}, lanes=width, vector=-1).value(casts)
+
+    def _write(self, value: Value, address: Value, mask: Value | None) -> None:
+        if mask is None:
+            self.part.fn.store(value, address)
+        else:
+            self.part.fn.masked_store(value, address, mask)
+
+    # ------------------------------------------------------------------ memory along the columns
+
+    def _copy_runs(self) -> None:
+        part, view = self.part, self.view
+        assert view.parts is not None
+        source, element = self._source()
+        em = self._emitter()
+        with runs(em, view.columns, part["column"], part["columns"]) as run:
+            start = em.inner(run.variables).scalar(view.parts[1])
+            first = part.fn.address(source, start, element)
+            if self.valid is None:
+                self._copy_run(em, run, first, element)
+            else:
+                self._copy_padded_run(em, run, first, element)
+
+    def _copy_run(self, em: Emitter, run: Run, first: Value, element: str) -> None:
+        fn, part = self.part.fn, self.part
+        wide = register_type(self.dtype)
         with fn.loop(i64(0), part["rows"]) as t:
-            place = fn.address(_row(part, t), last, "i8")
-            fn.store(literal(0, kind), place)
+            inside = em.inner()
+            source = fn.address(first, self._offset(inside, part["row"], t), element)
+            target = fn.address(self._row(t), run.position, wide)
+            for offset, width, mask in chunks(fn, run.length, self.lanes):
+                value = self._read(em, fn.address(source, offset, element), width, mask)
+                self._write(value, fn.address(target, offset, wide), mask)
 
+    def _copy_padded_run(self, em: Emitter, run: Run, first: Value, element: str) -> None:
+        """Rows whose padding is the same are `period` apart: find the valid lanes once for all."""
+        fn, part, valid = self.part.fn, self.part, self.valid
+        assert valid is not None and run.last is not None
+        wide = register_type(self.dtype)
+        period = minimum(fn, self._period(em), part["rows"])
+        fixed = {v: x for v, x in run.variables.items() if v != run.last}
+        for offset, width, mask in chunks(fn, run.length, self.lanes):
+            column = fn.add(run.variables[run.last], offset)
+            lane = em.inner({**fixed, run.last: column}, lanes=width, vector=run.last, mask=mask)
+            lane.hoist([valid], {loop.variable for loop in self.view.rows})
+            from_here = fn.address(first, offset, element)
+            to_here = fn.add(run.position, offset)
+            with fn.loop(i64(0), period) as t0:
+                inside = lane.inner(self._at(part["row"], t0)).value(valid)
+                if mask is not None:
+                    inside = fn.binary("and", inside, mask)
+                with fn.loop(t0, part["rows"], period) as t:
+                    here = self._offset(em.inner(), part["row"], t)
+                    value = self._read(em, fn.address(from_here, here, element), width, inside)
+                    self._write(value, fn.address(self._row(t), to_here, wide), mask)
 
-def _row(part: Part, t: Value) -> Value:
-    fn = part.fn
-    return fn.address(part["target"], fn.mul(t, part["step"]), "i8")
+    def _period(self, em: Emitter) -> Value:
+        """After how many rows the variables that padding depends on repeat."""
+        total = const(1, int64)
+        in_padding = self.view.tabled()
+        used = False
+        for loop in self.view.rows:
+            used = used or loop in in_padding
+            if used:
+                total = total * loop.extent
+        return em.scalar(total)
 
+    # ------------------------------------------------------------------ memory along the rows
 
-def _copy_any(part: Part, dtype: DType, batch: Loops, view: View) -> None:
-    """Any expression, element by element along the columns' runs."""
-    fn = part.fn
-    em = batch_emitter(part, batch)
-    lanes = part.target.lanes(dtype.bits)
-    element = register_type(dtype)
-    with runs(em, view.columns, part["column"], part["columns"]) as run:
+    def _turn(self) -> None:
+        """Blocks of lanes x lanes: read along the rows, turned, written along the columns."""
+        part, view, fn = self.part, self.view, self.part.fn
+        assert view.parts is not None
+        source, element = self._source()
+        lanes, em = self.lanes, self._emitter()
+        spare = fn.allocate(f"[{lanes} x {register_type(self.dtype, lanes)}]")
+        with runs(em, view.rows, part["row"], part["rows"]) as run:
+            start = em.inner(run.variables).scalar(view.parts[0])
+            first = fn.address(source, start, element)
+            with fn.loop(i64(0), part["columns"], lanes) as c:
+                columns = fn.sub(part["columns"], c)
+                with fn.loop(i64(0), run.length, lanes) as r:
+                    rows = fn.sub(run.length, r)
+                    here = fn.address(first, r, element)
+                    block = self._block(em, run, (r, rows), (c, columns), here, element, spare)
+                    self._write_turned(block, fn.add(run.position, r), rows, c)
+
+    def _block(
+        self,
+        em: Emitter,
+        run: Run,
+        row: tuple[Value, Value],
+        column: tuple[Value, Value],
+        source: Value,
+        element: str,
+        spare: Value,
+    ) -> list[Value]:
+        """One vector along the rows for each column of a block; missing columns are 0."""
+        fn, lanes = self.part.fn, self.lanes
+        kind = register_type(self.dtype, lanes)
+        spares = [fn.address(spare, i64(i), kind) for i in range(lanes)]
+        if self.valid is not None or self.view.value is not self.view.load:
+            self._gather_columns(em, run, row, column, source, element, spare)
+            return [fn.load(kind, place) for place in spares]
+        whole, part, done = (fn.fresh_label(n) for n in ("whole", "part", "block"))
+        fits = fn.icmp("sge", minimum(fn, row[1], column[1]), lanes)
+        fn.branch(fits, whole, part)
+        fn.label(whole)
+        found = []
+        for i in range(lanes):
+            offset = self._offset(em.inner(), self.part["column"], fn.add(column[0], i))
+            found.append(fn.load(kind, fn.address(source, offset, element)))
+        fn.jump(done)
+        fn.label(part)
+        self._gather_columns(em, run, row, column, source, element, spare)
+        slow = [fn.load(kind, place) for place in spares]
+        from_slow = fn.block
+        fn.jump(done)
+        fn.label(done)
+        return [
+            fn.do(kind, f"phi {kind} [ {x.text}, %{whole} ], [ {y.text}, %{from_slow} ]")
+            for x, y in zip(found, slow, strict=True)
+        ]
+
+    def _gather_columns(
+        self,
+        em: Emitter,
+        run: Run,
+        row: tuple[Value, Value],
+        column: tuple[Value, Value],
+        source: Value,
+        element: str,
+        spare: Value,
+    ) -> None:
+        """The block's columns into `spare`, each under the mask of its valid rows."""
+        fn, lanes = self.part.fn, self.lanes
+        kind = register_type(self.dtype, lanes)
+        columns = minimum(fn, column[1], i64(lanes))
+        mask = first_lanes(fn, row[1], lanes)
         fixed = {v: x for v, x in run.variables.items() if v != run.last}
         outer = em.inner(fixed)
-        with walk(outer, view.rows, part["row"], part["rows"]) as (t, variables):
-            place = fn.address(_row(part, t), run.position, element)
-            row = outer.inner(variables)
-            for offset, width, mask in chunks(fn, run.length, lanes, moves=run.last is not None):
-                moving = {}
-                if run.last is not None:
-                    moving[run.last] = fn.add(run.variables[run.last], offset)
-                point = row.inner(moving, lanes=width, vector=run.last, mask=mask)
-                value = point.value(view.value)
-                here = fn.address(place, offset, element)
-                if mask is None:
-                    fn.store(value, here)
-                else:
-                    fn.masked_store(value, here, mask)
+        if self.valid is not None:
+            assert run.last is not None
+            moved = fn.add(run.variables[run.last], row[0])
+            outer = outer.inner({run.last: moved}, lanes=lanes, vector=run.last)
+            outer.hoist([self.valid], {loop.variable for loop in self.view.columns})
+        with fn.loop(i64(0), columns) as i:
+            t = fn.add(column[0], i)
+            inside = mask
+            if self.valid is not None:
+                at = self._at(self.part["column"], t)
+                inside = fn.binary("and", mask, outer.inner(at).value(self.valid))
+            here = fn.address(source, self._offset(em.inner(), self.part["column"], t), element)
+            fn.store(self._read(em, here, lanes, inside), fn.address(spare, i, kind))
+        with fn.loop(columns, i64(lanes)) as i:
+            fn.store(literal(0, kind), fn.address(spare, i, kind))
+
+    def _write_turned(self, block: list[Value], first: Value, rows: Value, column: Value) -> None:
+        """Rows too many are written over by the next run, or lie in the spare rows of D."""
+        fn = self.part.fn
+        turned = transpose(fn, block, self.dtype.bits)
+        for begin in range(0, self.lanes, 4):
+            with fn.when(fn.icmp("sgt", rows, begin)):
+                for i in range(begin, min(begin + 4, self.lanes)):
+                    place = self._row(fn.add(first, i))
+                    fn.store(turned[i], fn.address(place, column, register_type(self.dtype)))
+
+    # ------------------------------------------------------------------ anything
+
+    def _copy_any(self) -> None:
+        """Any expression, element by element along the columns' runs."""
+        part, view, fn = self.part, self.view, self.part.fn
+        em, element = self._emitter(), register_type(self.dtype)
+        with runs(em, view.columns, part["column"], part["columns"]) as run:
+            outer = em.inner({v: x for v, x in run.variables.items() if v != run.last})
+            moves = run.last is not None
+            with walk(outer, view.rows, part["row"], part["rows"]) as (t, at):
+                place = fn.address(self._row(t), run.position, element)
+                row = outer.inner(at)
+                for offset, width, mask in chunks(fn, run.length, self.lanes, moves=moves):
+                    moving = {}
+                    if run.last is not None:
+                        moving[run.last] = fn.add(run.variables[run.last], offset)
+                    point = row.inner(moving, lanes=width, vector=run.last, mask=mask)
+                    value = point.value(view.value)
+                    self._write(value, fn.address(place, offset, element), mask)
