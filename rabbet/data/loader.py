@@ -6,7 +6,6 @@ of samples is collate.py's.
 
 from __future__ import annotations
 
-import secrets
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,8 +23,9 @@ from rabbet.data.dataset import (
     Subset,
     fetches_batches,
 )
-from rabbet.data.order import shuffled
+from rabbet.data.order import random_bits, shuffled
 from rabbet.tensor import flush
+from rabbet.tensor.random import default_generator
 
 Batch = Any  # a tensor, or tuples, lists and dicts of them
 Loaded = tuple[Any, bool]  # a batch of NumPy arrays, and whether its memory is ours alone
@@ -44,7 +44,7 @@ class DataLoader:
             at once (unless `collate_fn` is given).
         batch_size: samples per batch; the last batch may have fewer.
         shuffle: a new order in each epoch.
-        seed: of that order; None takes one from the operating system (it is in `state_dict`).
+        seed: of that order; None draws one from the generator that `rb.manual_seed` seeds.
         drop_last: leave out a last batch that is not full.
         num_workers: threads that load ahead; 0 loads in the calling thread when asked.
         collate_fn: makes a batch from a list of samples, in place of :func:`default_collate`.
@@ -83,7 +83,7 @@ class DataLoader:
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
-        self.seed = secrets.randbits(63) if seed is None else seed
+        self.seed = _draw_seed() if seed is None else seed
         self.drop_last = drop_last
         self.num_workers = num_workers
         self.collate_fn = collate_fn
@@ -203,6 +203,13 @@ class DataLoader:
             name = type(self.dataset).__name__
             error.add_note(f"while loading samples {_shorten(indices)} of {name}")
             raise
+
+
+def _draw_seed() -> int:
+    """A seed from the default generator, whose stream moves on as for any draw."""
+    seed, offset = default_generator.get_state()
+    default_generator.set_state((seed, offset + 1))
+    return int(random_bits(1, seed, offset)[0] >> 1)  # 63 bits, which every file format holds
 
 
 def _fetch(dataset: Samples, indices: Indices) -> Loaded:

@@ -17,6 +17,7 @@ from rabbet.base.errors import ShapeError
 from rabbet.data import ArrayDataset, DataLoader, Dataset, Subset, default_collate
 from rabbet.data import loader as loader_module
 from rabbet.tensor import Tensor
+from rabbet.tensor.random import manual_seed
 
 
 def numbers(batches: Any) -> list[list[int]]:
@@ -80,8 +81,19 @@ def test_each_epoch_has_its_own_order_set_by_the_seed() -> None:
     assert first != second
     assert [numbers(same), numbers(same)] == [first, second]
     assert numbers(DataLoader(data, 50, shuffle=True, seed=4)) != first
-    unseeded = [DataLoader(data, 50, shuffle=True) for _ in range(2)]
-    assert numbers(unseeded[0]) != numbers(unseeded[1])
+
+
+def test_without_a_seed_the_order_comes_from_the_default_generator() -> None:
+    data = ArrayDataset(np.arange(50))
+
+    def make_two(seed: int) -> list[list[list[int]]]:
+        manual_seed(seed)
+        return [numbers(DataLoader(data, 50, shuffle=True)) for _ in range(2)]
+
+    first, second = make_two(3)
+    assert first != second
+    assert make_two(3) == [first, second]
+    assert make_two(4) != [first, second]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
