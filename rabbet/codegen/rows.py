@@ -114,6 +114,7 @@ class _Writer:
         values += [s.value for s in kernel.finish]
         self.lanes = lanes_for(values, frame.target)
         self.body = operations(every)
+        self.root.scalar(product(kernel.inner))
         self.inner_variables = set(range(self.rank, self.rank + len(kernel.inner)))
 
     # ------------------------------------------------------------------ loops
@@ -158,15 +159,23 @@ class _Writer:
             em.store(s.operand, s.index, value, dtype)
 
     def check(self, em: Emitter, inside: bool) -> None:
-        """The checks that use inner variables (inside) or that do not."""
-        extents = (*self.kernel.outer, *self.kernel.inner)
-        element = const(0, int64)
-        for number, extent in enumerate(extents if inside else self.kernel.outer):
-            element = element * extent + var(number)
+        """The checks that use inner variables (inside), or those that do not, once per row.
+
+        Elements are numbered over all loops; a row without points has none.
+        """
+        element, points = const(0, int64), product(self.kernel.inner)
+        for number, extent in enumerate((*self.kernel.outer, *self.kernel.inner)):
+            known = inside or number < self.rank
+            element = element * extent + (var(number) if known else const(0, int64))
         for index, extent in self.kernel.checks:
             used = {e.value for e in topological([index]) if e.op == "var"}
-            if bool(used & self.inner_variables) == inside:
+            if bool(used & self.inner_variables) != inside:
+                continue
+            if inside:
                 emit_check(em, index, extent, element)
+                continue
+            with self.fn.when(self.fn.icmp("sgt", self.root.scalar(points), 0)):
+                emit_check(em.inner(), index, extent, element)
 
 
 class _Along(_Writer):

@@ -1,0 +1,266 @@
+"""Run kernels with NumPy: the meaning of every kernel, slow and plain.
+
+Takes 1-D arrays as buffers and writes into them. Additions happen in exactly the order that
+`loops.py` tells, so compiled code must give the same bits. Whole grids of points are evaluated at once; a
+load outside its buffer raises IndexError.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from rabbet.base.dtypes import DType, bool_
+from rabbet.expr import meaning
+from rabbet.expr.expr import Expr
+from rabbet.expr.interpret import evaluate
+from rabbet.kernel.loops import (
+    CONTRACT_BLOCK,
+    LANES,
+    ContractKernel,
+    Kernel,
+    Reduction,
+    RowKernel,
+    ScatterKernel,
+    Store,
+)
+
+Array: TypeAlias = np.ndarray[Any, Any]
+NO_KEY = 2**63 - 1  # the key of "nothing seen yet"
+
+
+class Failure(NamedTuple):
+    """The first index out of range: number of the element, and the index."""
+
+    element: int
+    value: int
+
+
+def run(
+    kernel: Kernel, buffers: Sequence[Array], sizes: Sequence[int], *, fused: bool = True
+) -> Failure | None:
+    """Execute a kernel on flat arrays; gives the first failed check.
+
+    fused=False: as targets without fused multiply-add compute. Raises IndexError for a load or store
+    outside its buffer.
+    """
+    match kernel:
+        case RowKernel():
+            return _run_rows(kernel, buffers, sizes, fused)
+        case ContractKernel():
+            return _run_contract(kernel, buffers, sizes, fused)
+    return _run_scatter(kernel, buffers, sizes, fused)
+
+
+class _Grid:
+    """All points of some loops at once: variable n is an array that changes along axis n."""
+
+    def __init__(
+        self, extents: Sequence[Expr], buffers: Sequence[Array], sizes: Sequence[int], fused: bool
+    ) -> None:
+        self.buffers = buffers
+        self.sizes = sizes
+        self.fused = fused
+        self.variables: dict[int, Array] = {}
+        self.accs: dict[int, Array] = {}
+        self.shape: tuple[int, ...] = ()
+        self.shape = tuple(int(self.values([e])[0]) for e in extents)
+        rank = len(self.shape)
+        for axis, extent in enumerate(self.shape):
+            column = [-1 if a == axis else 1 for a in range(rank)]
+            self.variables[axis] = np.arange(extent, dtype=np.int64).reshape(column)
+
+    def values(self, roots: Sequence[Expr]) -> list[Array]:
+        """Each root at every point, as arrays that broadcast to the grid."""
+        return evaluate(roots, self._leaf, fused=self.fused)
+
+    def full(self, e: Expr) -> Array:
+        """One root at every point."""
+        return np.broadcast_to(self.values([e])[0], self.shape)
+
+    def _leaf(self, e: Expr) -> Array:
+        match e.op:
+            case "var":
+                return self.variables[e.value]  # type: ignore[index]
+            case "size":
+                return np.asarray(self.sizes[e.value], dtype=np.int64)  # type: ignore[index]
+            case "acc":
+                found = self.accs[e.value]  # type: ignore[index]
+                return found.reshape(found.shape + (1,) * (len(self.shape) - found.ndim))
+        return self._load(e)
+
+    def _load(self, e: Expr) -> Array:
+        operand, fill = e.value  # type: ignore[misc]
+        index = self.values([e.args[0]])[0]
+        valid = self.values([e.args[1]])[0] if len(e.args) > 1 else np.asarray(True)
+        index, valid = np.broadcast_arrays(index, valid)
+        data = self.buffers[operand]
+        _demand(data, index[valid], "load")
+        result = np.full(index.shape, fill, dtype=e.dtype.numpy)
+        result[valid] = data[index[valid]]
+        return result
+
+    def store(self, stores: Sequence[Store]) -> None:
+        """All values first, then all stores."""
+        found = [(s, self.full(s.index), self.full(s.value)) for s in stores]
+        for s, index, value in found:
+            _demand(self.buffers[s.operand], index, "store")
+            self.buffers[s.operand][index.reshape(-1)] = value.reshape(-1)
+
+    def failure(self, checks: Sequence[tuple[Expr, Expr]]) -> Failure | None:
+        """The first point, in row-major order, whose index is out of range."""
+        found: list[Failure] = []
+        for index, extent in checks:
+            values = self.full(index).reshape(-1)
+            bad = (values < 0) | (values >= self.full(extent).reshape(-1))
+            if bad.any():
+                first = int(bad.argmax())
+                found.append(Failure(first, int(values[first])))
+        return min(found, default=None)
+
+
+def _demand(data: Array, index: Array, what: str) -> None:
+    if index.size and (index.min() < 0 or index.max() >= data.size):
+        raise IndexError(f"{what} at {index.min()}..{index.max()} of a buffer of {data.size}")
+
+
+# ---------------------------------------------------------------------- rows
+
+
+def _run_rows(
+    kernel: RowKernel, buffers: Sequence[Array], sizes: Sequence[int], fused: bool
+) -> Failure | None:
+    grid = _Grid((*kernel.outer, *kernel.inner), buffers, sizes, fused)
+    rank = len(kernel.outer)
+    failure = grid.failure(kernel.checks)
+    for sweep in kernel.sweeps:
+        results = [_reduce(grid, rank, r, kernel.across) for r in sweep.reductions]
+        grid.store(sweep.stores)
+        for result in results:
+            grid.accs[len(grid.accs)] = result
+    outer = _Grid(kernel.outer, buffers, sizes, fused)
+    outer.accs = grid.accs
+    outer.store(kernel.finish)
+    return failure
+
+
+def _reduce(grid: _Grid, rank: int, reduction: Reduction, across: bool) -> Array:
+    """The results at every outer point; vectors over outer points only, so the order is the kernel's."""
+    outer, inner = grid.shape[:rank], grid.shape[rank:]
+    has_lines = bool(inner) and not across
+    line = inner[-1] if has_lines else 1
+    parts = [reduction.value] + ([] if reduction.key is None else [reduction.key])
+    lines = math.prod(inner[:-1] if has_lines else inner)
+    data = [grid.full(p).reshape(math.prod(outer), lines, line) for p in parts]
+    lanes = 1 if across else LANES
+    start = identities(reduction)
+    state = [
+        np.full((math.prod(outer), lanes), s, dtype=p.dtype.numpy)
+        for s, p in zip(start, parts, strict=True)
+    ]
+    for prefix in range(data[0].shape[1]):
+        for first in range(0, line, lanes):
+            count = min(lanes, line - first)
+            new = [d[:, prefix, first : first + count] for d in data]
+            old = [s[:, :count] for s in state]
+            for s, value in zip(state, combine(reduction, old, new), strict=True):
+                s[:, :count] = value
+    while state[0].shape[1] > 1:
+        half = state[0].shape[1] // 2
+        state = combine(reduction, [s[:, :half] for s in state], [s[:, half:] for s in state])
+    return state[-1].reshape(outer)
+
+
+def identities(reduction: Reduction) -> list[float]:
+    """The partial result of nothing: value, and key for argmax and argmin."""
+    match reduction.combine:
+        case "sum":
+            return [0]
+        case "prod":
+            return [1]
+        case "max":
+            return [_limits(reduction.value.dtype)[0]]
+        case "min":
+            return [_limits(reduction.value.dtype)[1]]
+        case "argmax":
+            return [_limits(reduction.value.dtype)[0], NO_KEY]
+    return [_limits(reduction.value.dtype)[1], NO_KEY]
+
+
+def _limits(dtype: DType) -> tuple[float, float]:
+    if dtype.is_float:
+        return -math.inf, math.inf
+    if dtype is bool_:
+        return False, True
+    info = np.iinfo(dtype.numpy)
+    return int(info.min), int(info.max)
+
+
+def combine(reduction: Reduction, a: list[Array], b: list[Array]) -> list[Array]:
+    """Two partial results, `a` first."""
+    with np.errstate(all="ignore"):
+        match reduction.combine:
+            case "sum":
+                return [a[0] + b[0]]
+            case "prod":
+                return [a[0] * b[0]]
+            case "max":
+                return [meaning.maximum(a[0], b[0])]
+            case "min":
+                return [meaning.minimum(a[0], b[0])]
+        (old, old_key), (new, new_key) = a, b
+        better = old < new if reduction.combine == "argmax" else new < old
+        old_nan, new_nan = old != old, new != new
+        tie = (old == new) | (old_nan & new_nan)
+        wins = better | (new_nan & ~old_nan) | (tie & (new_key < old_key))
+        return [np.where(wins, new, old), np.where(wins, new_key, old_key)]
+
+
+# ---------------------------------------------------------------------- contractions and scatters
+
+
+def _run_contract(
+    kernel: ContractKernel, buffers: Sequence[Array], sizes: Sequence[int], fused: bool
+) -> None:
+    outer = (*kernel.batch, *kernel.m, *kernel.n)
+    grid = _Grid((*outer, *kernel.k), buffers, sizes, fused)
+    points, terms = math.prod(grid.shape[: len(outer)]), math.prod(grid.shape[len(outer) :])
+    a = grid.full(kernel.a).reshape(points, terms)
+    b = grid.full(kernel.b).reshape(points, terms)
+    total = np.zeros(points, dtype=kernel.a.dtype.numpy)
+    for first in range(0, terms, CONTRACT_BLOCK):
+        acc = np.zeros_like(total)
+        for k in range(first, min(first + CONTRACT_BLOCK, terms)):
+            acc = _multiply_add(a[:, k], b[:, k], acc, fused)
+        total = acc if first == 0 else total + acc
+    result = _Grid(outer, buffers, sizes, fused)
+    result.accs[0] = total.reshape(result.shape)
+    result.store(kernel.stores)
+
+
+def _multiply_add(a: Array, b: Array, c: Array, fused: bool) -> Array:
+    with np.errstate(all="ignore"):
+        if fused and a.dtype.kind == "f":
+            return meaning.fma(a, b, c)
+        return a * b + c
+
+
+def _run_scatter(
+    kernel: ScatterKernel, buffers: Sequence[Array], sizes: Sequence[int], fused: bool
+) -> Failure | None:
+    grid = _Grid((*kernel.outer, *kernel.updates, *kernel.inner), buffers, sizes, fused)
+    index = grid.full(kernel.index).reshape(-1)
+    value = grid.full(kernel.value).reshape(-1)
+    out = buffers[kernel.out]
+    _demand(out, index, "store")
+    as_reduction = {"add": "sum", "max": "max", "min": "min"}
+    for at, new in zip(index, value, strict=True):
+        if kernel.combine == "set":
+            out[at] = new
+        else:
+            reduction = Reduction(as_reduction[kernel.combine], kernel.value)
+            out[at] = combine(reduction, [out[at]], [new])[0]
+    return grid.failure(kernel.checks)
