@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable, Iterable
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from rabbet.base.dtypes import DType, bool_, int64
 from rabbet.base.errors import InternalError
 
@@ -132,7 +134,7 @@ def number_key(value: object) -> object:
 
 
 def const(value: float, dtype: DType) -> Expr:
-    """A literal: bool, int or float by the dtype's kind; integers wrap into the dtype's range."""
+    """A literal of the dtype's kind; integers wrap into its range, floats are rounded to it."""
     if dtype.kind == "b":
         return make("const", (), dtype, bool(value))
     if dtype.is_integer:
@@ -140,7 +142,8 @@ def const(value: float, dtype: DType) -> Expr:
         if dtype.kind == "i" and wrapped >> (dtype.bits - 1):
             wrapped -= 1 << dtype.bits
         return make("const", (), dtype, wrapped)
-    return make("const", (), dtype, float(value))
+    with np.errstate(over="ignore"):
+        return make("const", (), dtype, float(dtype.numpy.type(value)))
 
 
 def var(number: int) -> Expr:
