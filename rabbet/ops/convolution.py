@@ -1,0 +1,292 @@
+"""The three inner ops of convolution, which are each other's gradients, for any number of spatial
+axes.
+
+`convolution` (image and weight -> output), `convolution_input` (output gradient and weight -> image
+gradient) and `convolution_weight` (output gradient and image -> weight gradient). Each is one
+contraction over windows, so no patches need memory. The public ops over them are in conv.py.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from rabbet.base.sizes import Dim
+from rabbet.base.spec import Spec
+from rabbet.graph.op import op
+from rabbet.graph.sample import Draw, Sample
+from rabbet.graph.value import Value
+from rabbet.ops.checks import fixed, wide
+from rabbet.ops.contract import contract
+from rabbet.ops.moves import reshape, turn
+from rabbet.ops.patches import (
+    Ints,
+    output_sizes,
+    padded_array,
+    patch_slices,
+    patches,
+    spread,
+)
+
+# Labels of the contractions; positions and kernel elements get the numbers after these.
+IMAGE, GROUP, OUT, IN = 0, 1, 2, 3
+
+
+def _labels(rank: int, groups: int) -> tuple[Ints, Ints, Ints]:
+    """(group label if there are groups, position labels, kernel labels)."""
+    group = (GROUP,) if groups > 1 else ()
+    return group, tuple(range(4, 4 + rank)), tuple(range(4 + rank, 4 + 2 * rank))
+
+
+def _split(x: Any, axis: int, groups: int) -> Any:
+    """Axis of `groups` times c channels -> two axes (groups, c); unchanged for one group."""
+    if groups == 1:
+        return x
+    shape = x.shape
+    return reshape(x, (*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :]))
+
+
+def _join(x: Any, axis: int, groups: int) -> Any:
+    """Inverse of `_split`."""
+    if groups == 1:
+        return x
+    shape = x.shape
+    return reshape(x, (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
+
+
+def fixed_kernel(weight: Any) -> Ints:
+    """The sizes of a window, as plain numbers."""
+    return tuple(fixed(k) for k in weight.shape[2:])
+
+
+# ---- the three inner ops -------------------------------------------------------------------------
+
+
+def _convolution_spec(
+    x: Spec, weight: Spec, stride: Ints, low: Ints, high: Ints, dilation: Ints, groups: int
+) -> Spec:
+    kernel = weight.shape[2:]
+    sizes = output_sizes("convolution", x.shape[2:], kernel, stride, low, high, dilation)
+    return x.with_shape((x.shape[0], weight.shape[0], *sizes))
+
+
+def _positions(x: np.ndarray, weight: np.ndarray, groups: int) -> Any:
+    """For references: (group slices of outputs, of inputs, kernel position) of every product."""
+    outs, ins = weight.shape[0] // groups, weight.shape[1]
+    for at in product(*(range(k) for k in weight.shape[2:])):
+        for g in range(groups):
+            yield slice(g * outs, (g + 1) * outs), slice(g * ins, (g + 1) * ins), at
+
+
+def _convolution_reference(
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Ints,
+    low: Ints,
+    high: Ints,
+    dilation: Ints,
+    groups: int,
+) -> np.ndarray:
+    kernel = weight.shape[2:]
+    sizes = output_sizes("convolution", x.shape[2:], kernel, stride, low, high, dilation)
+    padded, w = padded_array(wide(x), low, high), wide(weight)
+    y = np.zeros((x.shape[0], weight.shape[0], *sizes), w.dtype)
+    for outs, ins, at in _positions(x, weight, groups):
+        patch = padded[patch_slices(at, sizes, stride, dilation)][:, ins]
+        y[:, outs] += np.einsum("nc...,oc->no...", patch, w[(outs, slice(None), *at)])
+    return y.astype(x.dtype)
+
+
+def _convolution_samples() -> list[Sample]:
+    def sample(x: Ints, w: Ints, **attrs: Any) -> Sample:
+        rank = len(x) - 2
+        base = {"stride": (1,) * rank, "low": (0,) * rank, "high": (0,) * rank}
+        base |= {"dilation": (1,) * rank, "groups": 1}
+        return Sample((Draw(x), Draw(w)), base | attrs)
+
+    return [
+        sample((2, 3, 5, 4), (4, 3, 3, 2)),
+        sample((2, 4, 6), (6, 2, 3), stride=(2,), low=(2,), high=(1,), groups=2),
+        sample((1, 2, 3), (2, 2, 1), low=(2,), high=(3,)),
+        sample((1, 2, 7, 5), (2, 1, 2, 3), stride=(3, 1), dilation=(2, 2), groups=2),
+        sample((0, 2, 4), (3, 2, 2)),
+    ]
+
+
+@op(
+    "composite",
+    public=False,
+    infer=_convolution_spec,
+    reference=_convolution_reference,
+    samples=_convolution_samples,
+)
+def convolution(
+    x: Value, weight: Value, stride: Ints, low: Ints, high: Ints, dilation: Ints, groups: int
+) -> Value:
+    """(N, C, *S), (O, C / groups, *K) -> (N, O, *outputs)."""
+    group, position, element = _labels(len(stride), groups)
+    kernel = fixed_kernel(weight)
+    windows = patches(_split(x, 1, groups), kernel, stride, low, high, dilation)
+    y = contract(
+        _split(weight, 0, groups),
+        windows,
+        (*group, OUT, IN, *element),
+        (IMAGE, *group, IN, *position, *element),
+        (IMAGE, *group, OUT, *position),
+    )
+    return _join(y, 1, groups)
+
+
+@convolution.gradient
+def _convolution_gradient(g: Any, y: Any, x: Any, weight: Any, **attrs: Any) -> tuple[Any, Any]:
+    return (
+        convolution_input(g, weight, spatial=x.shape[2:], **attrs),
+        convolution_weight(g, x, kernel=fixed_kernel(weight), **attrs),
+    )
+
+
+def _input_spec(g: Spec, weight: Spec, spatial: tuple[Dim, ...], groups: int, **_: Any) -> Spec:
+    return g.with_shape((g.shape[0], weight.shape[1] * groups, *spatial))
+
+
+def _input_reference(
+    g: np.ndarray,
+    weight: np.ndarray,
+    spatial: Ints,
+    stride: Ints,
+    low: Ints,
+    high: Ints,
+    dilation: Ints,
+    groups: int,
+) -> np.ndarray:
+    w, sizes = wide(weight), g.shape[2:]
+    channels = weight.shape[1] * groups
+    x = padded_array(np.zeros((g.shape[0], channels, *spatial), w.dtype), low, high)
+    for outs, ins, at in _positions(g, weight, groups):
+        where = patch_slices(at, sizes, stride, dilation)
+        product_ = np.einsum("no...,oc->nc...", wide(g)[:, outs], w[(outs, slice(None), *at)])
+        x[:, ins][where] += product_
+    inside = tuple(slice(a, a + s) for a, s in zip(low, spatial, strict=True))
+    return x[(slice(None), slice(None), *inside)].astype(g.dtype)
+
+
+def _backward_samples(second: str) -> list[Sample]:
+    found = []
+    for s in _convolution_samples():
+        x, w = (draw.shape for draw in s.operands)
+        a = s.attrs
+        sizes = output_sizes(
+            "convolution", x[2:], w[2:], a["stride"], a["low"], a["high"], a["dilation"]
+        )
+        g = Draw((x[0], w[0], *sizes))
+        if second == "weight":
+            found.append(Sample((g, Draw(w)), a | {"spatial": x[2:]}))
+        else:
+            found.append(Sample((g, Draw(x)), a | {"kernel": w[2:]}))
+    return found
+
+
+@op(
+    "composite",
+    public=False,
+    sizes=("spatial",),
+    infer=_input_spec,
+    reference=_input_reference,
+    samples=lambda: _backward_samples("weight"),
+)
+def convolution_input(
+    g: Value,
+    weight: Value,
+    spatial: tuple[Dim, ...],
+    stride: Ints,
+    low: Ints,
+    high: Ints,
+    dilation: Ints,
+    groups: int,
+) -> Value:
+    """(N, O, *outputs), (O, C / groups, *K) -> (N, C, *spatial), the gradient of the image."""
+    group, position, element = _labels(len(stride), groups)
+    kernel = fixed_kernel(weight)
+    flipped = turn(weight, tuple(range(2, weight.ndim)))
+    windows = spread(_split(g, 1, groups), spatial, kernel, stride, low, high, dilation)
+    x = contract(
+        _split(flipped, 0, groups),
+        windows,
+        (*group, OUT, IN, *element),
+        (IMAGE, *group, OUT, *position, *element),
+        (IMAGE, *group, IN, *position),
+    )
+    return _join(x, 1, groups)
+
+
+@convolution_input.gradient
+def _convolution_input_gradient(
+    h: Any, x: Any, g: Any, weight: Any, spatial: Any, **attrs: Any
+) -> tuple[Any, Any]:
+    return (
+        convolution(h, weight, **attrs),
+        convolution_weight(g, h, kernel=fixed_kernel(weight), **attrs),
+    )
+
+
+def _weight_spec(g: Spec, x: Spec, kernel: Ints, groups: int, **_: Any) -> Spec:
+    return g.with_shape((g.shape[1], x.shape[1] // groups, *kernel))
+
+
+def _weight_reference(
+    g: np.ndarray,
+    x: np.ndarray,
+    kernel: Ints,
+    stride: Ints,
+    low: Ints,
+    high: Ints,
+    dilation: Ints,
+    groups: int,
+) -> np.ndarray:
+    padded = padded_array(wide(x), low, high)
+    w = np.zeros((g.shape[1], x.shape[1] // groups, *kernel), padded.dtype)
+    for outs, ins, at in _positions(g, w, groups):
+        patch = padded[patch_slices(at, g.shape[2:], stride, dilation)][:, ins]
+        left, right = wide(g)[:, outs], patch
+        axes = (0, *range(2, g.ndim))
+        w[(outs, slice(None), *at)] = np.tensordot(left, right, axes=(axes, axes))
+    return w.astype(g.dtype)
+
+
+@op(
+    "composite",
+    public=False,
+    infer=_weight_spec,
+    reference=_weight_reference,
+    samples=lambda: _backward_samples("image"),
+)
+def convolution_weight(
+    g: Value,
+    x: Value,
+    kernel: Ints,
+    stride: Ints,
+    low: Ints,
+    high: Ints,
+    dilation: Ints,
+    groups: int,
+) -> Value:
+    """(N, O, *outputs), (N, C, *S) -> (O, C / groups, *kernel), the gradient of the weight."""
+    group, position, element = _labels(len(stride), groups)
+    windows = patches(_split(x, 1, groups), kernel, stride, low, high, dilation)
+    w = contract(
+        _split(g, 1, groups),
+        windows,
+        (IMAGE, *group, OUT, *position),
+        (IMAGE, *group, IN, *position, *element),
+        (*group, OUT, IN, *element),
+    )
+    return _join(w, 0, groups)
+
+
+@convolution_weight.gradient
+def _convolution_weight_gradient(
+    h: Any, w: Any, g: Any, x: Any, kernel: Any, **attrs: Any
+) -> tuple[Any, Any]:
+    return convolution(x, h, **attrs), convolution_input(g, h, spatial=x.shape[2:], **attrs)
