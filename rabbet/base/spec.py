@@ -37,3 +37,17 @@ class Spec:
 
     def __str__(self) -> str:
         return f"{self.dtype.name}{shapes.show(self.shape)}"
+
+
+_interned: dict[tuple[tuple[int, ...], DType, str], Spec] = {}
+
+
+def intern(shape: tuple[int, ...], dtype: DType, device: str = "cpu") -> Spec:
+    """The one Spec with these fields (concrete sizes), so that identity is equality."""
+    key = (shape, dtype, device)
+    found = _interned.get(key)
+    if found is None:
+        if len(_interned) > 100_000:  # many shapes over a long life: equality still works
+            _interned.clear()
+        found = _interned[key] = Spec(shape, dtype, device)
+    return found

@@ -34,6 +34,7 @@ class Parameter:
     name: str
     role: str
     default: Any
+    annotation: str
 
 
 @dataclass(eq=False)
@@ -278,7 +279,7 @@ def _parameter(p: inspect.Parameter) -> Parameter:
         role = "optional" if "None" in note else "operand"
     else:
         role = "attribute"
-    return Parameter(p.name, role, p.default)
+    return Parameter(p.name, role, p.default, note)
 
 
 def canonical(argument: Any, op_name: str, name: str) -> Any:

@@ -1,0 +1,70 @@
+"""The canonical byte encoding of attributes: the same in memory, on disk and in keys (SEMANTICS 7)."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Any
+
+from rabbet.base.dtypes import DType
+from rabbet.base.errors import InternalError
+from rabbet.base.sizes import Dim, SizeExpr
+from rabbet.graph.op import Op
+from rabbet.graph.value import Attrs
+
+
+def encode(value: Any) -> bytes:
+    """Type-tagged bytes of plain data; floats by their bits."""
+    match value:
+        case None:
+            return b"N"
+        case bool():
+            return b"T" if value else b"F"
+        case int():
+            text = str(value).encode()
+            return b"i" + struct.pack("<I", len(text)) + text
+        case float():
+            return b"f" + struct.pack("<d", value)
+        case str():
+            text = value.encode()
+            return b"s" + struct.pack("<I", len(text)) + text
+        case DType():
+            return b"d" + bytes([value.code])
+        case tuple() | list():
+            return b"(" + struct.pack("<I", len(value)) + b"".join(encode(v) for v in value)
+    raise InternalError(f"no encoding for a {type(value).__name__}")
+
+
+def hollow(value: Any) -> Any:
+    """A size attribute with its sizes taken out: only its nesting is part of the structure."""
+    if isinstance(value, tuple):
+        return tuple(hollow(v) for v in value)
+    return value if value is None or isinstance(value, str) else "#"
+
+
+def sizes_in(value: Any) -> list[Dim]:
+    """The sizes of a size attribute, in order."""
+    if isinstance(value, tuple):
+        return [s for v in value for s in sizes_in(v)]
+    return [value] if isinstance(value, int | SizeExpr) else []
+
+
+def fill_sizes(value: Any, sizes: list[Dim]) -> Any:
+    """The size attribute rebuilt with sizes popped from the front of `sizes`."""
+    if isinstance(value, tuple):
+        return tuple(fill_sizes(v, sizes) for v in value)
+    return sizes.pop(0) if isinstance(value, int | SizeExpr) else value
+
+
+def structure_code(op: Op, attrs: Attrs, form: tuple[int, ...]) -> bytes:
+    """16 bytes that stand for op, static attributes and form."""
+    parts = [encode(op.name), encode(op.since), encode(form)]
+    for name in sorted(attrs):
+        value = hollow(attrs[name]) if name in op.sizes else attrs[name]
+        parts += [encode(name), encode(value)]
+    return hashlib.sha256(b"".join(parts)).digest()[:16]
+
+
+def attribute_sizes(op: Op, attrs: Attrs) -> tuple[Dim, ...]:
+    """All sizes in the size attributes, by attribute name."""
+    return tuple(s for name in sorted(op.sizes & attrs.keys()) for s in sizes_in(attrs[name]))

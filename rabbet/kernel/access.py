@@ -1,0 +1,166 @@
+"""Where the elements of a value lie: from an index of the value to an expression that loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rabbet.base import shapes, sizes
+from rabbet.base.dtypes import int64
+from rabbet.base.sizes import Dim
+from rabbet.expr import expr
+from rabbet.expr.expr import Expr
+from rabbet.graph.value import Value
+from rabbet.kernel.loops import Operand
+
+Index = tuple[Expr, ...]
+ZERO = expr.const(0, int64)
+
+
+@dataclass(eq=False)
+class Arguments:
+    """The operands and size arguments of one kernel, numbered as they are first used."""
+
+    buffers: list[Value] = field(default_factory=list)
+    operands: list[Operand] = field(default_factory=list)
+    dims: list[Dim] = field(default_factory=list)
+    checks: dict[tuple[Expr, Expr], None] = field(default_factory=dict)
+
+    def size(self, dim: Dim) -> Expr:
+        """A size as an expression; 0 and 1 are literals, everything else a run-time argument."""
+        if isinstance(dim, int) and dim in (0, 1):
+            return expr.const(dim, int64)
+        for number, known in enumerate(self.dims):
+            if sizes.same(known, dim):
+                return expr.size(number)
+        self.dims.append(dim)
+        return expr.size(len(self.dims) - 1)
+
+    def constant(self, dim: Dim) -> Expr:
+        """A size that shapes the code itself (a window's stride): literal where it is a number."""
+        return expr.const(dim, int64) if isinstance(dim, int) else self.size(dim)
+
+    def operand(self, value: Value, mode: str = "in") -> int:
+        """The operand number of a stored value."""
+        for number, known in enumerate(self.buffers):
+            if known is value and self.operands[number].mode == mode:
+                return number
+        self.buffers.append(value)
+        self.operands.append(Operand(value.dtype, mode))
+        return len(self.buffers) - 1
+
+    def dim_of(self, e: Expr) -> Dim:
+        """The size that an expression over size(n) stands for."""
+        match e.op:
+            case "const":
+                return e.value  # type: ignore[return-value]
+            case "size":
+                return self.dims[e.value]  # type: ignore[index]
+        left, right = (self.dim_of(a) for a in e.args)
+        match e.op:
+            case "add":
+                return left + right
+            case "sub":
+                return left - right
+            case "mul":
+                return left * right
+            case "floordiv":
+                return left // right
+            case "mod":
+                return left % right
+            case "max":
+                return sizes.maximum(left, right)
+            case "min":
+                return -sizes.maximum(-left, -right)
+        raise ValueError(f"{e.op} is not size arithmetic")
+
+
+def flat(arguments: Arguments, index: Index, shape: tuple[Dim, ...]) -> Expr:
+    """The offset of an index in a row-major array of `shape`."""
+    offset = ZERO
+    for position, stride in zip(index, shapes.strides_of(shape), strict=True):
+        offset = offset + position * arguments.size(stride)
+    return offset
+
+
+def stretched(index: Index, shape: tuple[Dim, ...], wide: tuple[Dim, ...]) -> Index:
+    """The index into an operand of `shape` for an index of the broadcast result `wide`."""
+    skip = len(wide) - len(shape)
+    return tuple(
+        ZERO if isinstance(d, int) and d == 1 else i
+        for i, d in zip(index[skip:], shape, strict=True)
+    )
+
+
+def is_alias(v: Value) -> bool:
+    """True for a reshape that is only another reading of the same memory (not just unit axes)."""
+    return v.op.name == "reshape" and unit_axes(v.call.inputs[0].shape, v.shape) is None
+
+
+def unit_axes(old: tuple[Dim, ...], new: tuple[Dim, ...]) -> tuple[int, ...] | None:
+    """For a reshape that only adds or drops axes of size 1: the new axis of each old one (-1: dropped)."""
+    result: list[int] = []
+    j = 0
+    for dim in old:
+        if isinstance(dim, int) and dim == 1:
+            result.append(-1)
+            continue
+        while j < len(new) and isinstance(new[j], int) and new[j] == 1:
+            j += 1
+        if j == len(new) or not sizes.same(new[j], dim):
+            return None
+        result.append(j)
+        j += 1
+    rest = new[j:]
+    return tuple(result) if all(isinstance(d, int) and d == 1 for d in rest) else None
+
+
+def storage(v: Value) -> Value:
+    """The value whose memory `v` reads: itself, or the base of reshapes."""
+    while is_alias(v):
+        v = v.call.inputs[0]
+    return v
+
+
+def through(
+    v: Value, index: Index, arguments: Arguments
+) -> tuple[Value, Index, Expr | None, float] | None:
+    """One step down through a movement op: (operand, its index, validity, fill); None for other ops."""
+    if v.op.kind != "movement" or is_alias(v):
+        return None
+    x = v.call.inputs[0]
+    if v.op.name == "reshape":
+        axes = unit_axes(x.shape, v.shape)
+        assert axes is not None
+        return x, tuple(ZERO if a < 0 else index[a] for a in axes), None, 0
+    below, valid = v.op.lower(index, arguments.constant, x.spec, **v.call.attrs)
+    return x, tuple(below), valid, v.call.attrs.get("fill", 0)
+
+
+Loader = Callable[[Value, Index, Expr | None], Expr]
+
+
+def read(v: Value, index: Index, arguments: Arguments, load: Loader, valid: Expr | None = None) -> Expr:
+    """The element of `v` at `index`: movement is followed down, sources are computed, `load` does the rest."""
+    step = through(v, index, arguments)
+    if step is not None:
+        x, below, here, fill = step
+        if here is None:
+            return read(x, below, arguments, load, valid)
+        both = here if valid is None else valid & here
+        inner = read(x, below, arguments, load, both)
+        literal = expr.const(fill, v.dtype)
+        if inner.op == "load" and len(inner.args) == 2 and inner.args[1] is both and valid is None:
+            return expr.load(inner.value[0], v.dtype, inner.args[0], both, literal.value)  # type: ignore[index, arg-type]
+        return expr.select(here, inner, literal)
+    if v.op.kind == "source":
+        scalars = [read(x, (), arguments, load, None) for x in v.call.inputs]
+        return v.op.lower(index, arguments.size, *scalars, **v.call.attrs)
+    return load(v, index, valid)
+
+
+def load_stored(v: Value, index: Index, arguments: Arguments, valid: Expr | None) -> Expr:
+    """The element of a value that lies in memory."""
+    base = storage(v)
+    number = arguments.operand(base)
+    return expr.load(number, v.dtype, flat(arguments, index, v.shape), valid)

@@ -1,0 +1,153 @@
+"""Fewer loops: neighbours that every access walks as one become one loop.
+
+Row-major (n, m) walked in order is one loop of n * m; most maps end with a single loop. Loops of extent 1
+vanish. The innermost reduced loops are merged even where accesses do not allow it (their index is divided
+back), because the lanes of a reduction follow the logical shape, never the layout (loops.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rabbet.base import sizes
+from rabbet.base.dtypes import int64
+from rabbet.base.sizes import Dim
+from rabbet.expr import affine, expr
+from rabbet.expr.expr import Expr
+from rabbet.kernel.access import ZERO, Arguments
+from rabbet.kernel.loops import ContractKernel, RowKernel, ScatterKernel
+from rabbet.kernel.rewrite import expressions, map_expressions
+
+LISTS = {
+    RowKernel: ("outer", "inner"),
+    ContractKernel: ("batch", "m", "n", "k"),
+    ScatterKernel: ("outer", "updates", "inner"),
+}
+LINEAR = ("add", "sub", "mul", "neg")
+
+
+def merge_loops(kernel: Any, arguments: Arguments, *, forced: int = 0, keep_inner: bool = False) -> Any:
+    """The kernel with unit loops dropped and neighbours merged.
+
+    forced: the last `forced` inner loops become one whatever the accesses; keep_inner: the last inner
+    loop is then never merged with the one before it. Maps (RowKernels without reductions) may also merge
+    across the border of outer and inner.
+    """
+    names = LISTS[type(kernel)]
+    is_map = isinstance(kernel, RowKernel) and not any(s.reductions for s in kernel.sweeps)
+    for _ in range(forced - 1):
+        kernel = _merge(kernel, arguments, names, _count(kernel, names) - 2, divide=True)
+    kernel = _drop_units(kernel, names)
+    if is_map:
+        kernel = replace(kernel, outer=(*kernel.outer, *kernel.inner), inner=())
+    first = _count(kernel, names) - 2
+    for a in range(first, -1, -1):
+        if not _same_list(kernel, names, a):
+            continue
+        last_inner = a + 2 == _count(kernel, names) and names[-1] == "inner"
+        if keep_inner and last_inner and not is_map:
+            continue
+        if _mergeable(kernel, arguments, names, a):
+            kernel = _merge(kernel, arguments, names, a, divide=False)
+    if is_map:
+        kernel = replace(kernel, outer=kernel.outer[:-1], inner=kernel.outer[-1:])
+    return kernel
+
+
+def _count(kernel: Any, names: tuple[str, ...]) -> int:
+    return sum(len(getattr(kernel, n)) for n in names)
+
+
+def _extent(kernel: Any, names: tuple[str, ...], loop: int) -> Expr:
+    return [e for n in names for e in getattr(kernel, n)][loop]
+
+
+def _place(kernel: Any, names: tuple[str, ...], loop: int) -> tuple[str, int]:
+    for name in names:
+        if loop < len(getattr(kernel, name)):
+            return name, loop
+        loop -= len(getattr(kernel, name))
+    raise IndexError(loop)
+
+
+def _same_list(kernel: Any, names: tuple[str, ...], a: int) -> bool:
+    return _place(kernel, names, a)[0] == _place(kernel, names, a + 1)[0]
+
+
+def _mergeable(kernel: Any, arguments: Arguments, names: tuple[str, ...], a: int) -> bool:
+    """True if in every index expression loop a moves as far as loop a + 1 does over its whole extent."""
+    extent = arguments.dim_of(_extent(kernel, names, a + 1))
+    for index in _indices(kernel):
+        outer, inner = affine.coefficient(index, a), affine.coefficient(index, a + 1)
+        if outer is None or inner is None:
+            return False
+        try:
+            far, near = arguments.dim_of(outer), arguments.dim_of(inner)
+        except ValueError:
+            return False
+        if not sizes.same(far, near * extent):
+            return False
+    return True
+
+
+def _indices(kernel: Any) -> list[Expr]:
+    """The maximal integer expressions over loop variables: addresses, predicates' sides, iota values."""
+    found: dict[Expr, None] = {}
+    for root in expressions(kernel):
+        if root.dtype is int64:
+            found[root] = None
+        for e in expr.topological([root]):
+            inside = e.dtype is int64 and e.op in LINEAR
+            for x in e.args:
+                if x.dtype is int64 and not inside:
+                    found[x] = None
+    return [e for e in found if any(p.op == "var" for p in expr.topological([e]))]
+
+
+def _merge(kernel: Any, arguments: Arguments, names: tuple[str, ...], a: int, *, divide: bool) -> Any:
+    """Loops a and a + 1 as one loop a."""
+    inner_extent = _extent(kernel, names, a + 1)
+    both: Dim = arguments.dim_of(_extent(kernel, names, a)) * arguments.dim_of(inner_extent)
+    merged = expr.var(a)
+
+    def change(e: Expr) -> Expr | None:
+        if e.op != "var":
+            return None
+        if e.value == a:
+            return merged // inner_extent if divide else ZERO
+        if e.value == a + 1:
+            return merged % inner_extent if divide else merged
+        return expr.var(e.value - 1) if e.value > a else e  # type: ignore[operator]
+
+    kernel = map_expressions(kernel, change)
+    name, place = _place(kernel, names, a)
+    loops = list(getattr(kernel, name))
+    next_name, next_place = _place(kernel, names, a + 1)
+    assert name == next_name and next_place == place + 1
+    loops[place : place + 2] = [arguments.size(both)]
+    return replace(kernel, **{name: tuple(loops)})
+
+
+def _drop_units(kernel: Any, names: tuple[str, ...]) -> Any:
+    loop = 0
+    while loop < _count(kernel, names):
+        extent = _extent(kernel, names, loop)
+        if extent.op != "const" or extent.value != 1:
+            loop += 1
+            continue
+        name, place = _place(kernel, names, loop)
+        gone = loop
+
+        def change(e: Expr) -> Expr | None:
+            if e.op != "var":
+                return None
+            if e.value == gone:  # noqa: B023  (used at once)
+                return ZERO
+            return expr.var(e.value - 1) if e.value > gone else e  # type: ignore[operator]  # noqa: B023
+
+        kernel = map_expressions(kernel, change)
+        loops = list(getattr(kernel, name))
+        del loops[place]
+        kernel = replace(kernel, **{name: tuple(loops)})
+    return kernel

@@ -1,0 +1,304 @@
+"""Which calls share a kernel.
+
+Calls are taken in order; an elementwise call or a reduction joins the group that made one of its operands
+when both run over the same points and no cycle arises. What a group makes and others need is stored.
+Movement and sources belong to no group: every reader follows them by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rabbet.base import sizes
+from rabbet.base.dtypes import int64
+from rabbet.base.sizes import Dim
+from rabbet.expr import expr
+from rabbet.graph.value import Call, Graph, Value
+from rabbet.kernel import access
+from rabbet.kernel.access import ZERO, Arguments, Index
+
+FUSED_CALLS = 64  # more calls in one kernel cost registers and compile time, and gain nothing
+
+
+@dataclass(eq=False)
+class Group:
+    """Calls of one kernel over the points of `domain`; `reduced` are the axes its reductions fold."""
+
+    number: int
+    kind: str  # rows, contract, scatter
+    domain: tuple[Dim, ...]
+    reduced: tuple[int, ...] | None = None
+    calls: list[Call] = field(default_factory=list)
+    index: dict[int, Index] = field(default_factory=dict)  # id(call) -> its canonical index
+    needs: int = 0  # bit set of groups this one depends on, directly or not
+    stored: dict[tuple[int, int], Value] = field(default_factory=dict)
+    dependents: int = 0
+
+    def axes(self) -> Index:
+        """The canonical index of a value over the whole domain."""
+        return tuple(
+            ZERO if isinstance(d, int) and d == 1 else expr.var(a)
+            for a, d in enumerate(self.domain)
+        )
+
+    def __contains__(self, call: Call) -> bool:
+        return id(call) in self.index
+
+
+class Fusion:
+    """The groups of one graph in an order in which they can run."""
+
+    def __init__(self, graph: Graph, boundaries: set[tuple[int, int]]) -> None:
+        """`boundaries`: values (call id, index) that must be stored although only one group uses them."""
+        self.groups: list[Group] = []
+        self.home: dict[int, Group] = {}
+        self.boundaries = boundaries
+        self.copied: set[tuple[int, int]] = set()  # operands that contract and scatter read as copies
+        for call in graph.calls():
+            self._place(call)
+        for v in graph.outputs:
+            self.require(v)
+
+    def order(self) -> list[Group]:
+        """The groups, each after those it depends on; a stored-only order, stable by creation."""
+        return sorted(self.groups, key=lambda g: (bin(g.needs).count("1"), g.number))
+
+    # ---- placing -------------------------------------------------------------------------------
+
+    def _place(self, call: Call) -> None:
+        match call.op.kind:
+            case "input" | "source":
+                return
+            case "movement":
+                return
+            case "elementwise":
+                self._join_or_open(call, call.specs[0].shape, None)
+            case "gather":
+                x = call.inputs[0]
+                if _root(x).op.kind == "source":
+                    self.copied.add((id(x.call), x.index))
+                    self.require(x)
+                self._join_or_open(call, call.specs[0].shape, None)
+            case "reduce":
+                x = call.inputs[0]
+                self._join_or_open(call, x.shape, call.attrs["axis"])
+            case "contract":
+                self._alone(call, "contract")
+            case "scatter":
+                self._alone(call, "scatter")
+            case kind:
+                raise AssertionError(f"{call.op.name} of kind {kind} is not a primitive")
+
+    def _join_or_open(
+        self, call: Call, shape: tuple[Dim, ...], reduced: tuple[int, ...] | None
+    ) -> None:
+        for group in self._candidates(call):
+            index = self._fits(group, call, shape, reduced)
+            if index is not None:
+                self._add(group, call, index, reduced)
+                return
+        group = self._open("rows", shape, reduced)
+        index = group.axes() if reduced is None else _reduced_index(group.axes(), call)
+        self._add(group, call, index, reduced)
+
+    def _candidates(self, call: Call) -> list[Group]:
+        """Groups that made an operand, the latest first."""
+        found = {
+            self.home[id(v.call)].number: self.home[id(v.call)]
+            for v in map(_root, call.inputs)
+            if id(v.call) in self.home
+        }
+        return [found[n] for n in sorted(found, reverse=True)]
+
+    def _fits(
+        self,
+        group: Group,
+        call: Call,
+        shape: tuple[Dim, ...],
+        reduced: tuple[int, ...] | None,
+    ) -> Index | None:
+        """The canonical index of `call` in `group`, or None where it cannot join."""
+        if len(group.calls) >= FUSED_CALLS or group.kind == "scatter":
+            return None
+        if (
+            any((id(v.call), v.index) in self.boundaries for v in map(_root, call.inputs) if v.call in group)
+        ):
+            return None
+        full = _same_shape(shape, group.domain)
+        if reduced is not None:
+            if group.kind != "rows" or not full or group.reduced not in (None, reduced):
+                return None
+            if any(_row_level(group, c) for c in group.calls) and group.reduced is None:
+                return None
+            index = group.axes()
+            result = _reduced_index(index, call)
+        elif full:
+            index = result = group.axes()
+        else:
+            row = _row_index(group, shape) if group.reduced is not None else None
+            if row is None:
+                return None
+            index = result = row
+        for operand in call.inputs:
+            if not self._reachable(group, call, operand, index, shape):
+                return None
+        return result
+
+    def _reachable(
+        self, group: Group, call: Call, operand: Value, index: Index, shape: tuple[Dim, ...]
+    ) -> bool:
+        """True if `operand` is at hand in `group`: made there at this very point, or before the group."""
+        if call.op.kind == "gather":  # read at computed places: only from memory
+            outside = self._outside(operand)
+            return all(h is not group and not h.needs >> group.number & 1 for h in outside)
+        if call.op.kind != "reduce":
+            index = access.stretched(index, operand.shape, shape)
+        scratch = Arguments()
+        v, at = operand, index
+        while (step := access.through(v, at, scratch)) is not None:
+            v, at, valid, _ = step
+            if valid is not None and _root(v).call in group:
+                return False
+        if v.call in group:
+            return at == group.index[id(v.call)]
+        return all(
+            h is not group and not h.needs >> group.number & 1 for h in self._outside(v)
+        )
+
+    def _outside(self, v: Value) -> list[Group]:
+        root = _root(v)
+        found = [self.home[id(root.call)]] if id(root.call) in self.home else []
+        if root.op.kind == "source":
+            for x in root.call.inputs:
+                found += self._outside(x)
+        return found
+
+    # ---- bookkeeping ---------------------------------------------------------------------------
+
+    def _open(
+        self, kind: str, domain: tuple[Dim, ...], reduced: tuple[int, ...] | None = None
+    ) -> Group:
+        group = Group(len(self.groups), kind, domain, reduced)
+        self.groups.append(group)
+        return group
+
+    def _alone(self, call: Call, kind: str) -> None:
+        for operand in call.inputs:
+            if not is_plain(operand):
+                self.copied.add((id(operand.call), operand.index))
+                self.require(operand)
+        group = self._open(kind, call.specs[0].shape)
+        self._add(group, call, group.axes(), None)
+        if kind == "scatter":
+            self.require(call.outputs[0])
+
+    def _add(
+        self, group: Group, call: Call, index: Index, reduced: tuple[int, ...] | None
+    ) -> None:
+        group.calls.append(call)
+        group.index[id(call)] = index
+        self.home[id(call)] = group
+        if reduced is not None:
+            group.reduced = reduced
+        for operand in call.inputs:
+            self._use(group, operand, direct=call.op.kind in ("contract", "scatter", "gather"))
+        for v in call.outputs:
+            if (id(call), v.index) in self.boundaries:
+                self.require(v)
+
+    def _depend(self, group: Group, other: Group) -> None:
+        gained = (1 << other.number) | other.needs
+        if gained & ~group.needs == 0:
+            return
+        group.needs |= gained
+        for g in self.groups:
+            if g.needs >> group.number & 1:
+                g.needs |= gained
+
+    def require(self, v: Value) -> None:
+        """`v` must lie in memory: store it where it is made; moves and sources get a copy kernel."""
+        base = access.storage(v)
+        if base.op.kind == "input":
+            return
+        if base.op.kind in ("movement", "source"):
+            if id(base.call) not in self.home:
+                group = self._open("rows", base.shape)
+                self._add_copy(group, base)
+            return
+        self.home[id(base.call)].stored[id(base.call), base.index] = base
+
+    def _add_copy(self, group: Group, v: Value) -> None:
+        group.calls.append(v.call)
+        group.index[id(v.call)] = group.axes()
+        group.stored[id(v.call), v.index] = v
+        self.home[id(v.call)] = group
+        for operand in v.call.inputs:
+            self._use(group, operand, direct=False)
+
+    def _use(self, group: Group, operand: Value, *, direct: bool) -> None:
+        """`group` reads `operand`: what it loads must be stored, and by then computed."""
+        if direct and (id(operand.call), operand.index) in self.copied:
+            self._depend(group, self.home[id(operand.call)])
+            return
+        root = _root(operand)
+        if root.op.kind == "source":
+            for x in root.call.inputs:
+                self._use(group, x, direct=False)
+        elif root.call not in group:
+            if id(root.call) in self.home:
+                self._depend(group, self.home[id(root.call)])
+            self.require(root)
+
+
+def _root(v: Value) -> Value:
+    """Below movement: the value a reader loads, or that its group made."""
+    while v.op.kind == "movement" and not access.is_alias(v):
+        v = v.call.inputs[0]
+    return access.storage(v) if access.is_alias(v) else v
+
+
+def is_plain(v: Value) -> bool:
+    """True where reading `v` is one load (with padding perhaps), not a computation."""
+    scratch = Arguments()
+    index = tuple(expr.var(a) for a in range(v.ndim))
+    found = access.read(
+        v, index, scratch, lambda x, i, valid: access.load_stored(x, i, scratch, valid)
+    )
+    return found.op == "load"
+
+
+def _same_shape(a: tuple[Dim, ...], b: tuple[Dim, ...]) -> bool:
+    return len(a) == len(b) and all(map(sizes.same, a, b))
+
+
+def _reduced_index(index: Index, call: Call) -> Index:
+    axes = call.attrs["axis"]
+    if call.attrs["keepdims"]:
+        return tuple(ZERO if a in axes else i for a, i in enumerate(index))
+    return tuple(i for a, i in enumerate(index) if a not in axes)
+
+
+def _row_index(group: Group, shape: tuple[Dim, ...]) -> Index | None:
+    """The canonical index of a value with the kept axes of the domain, with or without unit axes."""
+    assert group.reduced is not None
+    axes = group.axes()
+    kept = [a for a in range(len(axes)) if a not in group.reduced]
+    if _same_shape(shape, tuple(group.domain[a] for a in kept)):
+        return tuple(axes[a] for a in kept)
+    ones: tuple[Dim, ...] = tuple(1 if a in group.reduced else d for a, d in enumerate(group.domain))
+    if _same_shape(shape, ones):
+        return tuple(ZERO if a in group.reduced else i for a, i in enumerate(axes))
+    return None
+
+
+def _row_level(group: Group, call: Call) -> bool:
+    return group.index[id(call)] != group.axes()
+
+
+def variable_order(group: Group) -> list[int]:
+    """Domain axes as loops: kept axes first, then reduced ones."""
+    reduced = group.reduced or ()
+    return [a for a in range(len(group.domain)) if a not in reduced] + list(reduced)
+
+
+__all__ = ["Fusion", "Group", "int64", "variable_order"]

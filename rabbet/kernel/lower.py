@@ -1,0 +1,367 @@
+"""From a group of calls to a kernel: one function per kind.
+
+The index of a group's domain axis a is var(a) until the loops are chosen; then variables are renumbered
+in loop order and neighbouring loops that every access walks as one are merged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rabbet.base import sizes
+from rabbet.base.dtypes import int64
+from rabbet.base.sizes import Dim
+from rabbet.expr import expr
+from rabbet.expr.expr import Expr
+from rabbet.graph.value import Call, Value
+from rabbet.kernel import access
+from rabbet.kernel.access import ZERO, Arguments, Index
+from rabbet.kernel.collapse import merge_loops
+from rabbet.kernel.loops import (
+    ALONG_MINIMUM,
+    ContractKernel,
+    Kernel,
+    Reduction,
+    RowKernel,
+    ScatterKernel,
+    Store,
+    Sweep,
+)
+from rabbet.kernel.rewrite import map_expressions
+from rabbet.kernel.fuse import Fusion, Group
+
+
+@dataclass(eq=False)
+class Lowered:
+    """A kernel with what it is called on: `buffers` by operand number, `dims` by size number."""
+
+    kernel: Kernel
+    buffers: list[Value]
+    dims: list[Dim]
+    arguments: Arguments
+    calls: list[Call]
+    copies: list[tuple[Value, Value]]  # (from, to): to be copied before (a scatter's base)
+
+
+def lower(group: Group, fusion: Fusion) -> Lowered:
+    """The kernel of one group."""
+    match group.kind:
+        case "rows":
+            return _Rows(group, fusion).lower()
+        case "contract":
+            return _lower_contract(group, fusion)
+        case _:
+            return _lower_scatter(group, fusion)
+
+
+class _Body:
+    """Expressions of a group's values at their canonical index."""
+
+    def __init__(self, group: Group, fusion: Fusion) -> None:
+        self.group = group
+        self.fusion = fusion
+        self.arguments = Arguments()
+        self.made: dict[int, Expr] = {}
+
+    def load(self, v: Value, index: Index, valid: Expr | None) -> Expr:
+        """A value of this group at hand, or one from memory."""
+        if v.call in self.group and id(v.call) in self.made and access.storage(v) is v:
+            return self.made[id(v.call)]
+        return access.load_stored(v, index, self.arguments, valid)
+
+    def operand(self, call: Call, number: int, index: Index) -> Expr:
+        """Operand `number` of an elementwise call at the call's index."""
+        x = call.inputs[number]
+        at = access.stretched(index, x.shape, call.specs[0].shape)
+        return access.read(x, at, self.arguments, self.load)
+
+    def elementwise(self, call: Call) -> Expr:
+        """What an elementwise call computes at its canonical index."""
+        index = self.group.index[id(call)]
+        exprs = [self.operand(call, n, index) for n in range(len(call.inputs))]
+        return call.op.lower(*exprs, **call.attrs)
+
+    def gather(self, call: Call) -> Expr:
+        """take: an element at a computed place; the place is checked and kept in range."""
+        x, indices = call.inputs
+        axis = call.attrs["axis"] % x.ndim
+        index = self.group.index[id(call)]
+        here = index[axis : axis + indices.ndim]
+        place = access.read(indices, here, self.arguments, self.load)
+        at = checked(place, x.shape[axis], self.arguments)
+        full = (*index[:axis], at, *index[axis + indices.ndim :])
+        if (id(x.call), x.index) in self.fusion.copied:
+            return access.load_stored(x, full, self.arguments, None)
+        return access.read(x, full, self.arguments, self.load)
+
+    def copy(self, call: Call) -> Expr:
+        """A movement or source call that is stored for its own sake."""
+        v = call.outputs[0]
+        return access.read(v, self.group.index[id(call)], self.arguments, self.load)
+
+    def compute(self, call: Call) -> Expr:
+        """The expression of any call that is not a reduction or contraction."""
+        match call.op.kind:
+            case "elementwise":
+                return self.elementwise(call)
+            case "gather":
+                return self.gather(call)
+            case _:
+                return self.copy(call)
+
+    def store(self, v: Value, value: Expr) -> Store:
+        """Write a value of the group at its canonical index."""
+        index = access.flat(self.arguments, self.group.index[id(v.call)], v.shape)
+        return Store(self.arguments.operand(v, "out"), index, value)
+
+
+def checked(place: Expr, extent: Dim, arguments: Arguments) -> Expr:
+    """An index from data: negative counts from the end; out of range is recorded and kept in range."""
+    raw = expr.cast(place, int64)
+    size = arguments.size(extent)
+    at = expr.select(raw < 0, raw + size, raw)
+    arguments.checks[at, size] = None
+    return expr.call("max", expr.call("min", at, size - 1), ZERO)
+
+
+class _Rows(_Body):
+    """Maps and reductions."""
+
+    def lower(self) -> Lowered:
+        group = self.group
+        reductions: list[tuple[int, Reduction]] = []  # (sweep, reduction), acc numbers in order
+        level_of_acc: list[int] = []
+        for call in group.calls:
+            if call.op.kind == "reduce":
+                value = access.read(
+                    call.inputs[0], group.axes(), self.arguments, self.load
+                )
+                sweep = _level(value, level_of_acc)
+                key = self._key(call) if call.op.lower in ("argmax", "argmin") else None
+                number = len(level_of_acc)
+                reductions.append((sweep, Reduction(call.op.lower, value, key)))
+                level_of_acc.append(sweep + 1)
+                self.made[id(call)] = expr.acc(number, call.specs[0].dtype)
+            else:
+                self.made[id(call)] = self.compute(call)
+        return self._assemble(reductions, level_of_acc)
+
+    def _key(self, call: Call) -> Expr:
+        """The position that argmax reports: the flat index over the reduced axes."""
+        axes, domain = call.attrs["axis"], self.group.domain
+        position = ZERO
+        for a in axes:
+            position = position * self.arguments.size(domain[a]) + self.group.axes()[a]
+        return position
+
+    def _assemble(
+        self, reductions: list[tuple[int, Reduction]], level_of_acc: list[int]
+    ) -> Lowered:
+        group, arguments = self.group, self.arguments
+        stores: dict[int, list[Store]] = {}
+        finish: list[Store] = []
+        for v in group.stored.values():
+            value = self.made[id(v.call)]
+            store = self.store(v, value)
+            if group.reduced is not None and group.index[id(v.call)] != group.axes():
+                finish.append(store)
+            elif group.reduced is not None and v.op.kind == "reduce":
+                finish.append(store)
+            else:
+                stores.setdefault(_level(value, level_of_acc), []).append(store)
+        count = max([s for s, _ in reductions] + list(stores), default=0) + 1
+        sweeps, renumber = _sweeps(reductions, stores, count)
+        outer = [a for a in range(len(group.domain)) if a not in (group.reduced or ())]
+        inner = list(group.reduced or ())
+        if group.reduced is None:
+            outer, inner = outer[:-1], outer[-1:]
+        kernel = RowKernel(
+            operands=tuple(arguments.operands),
+            outer=tuple(arguments.size(group.domain[a]) for a in outer),
+            inner=tuple(arguments.size(group.domain[a]) for a in inner),
+            sweeps=sweeps,
+            finish=tuple(finish),
+            across=group.reduced is not None and _is_across(group),
+            checks=tuple(arguments.checks),
+        )
+        kernel = map_expressions(kernel, _renumbering([*outer, *inner], renumber))
+        along = group.reduced is not None and not kernel.across
+        kernel = merge_loops(
+            kernel, arguments, forced=_trailing(group) if along else 0, keep_inner=along
+        )
+        return _finished(kernel, arguments, group)
+
+
+def _level(value: Expr, level_of_acc: list[int]) -> int:
+    """The first sweep in which `value` can be computed."""
+    accs = (e.value for e in expr.topological([value]) if e.op == "acc")
+    return max((level_of_acc[n] for n in accs), default=0)  # type: ignore[index]
+
+
+def _sweeps(
+    reductions: list[tuple[int, Reduction]], stores: dict[int, list[Store]], count: int
+) -> tuple[tuple[Sweep, ...], dict[int, int]]:
+    """Sweeps with reductions in order, and the new number of each acc (numbers count through sweeps)."""
+    order = sorted(range(len(reductions)), key=lambda n: (reductions[n][0], n))
+    renumber = {old: new for new, old in enumerate(order)}
+    sweeps = tuple(
+        Sweep(
+            tuple(reductions[n][1] for n in order if reductions[n][0] == s),
+            tuple(stores.get(s, ())),
+        )
+        for s in range(count)
+    )
+    return sweeps, renumber
+
+
+def _is_across(group: Group) -> bool:
+    """The orientation of a reduction: a property of logical shape and axes alone (see loops.py)."""
+    reduced = group.reduced or ()
+    if len(reduced) == len(group.domain):
+        return False
+    run = _trailing(group)
+    if run == 0:
+        return True
+    return bool(sizes.product(group.domain[-run:]) < ALONG_MINIMUM)
+
+
+def _trailing(group: Group) -> int:
+    """How many of the last axes of the domain are reduced."""
+    count = 0
+    while len(group.domain) - 1 - count in (group.reduced or ()):
+        count += 1
+    return count
+
+
+def _lower_contract(group: Group, fusion: Fusion) -> Lowered:
+    body = _Body(group, fusion)
+    arguments = body.arguments
+    call = group.calls[0]
+    a_axes, b_axes, out = (call.attrs[n] for n in ("a_axes", "b_axes", "out_axes"))
+    a, b = call.inputs
+    extent = dict(zip((*a_axes, *b_axes), (*a.shape, *b.shape), strict=True))
+    shared = [x for x in a_axes if x in b_axes and x not in out]
+    batch = [x for x in out if x in a_axes and x in b_axes]
+    m = [x for x in out if x in a_axes and x not in b_axes]
+    n = [x for x in out if x in b_axes and x not in a_axes]
+    first_shared = len(group.domain)
+    variable = {label: number for number, label in enumerate(out)}
+    variable |= {label: first_shared + number for number, label in enumerate(shared)}
+
+    def load(v: Value, labels: tuple[int, ...]) -> Expr:
+        index = tuple(
+            ZERO if isinstance(d, int) and d == 1 else expr.var(variable[x])
+            for x, d in zip(labels, v.shape, strict=True)
+        )
+        if (id(v.call), v.index) in fusion.copied:
+            return access.load_stored(v, index, arguments, None)
+        return access.read(v, index, arguments, body.load)
+
+    left, right = load(a, a_axes), load(b, b_axes)
+    body.made[id(call)] = expr.acc(0, call.specs[0].dtype)
+    for member in group.calls[1:]:
+        body.made[id(member)] = body.compute(member)
+    stores = tuple(body.store(v, body.made[id(v.call)]) for v in group.stored.values())
+    loops = [variable[x] for x in (*batch, *m, *n, *shared)]
+    kernel = ContractKernel(
+        operands=tuple(arguments.operands),
+        batch=tuple(arguments.size(extent[x]) for x in batch),
+        m=tuple(arguments.size(extent[x]) for x in m),
+        n=tuple(arguments.size(extent[x]) for x in n),
+        k=tuple(arguments.size(extent[x]) for x in shared),
+        a=left,
+        b=right,
+        stores=stores,
+    )
+    kernel = map_expressions(kernel, _renumbering(loops, {}))
+    kernel = merge_loops(kernel, arguments)
+    return _finished(kernel, arguments, group)
+
+
+def _lower_scatter(group: Group, fusion: Fusion) -> Lowered:
+    body = _Body(group, fusion)
+    arguments = body.arguments
+    call = group.calls[0]
+    base, indices, updates = call.inputs
+    out = call.outputs[0]
+    axis = call.attrs["axis"] % base.ndim
+    rank = indices.ndim
+
+    def load(v: Value, index: Index) -> Expr:
+        if (id(v.call), v.index) in fusion.copied:
+            return access.load_stored(v, index, arguments, None)
+        return access.read(v, index, arguments, body.load)
+
+    # loops: axes before `axis`, then the updates, then axes behind; all axes of `updates` in this order
+    loops = tuple(
+        ZERO if isinstance(d, int) and d == 1 else expr.var(i) for i, d in enumerate(updates.shape)
+    )
+    value = load(updates, loops)
+    place = load(indices, loops[axis : axis + rank])
+    at = checked(place, base.shape[axis], arguments)
+    index = (*loops[:axis], at, *loops[axis + rank :])
+    target = arguments.operand(out, "out")
+    kernel = ScatterKernel(
+        operands=tuple(arguments.operands),
+        outer=tuple(arguments.size(d) for d in updates.shape[:axis]),
+        updates=tuple(arguments.size(d) for d in updates.shape[axis : axis + rank]),
+        inner=tuple(arguments.size(d) for d in updates.shape[axis + rank :]),
+        out=target,
+        index=access.flat(arguments, index, out.shape),
+        value=value,
+        combine=call.op.lower,
+        checks=tuple(arguments.checks),
+    )
+    lowered = _finished(kernel, arguments, group)
+    return replace_copies(lowered, [(base, out)])
+
+
+def replace_copies(lowered: Lowered, copies: list[tuple[Value, Value]]) -> Lowered:
+    """The same with copies to be made before."""
+    return replace(lowered, copies=copies)
+
+
+def copy_kernel(source: Value, target: Value, fusion: Fusion) -> Lowered:
+    """A map that writes `source` into the memory of `target` (same shape and dtype)."""
+    arguments = Arguments()
+    index = tuple(
+        ZERO if isinstance(d, int) and d == 1 else expr.var(i) for i, d in enumerate(source.shape)
+    )
+
+    def load(v: Value, at: Index, valid: Expr | None) -> Expr:
+        return access.load_stored(v, at, arguments, valid)
+
+    if (id(source.call), source.index) in fusion.copied:
+        value = access.load_stored(source, index, arguments, None)
+    else:
+        value = access.read(source, index, arguments, load)
+    store = Store(
+        arguments.operand(target, "out"), access.flat(arguments, index, target.shape), value
+    )
+    extents = tuple(arguments.size(d) for d in source.shape)
+    kernel = RowKernel(
+        tuple(arguments.operands), extents[:-1], extents[-1:], (Sweep((), (store,)),)
+    )
+    kernel = merge_loops(kernel, arguments)
+    return Lowered(kernel, arguments.buffers, arguments.dims, arguments, [], [])
+
+
+def _renumbering(order: list[int], accs: dict[int, int]) -> Any:
+    """A replacement of domain variables by loop variables, and of acc numbers."""
+    place = {axis: loop for loop, axis in enumerate(order)}
+
+    def replace_leaf(e: Expr) -> Expr | None:
+        if e.op == "var":
+            return expr.var(place[e.value])  # type: ignore[index]
+        if e.op == "acc":
+            return expr.acc(accs.get(e.value, e.value), e.dtype)  # type: ignore[arg-type, call-overload]
+        return None
+
+    return replace_leaf
+
+
+def _finished(kernel: Any, arguments: Arguments, group: Group) -> Lowered:
+    return Lowered(
+        kernel, arguments.buffers, arguments.dims, arguments, list(group.calls), []
+    )

@@ -1,0 +1,157 @@
+"""Graph -> Plan and kernels: the table of contents of the compiler.
+
+decompose -> fuse -> lower -> (kernels, plan). Machine code is made by the KernelStore; nothing here knows
+a machine, it is given one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rabbet.base.errors import CompileError, RabbetError
+from rabbet.base.sizes import Dim, SizeScope
+from rabbet.base.spec import Spec
+from rabbet.base.target import Target
+from rabbet.codegen.build import launch
+from rabbet.graph.value import Graph, Value
+from rabbet.kernel import access
+from rabbet.kernel.fuse import Fusion
+from rabbet.kernel.loops import Kernel
+from rabbet.kernel.lower import Lowered, copy_kernel, lower
+from rabbet.runtime.plan import ARENA, INPUT, OUTPUT, Plan, PlanCall
+from rabbet.transform.decompose import decompose
+
+STORED_KINDS = ("elementwise", "reduce", "contract", "gather", "scatter")
+
+
+@dataclass(eq=False)
+class Compiled:
+    """What the compiler makes of a graph, before any machine code."""
+
+    words: bytes
+    kernels: list[Kernel]
+    inputs: list[Spec]
+    outputs: list[Spec]
+    ops: list[list[str]]  # per call of the plan: the ops it computes
+    positions: list[int]  # per call of the plan: the site (node position) an error points to
+    scope: SizeScope | None
+
+
+@dataclass(eq=False)
+class Assembly:
+    """A plan with the memory of each value."""
+
+    plan: Plan
+    target: Target
+    kernels: dict[Kernel, int] = field(default_factory=dict)
+    places: dict[tuple[int, int], int] = field(default_factory=dict)
+    ops: list[list[str]] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+
+    def place(self, v: Value) -> int:
+        """The buffer of a stored value."""
+        key = (id(v.call), v.index)
+        if key not in self.places:
+            self.places[key] = self.plan.buffer(ARENA, -1, v.spec.nbytes)
+        return self.places[key]
+
+    def add(self, lowered: Lowered) -> None:
+        """Append the launch of a kernel."""
+        shape = launch(lowered.kernel, self.target)
+
+        def number(dim: Dim) -> int:
+            return self.plan.expr(dim)
+
+        size = lowered.arguments.dim_of
+        self.plan.call(
+            PlanCall(
+                kernel=self.kernels.setdefault(lowered.kernel, len(self.kernels)),
+                tasks=number(size(shape.tasks)),
+                cost=number(size(shape.cost)),
+                scratch=number(size(shape.scratch_bytes)),
+                can_fail=bool(getattr(lowered.kernel, "checks", ())),
+                buffers=[self.place(v) for v in lowered.buffers],
+                sizes=[number(d) for d in lowered.dims],
+            )
+        )
+        self.ops.append([c.op.name for c in lowered.calls] or ["copy"])
+        failing = [c for c in lowered.calls if c.op.kind in ("gather", "scatter")]
+        sited = failing or lowered.calls
+        self.positions.append(sited[0].site if sited and isinstance(sited[0].site, int) else -1)
+
+
+def compile_plan(
+    graph: Graph, target: Target, *, scope: SizeScope | None = None, fuse: bool = True
+) -> Compiled:
+    """Everything but machine code. fuse=False stores the result of every op (the first tier).
+
+    Raises CompileError, with the site of the op it happened in as `position`.
+    """
+    primitive, stages = decompose(graph)
+    boundaries = {
+        (id(v.call), v.index)
+        for outputs in ([] if fuse else stages)
+        for v in outputs
+        if v.op.kind in STORED_KINDS
+    }
+    fusion = Fusion(primitive, boundaries)
+    assembly = Assembly(Plan(scope), target)
+    for number, v in enumerate(primitive.inputs):
+        place = assembly.plan.buffer(INPUT, number, v.spec.nbytes)
+        assembly.places[id(v.call), v.index] = place
+    copied = _place_outputs(primitive, assembly)
+    for group in fusion.order():
+        try:
+            lowered = lower(group, fusion)
+            for source, out in lowered.copies:
+                assembly.add(copy_kernel(source, out, fusion))
+            assembly.add(lowered)
+        except RabbetError:
+            raise
+        except Exception as failure:
+            names = "+".join(c.op.name for c in group.calls)
+            error = CompileError(f"compiling {names}: {type(failure).__name__}: {failure}")
+            error.position = group.calls[0].site  # type: ignore[attr-defined]
+            raise error from failure
+    for v, target_value in copied:
+        assembly.add(copy_kernel(v, target_value, fusion))
+    assembly.plan.kernels = len(assembly.kernels)
+    return Compiled(
+        words=assembly.plan.words(),
+        kernels=list(assembly.kernels),
+        inputs=[v.spec for v in primitive.inputs],
+        outputs=[v.spec for v in primitive.outputs],
+        ops=assembly.ops,
+        positions=assembly.positions,
+        scope=scope,
+    )
+
+
+def _place_outputs(graph: Graph, assembly: Assembly) -> list[tuple[Value, Value]]:
+    """Give every output its buffer; outputs that share memory with an input or another output are copied."""
+    copies = []
+    for number, v in enumerate(graph.outputs):
+        base = access.storage(v)
+        key = (id(base.call), base.index)
+        place = assembly.plan.buffer(OUTPUT, number, v.spec.nbytes)
+        if key in assembly.places:
+            again = _Again(v, number)
+            assembly.places[id(again.call), again.index] = place
+            copies.append((v, again))
+        else:
+            assembly.places[key] = place
+    return copies
+
+
+class _Again(Value):
+    """A second place in memory for a value that is an output twice, or an input handed through."""
+
+    __slots__ = ("original",)
+
+    def __init__(self, v: Value, number: int) -> None:
+        super().__init__(v.call, -1 - number)  # a key of its own
+        self.original = v
+
+    @property
+    def spec(self) -> Spec:
+        return self.original.spec

@@ -1,0 +1,135 @@
+"""Plan: which kernels run in which order on which memory, as flat words that the native runtime reads.
+
+The layout of the words is written here and read in runtime/native/program.c (see docs/format.md). Sizes are
+expressions over symbols, so one plan serves every batch size.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rabbet.base.errors import InternalError
+from rabbet.base.sizes import Dim, SizeExpr, SizeScope
+
+MAGIC = int.from_bytes(b"RABBETP1", "little")
+VERSION = 1
+HEADER_WORDS = 16
+INPUT, OUTPUT, CONSTANT, ARENA = range(4)
+OPCODES = {"add": 2, "sub": 3, "mul": 4, "floordiv": 5, "mod": 6, "max": 7, "min": 8}
+RELATIONS = {"==": 0, "!=": 1, "<": 2, ">=": 3}
+CAN_FAIL = 1
+
+
+@dataclass(eq=False)
+class PlanBuffer:
+    """One block of memory of a plan."""
+
+    kind: int
+    number: int
+    bytes: int  # an expression number
+    first: int = 1 << 60
+    last: int = -1
+    alias: int = -1
+
+
+@dataclass(eq=False)
+class PlanCall:
+    """One launch: expression numbers for tasks, cost, scratch and sizes; buffer numbers."""
+
+    kernel: int
+    tasks: int
+    cost: int
+    scratch: int
+    can_fail: bool
+    buffers: list[int]
+    sizes: list[int]
+
+
+@dataclass(eq=False)
+class Plan:
+    """A plan under construction; `words()` is what the runtime takes."""
+
+    scope: SizeScope | None
+    exprs: list[tuple[int, int, int]] = field(default_factory=list)
+    buffers: list[PlanBuffer] = field(default_factory=list)
+    calls: list[PlanCall] = field(default_factory=list)
+    kernels: int = 0
+    known: dict[tuple[int, int, int], int] = field(default_factory=dict)
+
+    def expr(self, dim: Dim) -> int:
+        """The number of a size expression, equal ones shared."""
+        if isinstance(dim, int):
+            return self._node(0, dim, 0)
+        total: int | None = None
+        for monomial, coefficient in dim.terms.items():
+            product: int | None = None
+            for atom in monomial:
+                factor = self._atom(atom)
+                product = factor if product is None else self._node(4, product, factor)
+            constant = self._node(0, coefficient, 0)
+            if product is None:
+                product = constant
+            elif coefficient != 1:
+                product = self._node(4, product, constant)
+            total = product if total is None else self._node(2, total, product)
+        if total is None:
+            raise InternalError("an empty size expression")
+        return total
+
+    def buffer(self, kind: int, number: int, nbytes: Dim) -> int:
+        """A new buffer."""
+        self.buffers.append(PlanBuffer(kind, number, self.expr(nbytes)))
+        return len(self.buffers) - 1
+
+    def call(self, call: PlanCall) -> None:
+        """Append a launch; the lifetimes of its buffers grow to it."""
+        position = len(self.calls)
+        self.calls.append(call)
+        for number in call.buffers:
+            b = self.buffers[number]
+            b.first, b.last = min(b.first, position), max(b.last, position)
+
+    def words(self) -> bytes:
+        """The plan as little-endian 64-bit words."""
+        guards = [
+            (RELATIONS[g.relation], self.expr(g.expr))
+            for g in (self.scope.guards.values() if self.scope else ())
+        ]
+        body: list[int] = [w for e in self.exprs for w in e]
+        body += [w for g in guards for w in g]
+        for b in self.buffers:
+            first, last = (b.first, b.last) if b.last >= 0 else (0, 0)
+            body += [b.kind, b.number, b.bytes, first, last, b.alias]
+        for c in self.calls:
+            body += [c.kernel, c.tasks, c.cost, c.scratch, CAN_FAIL if c.can_fail else 0]
+            body += [len(c.buffers), len(c.sizes), *c.buffers, *c.sizes]
+        counts = [
+            len(self.scope.names) if self.scope else 0,
+            *(len(self.exprs), len(guards), len(self.buffers), len(self.calls)),
+            *(self._count(INPUT), self._count(OUTPUT), self._count(CONSTANT), self.kernels),
+            len(self.calls),
+        ]
+        header = [MAGIC, VERSION, HEADER_WORDS + len(body), *counts, 0, 0, 0]
+        return struct.pack(f"<{len(header) + len(body)}q", *header, *body)
+
+    def _count(self, kind: int) -> int:
+        return max((b.number for b in self.buffers if b.kind == kind), default=-1) + 1
+
+    def _atom(self, atom: tuple) -> int:
+        if atom[0] == "symbol":
+            return self._node(1, atom[1], 0)
+        return self._node(OPCODES[atom[0]], self.expr(atom[1]), self.expr(atom[2]))
+
+    def _node(self, opcode: int, a: int, b: int) -> int:
+        key = (opcode, a, b)
+        if key not in self.known:
+            self.known[key] = len(self.exprs)
+            self.exprs.append(key)
+        return self.known[key]
+
+
+def symbols_of(dims: Sequence[Dim]) -> SizeScope | None:
+    """The scope of the first symbolic size, if any."""
+    return next((d.scope for d in dims if isinstance(d, SizeExpr)), None)

@@ -1,0 +1,104 @@
+"""Program: everything needed to run a graph, whichever engine computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from rabbet import targets
+from rabbet.base.config import config
+from rabbet.base.sizes import SizeScope
+from rabbet.base.target import Target
+from rabbet.codegen.store import KernelStore
+from rabbet.graph import interpret
+from rabbet.graph.value import Graph
+from rabbet.runtime import _runtime, buffers
+from rabbet.runtime.compile import Compiled, compile_plan
+from rabbet.runtime.errors import IndexFailure
+
+
+class Program(Protocol):
+    """Runs a graph: buffers of the inputs in, buffers of the outputs out."""
+
+    def run(self, symbols: tuple[int, ...], inputs: Sequence[Any]) -> list[Any]:
+        """The outputs for these symbol values."""
+        ...
+
+
+class ReferenceProgram:
+    """The NumPy reference, one op at a time: the oracle, never the product."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def run(self, symbols: tuple[int, ...], inputs: Sequence[Any]) -> list[Any]:
+        """The outputs by interpretation."""
+        arrays = [
+            buffers.to_numpy(b, _shape(v.shape, symbols), v.dtype)
+            for b, v in zip(inputs, self.graph.inputs, strict=True)
+        ]
+        outputs = interpret.run(self.graph, arrays)
+        return [buffers.from_numpy(o, copy=True) for o in outputs]
+
+
+class CompiledProgram:
+    """A plan with machine code, bound to sizes on demand and run by the native runtime."""
+
+    def __init__(self, compiled: Compiled, target: Target) -> None:
+        self.compiled = compiled
+        self.target = target
+        self.store = store_of(target)
+        addresses, keep = self.store.load(compiled.kernels)
+        self.native = _runtime.Program(compiled.words, addresses, [], keep)
+        self.bound: dict[tuple[int, ...], Any] = {}
+
+    def bind(self, symbols: tuple[int, ...]) -> Any:
+        """The program for these symbol values (kept)."""
+        bound = self.bound.get(symbols)
+        if bound is None:
+            if len(self.bound) >= BOUND_KEPT:
+                self.bound.pop(next(iter(self.bound)))
+            bound = self.bound[symbols] = self.native.bind(symbols)
+        return bound
+
+    def run(self, symbols: tuple[int, ...], inputs: Sequence[Any]) -> list[Any]:
+        """The outputs, in fresh buffers."""
+        bound = self.bind(symbols)
+        outputs = [buffers.Buffer(n) for n in bound.output_bytes]
+        try:
+            bound.run(inputs, outputs)
+        except _runtime.IndexFailure as failure:
+            raise self.explain_failure(failure) from None
+        return outputs
+
+    def explain_failure(self, failure: Any) -> IndexFailure:
+        """The failure with the position of the op that met it."""
+        return IndexFailure(self.compiled.positions[failure.call], failure.element, failure.value)
+
+
+BOUND_KEPT = 16
+_stores: dict[Target, KernelStore] = {}
+
+
+def store_of(target: Target) -> KernelStore:
+    """The kernel store of a target, made once."""
+    if target not in _stores:
+        _stores[target] = KernelStore(target)
+    return _stores[target]
+
+
+def host_target() -> Target:
+    """The target of this process: RABBET_TARGET, or the host's own."""
+    return targets.find(config.target) if config.target else targets.host()
+
+
+def compile_graph(graph: Graph, *, scope: SizeScope | None, fuse: bool) -> Program:
+    """The program of a graph for the configured engine."""
+    if config.engine == "reference":
+        return ReferenceProgram(graph)
+    target = host_target()
+    return CompiledProgram(compile_plan(graph, target, scope=scope, fuse=fuse), target)
+
+
+def _shape(shape: tuple[Any, ...], symbols: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(d if isinstance(d, int) else d.evaluate(symbols) for d in shape)

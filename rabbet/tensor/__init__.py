@@ -1,0 +1,55 @@
+"""The user's tensor: recording, running, gradients."""
+
+from __future__ import annotations
+
+import rabbet.ops  # noqa: F401  (declares the ops)
+from rabbet import recorder
+from rabbet.base.config import config
+from rabbet.graph.value import lookup
+from rabbet.tensor import random as random
+from rabbet.tensor.create import (
+    arange,
+    asarray,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    full,
+    linspace,
+    ones,
+    tensor,
+    zeros,
+)
+from rabbet.tensor.flush import flush, value_of
+from rabbet.tensor.lift import functions, install_all
+from rabbet.tensor.modes import enable_grad, is_grad_enabled, no_grad
+from rabbet.tensor.prepare import prepare
+from rabbet.tensor.tensor import Tensor, from_numpy
+
+install_all()
+recorder.configure(
+    prepare=prepare, handle=Tensor, flush=flush, cast=lookup("cast"), eager=config.debug == "eager"
+)
+
+__all__ = [
+    "Tensor",
+    "arange",
+    "asarray",
+    "empty",
+    "empty_like",
+    "enable_grad",
+    "eye",
+    "flush",
+    "from_dlpack",
+    "from_numpy",
+    "full",
+    "functions",
+    "is_grad_enabled",
+    "linspace",
+    "no_grad",
+    "ones",
+    "random",
+    "tensor",
+    "value_of",
+    "zeros",
+]

@@ -1,0 +1,163 @@
+"""Tensors from data and from nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rabbet.base import dtypes
+from rabbet.base.dtypes import DType, dtype_of
+from rabbet.base.errors import DTypeError, ShapeError
+from rabbet.graph.value import lookup
+from rabbet.recorder import record
+from rabbet.tensor.tensor import Tensor, as_operand, check_device, from_numpy, shape_argument
+
+
+def asarray(
+    data: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None
+) -> Tensor:
+    """A tensor with the elements of `data` (array, DLPack object, nested lists, number, tensor).
+
+    Memory that others can write is copied unless `copy=False`; Python floats become float32, ints int64.
+    Raises DTypeError for data without a dtype of ours, ShapeError for ragged lists.
+    """
+    check_device(device)
+    if isinstance(data, Tensor):
+        t = data if dtype is None else data.astype(dtype)
+        return t.clone() if copy else t
+    wanted = None if dtype is None else dtype_of(dtype)
+    array = _to_numpy(data)
+    if wanted is not None and array.dtype != wanted.numpy:
+        array = array.astype(wanted.numpy)
+    return from_numpy(array, copy=copy is not False)
+
+
+def tensor(
+    data: Any, dtype: Any = None, *, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A new tensor with a copy of `data`.
+
+    >>> rb.tensor([[1.0, 2.0]], requires_grad=True).shape
+    (1, 2)
+    """
+    t = asarray(data, dtype=dtype, device=device)
+    if t is data:
+        t = lookup("detach")(t)
+    return t.requires_grad_() if requires_grad else t
+
+
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor with the elements of an object that speaks DLPack."""
+    check_device(device)
+    return from_numpy(np.from_dlpack(x), copy=copy is not False)
+
+
+def _to_numpy(data: Any) -> np.ndarray:
+    if hasattr(data, "__array__") or isinstance(data, np.ndarray | np.generic):
+        return np.asarray(data)
+    if hasattr(data, "__dlpack__"):
+        return np.from_dlpack(data)
+    if isinstance(data, list | tuple):
+        data = _plain(data)
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ShapeError(f"asarray: nested lists must be rectangular: {error}") from None
+    if array.dtype == np.float64 and not _has_float64(data):
+        array = array.astype(np.float32)
+    if array.dtype == object:
+        raise DTypeError(f"asarray: cannot make a tensor from {type(data).__name__} objects")
+    return array
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data.numpy()
+    if isinstance(data, list | tuple):
+        return [_plain(d) for d in data]
+    return data
+
+
+def _has_float64(data: Any) -> bool:
+    if isinstance(data, list | tuple):
+        return any(_has_float64(d) for d in data)
+    return isinstance(data, np.ndarray | np.float64) and data.dtype == np.float64
+
+
+def _filled(shape: Any, value: Any, dtype: DType, requires_grad: bool = False) -> Tensor:
+    fill = from_numpy(np.asarray(value, dtype.numpy))
+    op = lookup("full")
+    operands, attrs, form = op.bind((fill,), {"shape": tuple(shape)})
+    t = record(op, operands, attrs, form)
+    return t.requires_grad_() if requires_grad else t
+
+
+def _sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    sizes = tuple(int(s) for s in shape_argument(shape))
+    if any(s < 0 for s in sizes):
+        raise ShapeError(f"the shape {sizes} has a negative size")
+    return sizes
+
+
+def zeros(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of the given shape; float32 by default."""
+    check_device(device)
+    return _filled(_sizes(shape), 0, dtype_of(dtype or dtypes.default_float), requires_grad)
+
+
+def ones(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of the given shape; float32 by default."""
+    check_device(device)
+    return _filled(_sizes(shape), 1, dtype_of(dtype or dtypes.default_float), requires_grad)
+
+
+def empty(*shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """Zeros (nothing is left uninitialised)."""
+    return zeros(*shape, dtype=dtype, device=device)
+
+
+def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`fill_value` everywhere."""
+    check_device(device)
+    value = as_operand(fill_value)
+    if dtype is not None:
+        value = value.astype(dtype)
+    sizes = _sizes((shape,)) if not hasattr(shape, "__index__") else (int(shape),)
+    op = lookup("full")
+    operands, attrs, form = op.bind((value,), {"shape": sizes})
+    t = record(op, operands, attrs, form)
+    return t.requires_grad_() if requires_grad else t
+
+
+def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """start, start + step, ... before stop (`arange(stop)` starts at 0)."""
+    check_device(device)
+    start, stop = (0, start) if stop is None else (start, stop)
+    floats = any(isinstance(v, float) for v in (start, stop, step))
+    wanted = dtype_of(dtype) if dtype else dtypes.default_float if floats else dtypes.default_int
+    return from_numpy(np.arange(start, stop, step).astype(wanted.numpy))
+
+
+def linspace(start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Tensor:
+    """`num` numbers at equal distances from start to stop."""
+    check_device(device)
+    wanted = dtype_of(dtype or dtypes.default_float)
+    return from_numpy(np.linspace(start, stop, num, endpoint=endpoint).astype(wanted.numpy))
+
+
+def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones on the k-th diagonal, else zeros."""
+    check_device(device)
+    wanted = dtype_of(dtype or dtypes.default_float)
+    return from_numpy(np.eye(n_rows, n_cols, k, dtype=wanted.numpy))
+
+
+def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Zeros of x's shape and dtype."""
+    return zeros(x.shape, dtype=dtype or x.dtype, device=device)
+
+
+def from_numpy_array(array: np.ndarray) -> Tensor:
+    """A tensor with a copy of the array (PyTorch's `from_numpy` shares; see `asarray(copy=False)`)."""
+    return from_numpy(array)

@@ -1,0 +1,108 @@
+"""Running a segment: which outputs must be kept, which program computes them, what happens on failure."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from rabbet.base.errors import IndexRangeError, RabbetError
+from rabbet.recorder import Node, Segment, Tape, current
+from rabbet.runtime.errors import IndexFailure
+from rabbet.tensor import programs, site
+from rabbet.tensor.segment import Output
+
+_running = threading.RLock()
+
+
+def flush(tape: Tape | None = None) -> None:
+    """Compute everything recorded so far on this thread's tape (or on `tape`)."""
+    tape = tape or current()
+    if not tape.nodes or tape.flushing:
+        return
+    tape.flushing = True
+    try:
+        _run(tape.take())
+    finally:
+        tape.flushing = False
+
+
+def value_of(handle: Any) -> Any:
+    """The Buffer of a handle's value, computed now if need be."""
+    node, index = handle._node, handle._index
+    if node.tape is not None:
+        flush(node.tape)
+    if node.error is not None:
+        raise node.error
+    if node.buffers[index] is None:
+        if node.op is None:
+            node.buffers[index] = programs.leaf_buffer(node, index)
+        else:  # dropped after an earlier segment: compute it again
+            copy = handle.emit(detach_op(), (handle,), {}, ())
+            node.buffers[index] = value_of(copy)
+    return node.buffers[index]
+
+
+def detach_op() -> Any:
+    """The identity op that gradients do not pass."""
+    return programs.lookup("detach")
+
+
+def _run(segment: Segment) -> None:
+    live = tuple(
+        (p, i) for p, n in enumerate(segment.nodes) for i, h in enumerate(n.handles) if h > 0
+    )
+    if not live:
+        for node in segment.nodes:
+            _settle(node)
+        return
+    with _running:
+        try:
+            kept, buffers = programs.run(segment, live)
+        except BaseException as failure:
+            error = _explain(failure, segment)
+            _take_back(segment, error)
+            if error is failure:
+                raise
+            raise error from None
+    for (position, index), buffer in zip(kept, buffers, strict=True):
+        segment.nodes[position].buffers[index] = buffer
+    for node in segment.nodes:
+        _settle(node)
+
+
+def _settle(node: Node) -> None:
+    """The node has left its tape: without gradients it no longer needs what it came from."""
+    node.tape = None
+    if not node.requires_grad or node.is_leaf:
+        node.inputs = ()
+
+
+def _take_back(segment: Segment, error: BaseException) -> None:
+    """After a failure every handle has the value it had before the segment."""
+    for reference, node, index in reversed(segment.assignments):
+        handle = reference()
+        if handle is not None:
+            handle._node.handles[handle._index] -= 1
+            handle._node, handle._index = node, index
+            node.handles[index] += 1
+    for node in segment.nodes:
+        node.tape, node.inputs = None, ()
+        node.error = error
+
+
+def _explain(failure: BaseException, segment: Segment) -> BaseException:
+    """The error as the user should see it: with the line that recorded the op."""
+    if isinstance(failure, IndexFailure):
+        position = failure.position
+        node = segment.nodes[position] if 0 <= position < len(segment.nodes) else None
+        name = node.op.name if node else "index"
+        where = site.describe(node.site) if node else ""
+        message = f"{name}: index {failure.value} (element {failure.element}) is out of range"
+        return IndexRangeError(message + (f"\n  at {where}" if where else ""))
+    if isinstance(failure, RabbetError) and getattr(failure, "position", None) is not None:
+        node = segment.nodes[failure.position]  # type: ignore[attr-defined]
+        where = site.describe(node.site)
+        return type(failure)(f"{failure}\n  at {where}")
+    return failure
+
+

@@ -1,0 +1,101 @@
+"""x[key] and x[key] = value: keys with data-dependent shapes are resolved here, the rest are ops."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+
+from rabbet.base import dtypes, shapes
+from rabbet.base.errors import ShapeError
+from rabbet.graph.value import lookup
+from rabbet.ops import index as index_ops
+from rabbet.recorder import Handle
+
+
+def get(x: Any, key: Any) -> Any:
+    """x[key]. A bool tensor in the key ends the segment: the result's shape depends on its values."""
+    key = _resolve(x, key)
+    result = index_ops.getitem(x, key)
+    return lookup("positive")(result) if result is x else result
+
+
+def put(x: Any, key: Any, value: Any) -> Any:
+    """The tensor that x becomes by x[key] = value."""
+    plain = _as_tensor(key) if isinstance(key, np.ndarray | list) else key
+    if isinstance(plain, Handle) and plain.dtype is dtypes.bool_ and _is_scalar(value):  # type: ignore[attr-defined]
+        return _masked(x, plain, value)
+    value = _value(x, value)
+    return index_ops.setitem(x, _resolve(x, key), value)
+
+
+def _masked(x: Any, mask: Any, value: Any) -> Any:
+    """x[mask] = number: no need to know where the mask holds."""
+    if mask.shape != x.shape[: mask.ndim]:
+        raise ShapeError(
+            f"index: a mask of shape {shapes.show(mask.shape)} does not fit {shapes.show(x.shape)}"
+        )
+    wide = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+    return lookup("where")(wide, _value(x, value), x)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, bool | int | float) or getattr(value, "shape", None) == ()
+
+
+def _value(x: Any, value: Any) -> Any:
+    if isinstance(value, Handle):
+        return value if value.dtype is x.dtype else lookup("cast")(value, x.dtype)  # type: ignore[attr-defined]
+    return _as_tensor(np.asarray(value).astype(x.dtype.numpy))
+
+
+def _resolve(x: Any, key: Any) -> Any:
+    """The key with arrays and lists as tensors, and masks as their positions."""
+    items = key if isinstance(key, tuple) else (key,)
+    resolved: list[Any] = []
+    for item in items:
+        if isinstance(item, np.ndarray | list | np.generic):
+            item = int(item) if isinstance(item, np.integer) else _as_tensor(item)
+        if isinstance(item, Handle) and item.dtype is dtypes.bool_:  # type: ignore[attr-defined]
+            resolved += _positions(x, item, len(resolved))
+        else:
+            resolved.append(item)
+    return tuple(resolved) if isinstance(key, tuple) or len(resolved) != 1 else resolved[0]
+
+
+def _positions(x: Any, mask: Any, axis: int) -> list[Any]:
+    want = x.shape[axis : axis + mask.ndim]
+    if mask.shape != want and not any(k is Ellipsis for k in ()):
+        raise ShapeError(
+            f"index: a mask of shape {shapes.show(mask.shape)} does not fit the axes {shapes.show(want)}"
+        )
+    return [_as_tensor(p) for p in np.nonzero(mask.numpy())]
+
+
+def _as_tensor(array: Any) -> Any:
+    return sys.modules["rabbet.tensor"].asarray(array)
+
+
+def namespace() -> Any:
+    """The module users compute with."""
+    return sys.modules["rabbet"]
+
+
+def warn_view(x: Any) -> None:
+    """In place on the result of an indexing changes only the result: say so once (SEMANTICS 14)."""
+    node = x._node
+    if node.op is None or node.op.name not in ("slice", "take", "squeeze") or not node.inputs:
+        return
+    base, index = node.inputs[0]
+    if base.handles[index] > 0 and not _warned:
+        _warned.append(True)
+        warnings.warn(
+            "an in-place update of an indexing result changes only that result: tensors are values; "
+            "write x[0] += ... to change x",
+            stacklevel=4,
+        )
+
+
+_warned: list[bool] = []

@@ -1,0 +1,400 @@
+"""@rb.jit: record a function once, then replay its segments without running its Python.
+
+While recording, the function runs as always; a Capture notes which outside tensors its segments read,
+which handles were reassigned, which draws were made, which flags were looked at, and the outcome of every
+`bool()` of a tensor. The record is a tree: segments, then a decision with a branch per outcome seen. A
+replay walks it; nothing is committed before its end, so an unseen outcome simply records anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rabbet.base import tree
+from rabbet.base.tree import Structure
+from rabbet.recorder import Handle, Node, Segment, current, leaf_node
+from rabbet.runtime import buffers
+from rabbet.tensor import programs
+from rabbet.tensor.flush import flush, value_of
+from rabbet.tensor.tensor import Tensor, from_numpy
+
+TRACES_KEPT = 64
+Source = tuple[Any, ...]
+# ("argument", i) | ("handle", handle) | ("grad", handle) | ("made", stage, output) | ("constant", buffer)
+# | ("offset", generator, relative, dtype)
+
+
+@dataclass(eq=False)
+class Stage:
+    """One segment of a recorded call."""
+
+    program: Any
+    symbols: tuple[int, ...]
+    inputs: list[Source]
+
+
+@dataclass(eq=False)
+class Final:
+    """What a call leaves behind."""
+
+    structure: Structure
+    results: list[tuple[Any, Any]]  # (source, node as recorded), or (None, plain value)
+    assigned: list[tuple[Handle, Source, bool]]  # (handle, its new value, stays a leaf)
+    grads: list[tuple[Handle, Source | None]]
+    draws: list[tuple[Any, int]]  # (generator, how far it moved)
+
+
+@dataclass(eq=False)
+class Branch:
+    """Stages, then either a decision or the end."""
+
+    stages: list[Stage] = field(default_factory=list)
+    decision: Source | None = None
+    after: dict[bool, Branch] = field(default_factory=dict)
+    final: Final | None = None
+
+
+@dataclass(eq=False)
+class Trace:
+    """All that was recorded for one kind of arguments."""
+
+    root: Branch
+    guards: list[tuple[Any, str, Any]]
+    handles: list[tuple[Handle, Any, bool]]  # captured handles with the Spec and requires_grad seen
+    opaque: str = ""
+
+    def holds(self) -> bool:
+        """True where flags and captured tensors are as they were while recording."""
+        for reference, name, value in self.guards:
+            owner = reference()
+            if owner is None or getattr(owner, name) != value:
+                return False
+        return all(
+            h._node.specs[h._index] is spec and h._node.requires_grad == grad
+            for h, spec, grad in self.handles
+        )
+
+
+class Capture:
+    """Notes of one recording (see the module's text); the recorder and Tensor report to it."""
+
+    def __init__(self, arguments: list[Tensor]) -> None:
+        self.first = Node().sequence
+        self.arguments = {(a._node, a._index): i for i, a in enumerate(arguments)}
+        self.sources: dict[tuple[Node, int], Source] = {}
+        self.reassigned: dict[int, Handle] = {}
+        self.grad_slots: dict[int, Handle] = {}
+        self.grad_owner: dict[int, Handle] = {}
+        self.bases: dict[int, tuple[Any, int]] = {}
+        self.guards: list[tuple[Any, str, Any]] = []
+        self.path: list[tuple[str, Any, Any]] = []
+        self.opaque = ""
+        self.stages = 0
+        self.before: dict[int, tuple[Any, bool]] = {}
+
+    # ---- reports -------------------------------------------------------------------------------
+
+    def touched(self, handle: Handle) -> None:
+        """An op uses `handle`."""
+        key = (handle._node, handle._index)
+        node = handle._node
+        if key in self.sources or node.tape is not None or node.op is not None and node.sequence > self.first:
+            return
+        if key in self.arguments:
+            self.sources[key] = ("argument", self.arguments[key])
+        elif node.sequence > self.first:
+            if node.number is None and node.offset is None:
+                self.sources[key] = ("constant", node.buffers[handle._index])
+        elif id(handle) in self.grad_owner:
+            self.sources[key] = ("grad", self.grad_owner[id(handle)])
+        else:
+            self._see(handle)
+            self.sources[key] = ("handle", handle)
+
+    def _see(self, handle: Handle) -> None:
+        node = handle._node
+        self.before.setdefault(id(handle), (handle, node.specs[handle._index], node.requires_grad))
+
+    def assigned(self, handle: Handle) -> None:
+        """`handle` is about to stand for another value."""
+        if handle._node.sequence < self.first and id(handle) not in self.reassigned:
+            self._see(handle)
+            self.touched(handle)
+            self.reassigned[id(handle)] = handle
+
+    def grad_assigned(self, handle: Handle) -> None:
+        """The gradient slot of `handle` changes."""
+        self.grad_slots[id(handle)] = handle
+
+    def grad_read(self, handle: Handle) -> None:
+        """The gradient of `handle` is taken in hand."""
+        if handle._grad is not None:
+            self.grad_owner[id(handle._grad)] = handle
+
+    def drawn(self, generator: Any, offset: int) -> None:
+        """A random range was reserved."""
+        self.bases.setdefault(id(generator), (generator, offset))
+
+    def guard(self, owner: Any, name: str, value: Any) -> None:
+        """A flag was looked at: a replay is only right while it keeps this value."""
+        self.guards.append((weakref.ref(owner), name, value))
+
+    def opaque_read(self, what: str, handle: Handle) -> None:
+        """A value left for Python: this function must run its Python at every call."""
+        self.opaque = self.opaque or f"it reads a value ({what})"
+
+    def decide(self, handle: Tensor) -> bool:
+        """bool(tensor): a checked decision."""
+        self.touched(handle)
+        outcome = bool(handle.numpy().reshape(()))
+        self.path.append(("decide", self._source(handle._node, handle._index), outcome))
+        return outcome
+
+    def stage(self, segment: Segment, entry: Any, symbols: tuple[int, ...]) -> None:
+        """A segment was run."""
+        inputs = [self._source(leaf.node, leaf.index) for leaf in segment.leaves]
+        self.path.append(("stage", Stage(entry.program, symbols, inputs), None))
+        for output, (position, index) in enumerate(entry.keep):
+            self.sources[segment.nodes[position], index] = ("made", self.stages, output)
+        self.stages += 1
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def finish(self, result: Any) -> Final | None:
+        """What to redo at the end of a replay; None (and `opaque` says why) where it cannot be."""
+        leaves, structure = tree.flatten(result)
+        results = []
+        for leaf in leaves:
+            if isinstance(leaf, Handle):
+                node = leaf._node
+                if node.requires_grad and not node.is_leaf and not node.cut:
+                    self.opaque = self.opaque or "its result carries gradients"
+                results.append((self._source(node, leaf._index), leaf))
+            else:
+                results.append((None, leaf))
+        final = Final(
+            structure,
+            results,
+            [
+                (h, self._source(h._node, h._index), h._node.is_leaf)
+                for h in self.reassigned.values()
+            ],
+            [
+                (h, None if h._grad is None else self._source(h._grad._node, h._grad._index))
+                for h in self.grad_slots.values()
+            ],
+            [(g, g.offset - base) for g, base in self.bases.values()],
+        )
+        return None if self.opaque else final
+
+    def _source(self, node: Node, index: int) -> Source:
+        if node.number is not None:
+            return ("constant", buffers.scalar(node.number, node.specs[0].dtype))
+        if node.offset is not None:
+            generator = node.owner
+            base = self.bases[id(generator)][1]
+            return ("offset", generator, node.offset - base, node.specs[0].dtype)
+        found = self.sources.get((node, index))
+        if found is None:
+            if (node, index) in self.arguments:
+                return ("argument", self.arguments[node, index])
+            if node.sequence > self.first and node.op is None:
+                return ("constant", node.buffers[index])
+            self.opaque = self.opaque or "it uses a tensor that no variable holds any more"
+            return ("constant", node.buffers[index])
+        return found
+
+
+class Jitted:
+    """A function under `rb.jit`; `.stats` counts recordings and replays, `.why` says what forces recording."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.traces: dict[Any, list[Trace]] = {}
+        self.stats = {"recorded": 0, "replayed": 0}
+        self.why = ""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        tape = current()
+        if tape.capture is not None or self.why:
+            return self.function(*args, **kwargs)
+        leaves, structure = tree.flatten((args, kwargs))
+        leaves = [from_numpy(x) if isinstance(x, np.ndarray) else x for x in leaves]
+        tensors = [x for x in leaves if isinstance(x, Tensor)]
+        key = _key(structure, leaves, tape.grad_enabled)
+        if key is None:
+            return self.function(*args, **kwargs)
+        for trace in self.traces.get(key, ()):
+            if trace.holds():
+                done, result = _replay(trace, tensors)
+                if done:
+                    self.stats["replayed"] += 1
+                    return result
+                return self._record(key, trace, structure, leaves, tensors)
+        return self._record(key, None, structure, leaves, tensors)
+
+    def _record(
+        self, key: Any, trace: Trace | None, structure: Structure, leaves: list[Any], tensors: list[Tensor]
+    ) -> Any:
+        flush()
+        for t in tensors:
+            value_of(t)
+        tape = current()
+        capture = tape.capture = Capture(tensors)
+        args, kwargs = tree.unflatten(structure, leaves)
+        try:
+            result = self.function(*args, **kwargs)
+            flush()
+        finally:
+            tape.capture = None
+        final = capture.finish(result)
+        self.stats["recorded"] += 1
+        if final is None:
+            self.why = capture.opaque
+            return result
+        if trace is None:
+            handles = list(capture.before.values())
+            trace = Trace(Branch(), capture.guards, handles)
+            if len(self.traces) >= TRACES_KEPT:
+                self.traces.pop(next(iter(self.traces)))
+            self.traces.setdefault(key, []).insert(0, trace)
+            del self.traces[key][8:]
+        else:
+            known = {id(h) for h, _, _ in trace.handles}
+            trace.handles += [t for t in capture.before.values() if id(t[0]) not in known]
+        _merge(trace.root, capture.path, final)
+        return result
+
+
+def jit(function: Callable[..., Any]) -> Jitted:
+    """Record `function` once per kind of arguments, then replay it without its Python.
+
+    Tensors it reads from outside (parameters, optimizer state) are inputs; those it updates are outputs.
+    `if` on a tensor is a checked decision; `item()`, `numpy()` and `print` make it record at each call.
+
+    >>> @rb.jit
+    ... def f(x):
+    ...     return x * 2 + 1
+    """
+    return Jitted(function)
+
+
+def _key(structure: Structure, leaves: list[Any], grad_enabled: bool) -> Any:
+    parts: list[Any] = [structure, grad_enabled]
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            parts.append((leaf.spec, leaf.requires_grad))
+        else:
+            try:
+                hash(leaf)
+            except TypeError:
+                return None
+            parts.append((type(leaf), leaf))
+    return tuple(parts)
+
+
+def _merge(branch: Branch, path: list[tuple[str, Any, Any]], final: Final) -> None:
+    """Add one recorded path to the tree; the part already known is left as it is."""
+    new = not branch.stages and branch.decision is None and branch.final is None
+    for kind, what, outcome in path:
+        if kind == "stage":
+            if new:
+                branch.stages.append(what)
+            continue
+        if new:
+            branch.decision = what
+        if outcome not in branch.after:
+            branch.after[outcome] = Branch()
+            new = True
+        else:
+            new = False
+        branch = branch.after[outcome]
+    if branch.final is None:
+        branch.final = final
+
+
+def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
+    """(True, result), or (False, None) where a decision came out as never before."""
+    flush()
+    made: list[list[Any]] = []
+    bases: dict[int, int] = {}
+
+    def buffer(source: Source) -> Any:
+        match source[0]:
+            case "made":
+                return made[source[1]][source[2]]
+            case "argument":
+                return value_of(arguments[source[1]])
+            case "handle":
+                return value_of(source[1])
+            case "grad":
+                return value_of(source[1]._grad)
+            case "constant":
+                return source[1]
+        _, generator, relative, dtype = source
+        base = bases.setdefault(id(generator), generator.offset)
+        return buffers.scalar(base + relative, dtype)
+
+    branch = trace.root
+    while True:
+        for stage in branch.stages:
+            made.append(stage.program.run(stage.symbols, [buffer(s) for s in stage.inputs]))
+        if branch.final is not None:
+            return True, _commit(branch.final, buffer)
+        assert branch.decision is not None
+        outcome = bool(np.frombuffer(buffer(branch.decision), np.uint8).any())
+        if outcome not in branch.after:
+            return False, None
+        branch = branch.after[outcome]
+
+
+def _commit(final: Final, buffer: Callable[[Source], Any]) -> Any:
+    """Give every handle its new value, all at once."""
+    assigned = [(h, buffer(s), leaf) for h, s, leaf in final.assigned]
+    grads = [(h, None if s is None else buffer(s)) for h, s in final.grads]
+    results = [v if s is None else _result(v, buffer(s)) for s, v in final.results]
+    for handle, value, leaf in assigned:
+        node = leaf_node(handle._node.specs[handle._index], value)
+        if leaf:
+            node.is_leaf = node.requires_grad = True
+            node.owner = weakref.ref(handle)
+        handle.settle(node)
+    for handle, value in grads:
+        spec = handle._node.specs[handle._index]
+        handle._grad = None if value is None else Tensor(leaf_node(spec, value))
+    for generator, moved in final.draws:
+        generator.offset += moved
+    return tree.unflatten(final.structure, results)
+
+
+def _result(recorded: Handle, value: Any) -> Tensor:
+    old = recorded._node
+    node = leaf_node(old.specs[recorded._index], value)
+    if old.requires_grad and old.cut:
+        node.op, node.prepared, node.site = old.op, old.prepared, old.site
+        node.specs, node.requires_grad, node.cut = old.specs, True, True
+        node.buffers = [None] * len(old.specs)
+        node.handles = [0] * len(old.specs)
+        node.buffers[recorded._index] = value
+        return Tensor(node, recorded._index)
+    return Tensor(node)
+
+
+def report_stage(segment: Segment, entry: Any, symbols: tuple[int, ...]) -> None:
+    """Tell a capture in progress on this thread that a segment was run."""
+    capture = current().capture
+    if capture is not None:
+        capture.stage(segment, entry, symbols)
+
+
+programs.observers.append(report_stage)

@@ -1,0 +1,162 @@
+"""Every op of the registry as a user function and, where it has a home, as a Tensor method.
+
+The one place where PyTorch's `dim`, `keepdim`, `input` and `other` become the array API's names, where arrays and
+lists become tensors, and where `x.reshape(2, 3)` becomes `x.reshape((2, 3))`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rabbet.graph.op import Op
+from rabbet.graph.value import registry
+from rabbet.ops.operators import OPERATORS
+from rabbet.recorder import record
+from rabbet.tensor.tensor import Tensor, as_operand
+
+RENAMED = {"dim": "axis", "keepdim": "keepdims"}
+NUMBERS = (bool, int, float)
+functions: dict[str, Callable[..., Any]] = {}
+
+
+def lift(op: Op) -> Callable[..., Any]:
+    """The user function of an op."""
+    names = [p.name for p in op.parameters]
+    packs = len(op.parameters) > 1 and op.parameters[1].annotation.startswith("tuple[int, ...]")
+
+    @functools.wraps(op.body or _nothing, assigned=(), updated=())
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            kwargs = {_rename(name, names): v for name, v in kwargs.items()}
+        if packs and len(args) >= 2 and hasattr(args[1], "__index__"):
+            args = (args[0], tuple(args[1:]))
+        operands, attrs, form = op.bind(args, kwargs)
+        return record(op, tensors(operands), attrs, form)
+
+    function.__name__ = function.__qualname__ = op.name
+    function.__doc__ = op.doc
+    function.__module__ = "rabbet"
+    function.op = op  # type: ignore[attr-defined]
+    return function
+
+
+def tensors(operands: list[Any]) -> list[Any]:
+    """Operands as the recorder takes them: Tensors and Python numbers."""
+    return [
+        o if isinstance(o, Tensor) or type(o) in NUMBERS else as_operand(o) for o in operands
+    ]
+
+
+def _rename(name: str, names: list[str]) -> str:
+    if name in names:
+        return name
+    if name in RENAMED and RENAMED[name] in names:
+        return RENAMED[name]
+    if name == "input" and names:
+        return names[0]
+    if name == "other" and len(names) > 1:
+        return names[1]
+    return name
+
+
+def _nothing() -> None:
+    """A function to copy nothing from."""
+
+
+def _operator(op: Op, swapped: bool) -> Callable[..., Any]:
+    """A dunder method of a one- or two-operand op, without the general binding."""
+    if len(op.operands) == 1:
+        return lambda self: record(op, (self,), {}, ())
+
+    def method(self: Tensor, other: Any) -> Any:
+        if not isinstance(other, Tensor) and type(other) not in NUMBERS:
+            if not isinstance(other, np.ndarray | np.generic):
+                return NotImplemented
+            other = as_operand(other)
+        return record(op, (other, self) if swapped else (self, other), {}, ())
+
+    return method
+
+
+def _in_place(op: Op) -> Callable[..., Any]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self._update(functions[op.name](self, *args, **kwargs))
+
+    method.__doc__ = f"In place: this tensor becomes `{op.name}(self, ...)`."
+    return method
+
+
+IN_PLACE_OPERATORS = {
+    "__iadd__": "add",
+    "__isub__": "subtract",
+    "__imul__": "multiply",
+    "__itruediv__": "divide",
+    "__ifloordiv__": "floor_divide",
+    "__imod__": "remainder",
+    "__ipow__": "pow",
+    "__imatmul__": "matmul",
+    "__iand__": "bitwise_and",
+    "__ior__": "bitwise_or",
+    "__ixor__": "bitwise_xor",
+    "__ilshift__": "bitwise_left_shift",
+    "__irshift__": "bitwise_right_shift",
+}
+IN_PLACE_METHODS = {
+    "add_": "add",
+    "sub_": "subtract",
+    "mul_": "multiply",
+    "div_": "divide",
+    "zero_": "zeros_like",
+    "fill_": "full_like",
+    "clamp_": "clip",
+}
+ALIASES = {
+    "subtract": ("sub",),
+    "multiply": ("mul",),
+    "divide": ("div", "true_divide"),
+    "remainder": ("fmod_floor",),
+    "concat": ("cat", "concatenate"),
+    "expand": ("broadcast_to",),
+    "unsqueeze": ("expand_dims",),
+    "clip": ("clamp",),
+    "negative": ("neg",),
+    "equal": ("eq",),
+    "not_equal": ("ne",),
+    "less": ("lt",),
+    "less_equal": ("le",),
+    "greater": ("gt",),
+    "greater_equal": ("ge",),
+    "permute": ("permute_dims",),
+    "swapaxes": ("transpose",),
+    "absolute": (),
+}
+
+
+def install(op: Op) -> None:
+    """Make the function and the method of one op."""
+    function = functions[op.name] = lift(op)
+    if op.method and not hasattr(Tensor, op.method):
+        setattr(Tensor, op.method, function)
+    for alias in ALIASES.get(op.name, ()):
+        functions.setdefault(alias, function)
+        if op.method and not hasattr(Tensor, alias):
+            setattr(Tensor, alias, function)
+
+
+def install_all() -> None:
+    """Make functions, methods and operators of every op declared so far."""
+    for op in registry.values():
+        if op.kind != "input" and op.name not in functions:
+            install(op)
+    for name, (op, swapped) in OPERATORS.items():
+        setattr(Tensor, name, _operator(op, swapped))
+    for name, target in IN_PLACE_OPERATORS.items():
+        if target in registry:
+            setattr(Tensor, name, _in_place(registry[target]))
+    for name, target in IN_PLACE_METHODS.items():
+        if target in registry:
+            setattr(Tensor, name, _in_place(registry[target]))

@@ -1,0 +1,148 @@
+"""From a segment's key to a program: families, patterns of sizes, masks of what is alive, tiers.
+
+A *family* is all segments of one structure. Its entries are programs for a pattern of sizes and a set of
+kept outputs; one whose set covers what is alive now may run (SEMANTICS 5). The first sight of a family
+gets a program without fusion over per-op kernels; from the second sight on it is compiled whole (9).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rabbet.base.config import config
+from rabbet.graph.value import lookup as lookup
+from rabbet.recorder import Node, Segment
+from rabbet.runtime import buffers
+from rabbet.runtime.program import Program, compile_graph
+from rabbet.tensor.residuals import residuals_of
+from rabbet.tensor.segment import Output, Pattern, find_pattern, graph_of
+
+MASKS_BEFORE_UNION = 4
+ENTRIES_KEPT = 64
+FAMILIES_KEPT = 4096
+SIGHTINGS_KEPT = 4
+
+
+@dataclass(eq=False)
+class Entry:
+    """One program of a family."""
+
+    keep: tuple[Output, ...]
+    pattern: Pattern
+    program: Program
+    fused: bool
+    matches: dict[tuple[int, ...], tuple[int, ...] | None] = field(default_factory=dict)
+
+    def match(self, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Symbol values for these sizes, remembered."""
+        if sizes not in self.matches:
+            if len(self.matches) > 1000:
+                self.matches.clear()
+            self.matches[sizes] = self.pattern.match(sizes)
+        return self.matches[sizes]
+
+
+@dataclass(eq=False)
+class Family:
+    """All programs of one segment structure."""
+
+    entries: list[Entry] = field(default_factory=list)
+    sightings: list[tuple[int, ...]] = field(default_factory=list)
+    masks: list[frozenset[Output]] = field(default_factory=list)
+    needs: dict[tuple[Output, ...], frozenset[Output]] = field(default_factory=dict)
+    sights: int = 0
+
+
+@dataclass(eq=False)
+class LastRun:
+    """What `rb.explain()` tells of: the last segment run on any tape."""
+
+    segment_ops: list[tuple[str, Any]]
+    entry: Entry
+    symbols: tuple[int, ...]
+    seconds: float
+    compiled: str
+
+
+families: dict[bytes, Family] = {}
+statistics = {"programs_compiled": 0, "segments_run": 0, "segments_found": 0}
+last_run: LastRun | None = None
+observers: list[Callable[[Segment, Entry, tuple[int, ...]], None]] = []
+
+
+def run(segment: Segment, live: tuple[Output, ...]) -> tuple[tuple[Output, ...], list[Any]]:
+    """Compute a segment: the outputs kept (those alive and what their gradients will need), their buffers."""
+    global last_run
+    entry, symbols, how = find(segment, live)
+    inputs = [leaf_buffer(leaf.node, leaf.index) for leaf in segment.leaves]
+    begin = time.perf_counter()
+    outputs = entry.program.run(symbols, inputs)
+    seconds = time.perf_counter() - begin
+    statistics["segments_run"] += 1
+    last_run = LastRun(
+        [(n.op.name, n.site) for n in segment.nodes], entry, symbols, seconds, how
+    )
+    for observer in observers:
+        observer(segment, entry, symbols)
+    return entry.keep, outputs
+
+
+def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Entry, tuple[int, ...], str]:
+    """The entry that computes `segment`, compiled if there is none."""
+    family = families.get(segment.key)
+    if family is None:
+        if len(families) >= FAMILIES_KEPT:
+            families.pop(next(iter(families)))
+        family = families[segment.key] = Family()
+    if live not in family.needs:
+        family.needs[live] = frozenset(live) | residuals_of(segment, live)
+    needed = family.needs[live]
+    family.sights += 1
+    want_fused = family.sights > 1 and config.fuse
+    for entry in family.entries:
+        if want_fused and not entry.fused:
+            continue
+        if needed <= frozenset(entry.keep):
+            symbols = entry.match(segment.sizes)
+            if symbols is not None:
+                statistics["segments_found"] += 1
+                return entry, symbols, "found"
+    return _compile(segment, family, needed, want_fused)
+
+
+def _compile(
+    segment: Segment, family: Family, needed: frozenset[Output], fused: bool
+) -> tuple[Entry, tuple[int, ...], str]:
+    if needed not in family.masks:
+        family.masks.append(needed)
+    if len(family.masks) >= MASKS_BEFORE_UNION:
+        needed = frozenset().union(*family.masks)
+        family.masks = [needed]
+    if segment.sizes not in family.sightings:
+        family.sightings = [*family.sightings, segment.sizes][-SIGHTINGS_KEPT:]
+    else:  # the last sighting gives the hints
+        family.sightings.remove(segment.sizes)
+        family.sightings.append(segment.sizes)
+    pattern = find_pattern(family.sightings)
+    keep = tuple(sorted(needed))
+    graph, _ = graph_of(segment, pattern.dims, keep)
+    program = compile_graph(graph, scope=pattern.scope, fuse=fused)
+    statistics["programs_compiled"] += 1
+    entry = Entry(keep, pattern, program, fused)
+    family.entries.insert(0, entry)
+    del family.entries[ENTRIES_KEPT:]
+    symbols = entry.match(segment.sizes)
+    assert symbols is not None, "a new pattern must fit the sizes it was made from"
+    return entry, symbols, "compiled" if fused else "first sight"
+
+
+def leaf_buffer(node: Node, index: int) -> Any:
+    """The buffer of an outside operand; numbers and random offsets become 0-d buffers."""
+    if node.number is not None:
+        return buffers.scalar(node.number, node.specs[0].dtype)
+    if node.offset is not None:
+        return buffers.scalar(node.offset, node.specs[0].dtype)
+    return node.buffers[index]

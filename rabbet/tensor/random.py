@@ -1,0 +1,110 @@
+"""Random state: a key and a 64-bit offset; a draw reserves its range when it is recorded (SEMANTICS 3)."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import Any
+
+from rabbet.base import dtypes
+from rabbet.base.dtypes import DType, dtype_of
+from rabbet.base.errors import DTypeError
+from rabbet.base.spec import intern
+from rabbet.graph.value import lookup
+from rabbet.recorder import current, offset_node, record, scalar_node
+from rabbet.tensor.tensor import Tensor, check_device, shape_argument
+
+_UINT64 = intern((), dtypes.uint64)
+
+
+class Generator:
+    """A stream of random numbers: Philox4x32-10 with the seed as key. The same seed draws the same numbers."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._lock = threading.Lock()
+        self.manual_seed(secrets.randbits(63) if seed is None else seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start the stream of `seed` from its beginning."""
+        self.seed, self.offset = int(seed) % 2**64, 0
+        return self
+
+    def get_state(self) -> tuple[int, int]:
+        """(seed, offset): everything there is to save."""
+        return self.seed, self.offset
+
+    def set_state(self, state: tuple[int, int]) -> None:
+        """Go on from a saved (seed, offset)."""
+        self.seed, self.offset = (int(s) for s in state)
+
+    def reserve(self, numbers: int) -> tuple[Tensor, Tensor]:
+        """The key and offset operands of a draw of `numbers` 32-bit words (the stream moves on)."""
+        with self._lock:
+            offset = self.offset
+            self.offset += (numbers + 3) // 4
+        node = offset_node(offset, _UINT64)
+        node.owner = self
+        tape = current()
+        if tape.capture is not None:
+            tape.capture.drawn(self, offset)
+        return Tensor(scalar_node(self.seed, _UINT64)), Tensor(node)
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator; every later draw depends only on the seed and the order of draws.
+
+    >>> rb.manual_seed(0); a = rb.rand(3)
+    >>> rb.manual_seed(0); bool((rb.rand(3) == a).all())
+    True
+    """
+    return default_generator.manual_seed(seed)
+
+
+def draw(name: str, shape: tuple[int, ...], dtype: DType, generator: Generator | None, **attrs: Any) -> Tensor:
+    """Record a random op `name(key, offset, ..., shape=, dtype=)`."""
+    words = 1
+    for n in shape:
+        words *= n
+    key, offset = (generator or default_generator).reserve(words * (2 if dtype.bits == 64 else 1))
+    op = lookup(name)
+    operands, bound, form = op.bind((key, offset), {"shape": shape, "dtype": dtype, **attrs})
+    return record(op, operands, bound, form)
+
+
+def _float(dtype: Any) -> DType:
+    found = dtypes.default_float if dtype is None else dtype_of(dtype)
+    if found not in (dtypes.float32, dtypes.float64):
+        raise DTypeError(f"random numbers are float32 or float64, not {found.name}")
+    return found
+
+
+def rand(*shape: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+    """Uniform numbers in [0, 1) of the given shape."""
+    check_device(device)
+    t = draw("uniform", shape_argument(shape), _float(dtype), generator)
+    return t.requires_grad_() if requires_grad else t
+
+
+def randn(*shape: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+    """Normal numbers with mean 0 and standard deviation 1."""
+    check_device(device)
+    t = draw("normal", shape_argument(shape), _float(dtype), generator)
+    return t.requires_grad_() if requires_grad else t
+
+
+def randint(low: int, high: int | None = None, size: tuple[int, ...] = (), *, dtype: Any = None, device: Any = None, generator: Generator | None = None) -> Tensor:
+    """Integers in [low, high) (or [0, low)) of shape `size`, int64 by default."""
+    check_device(device)
+    low, high = (0, low) if high is None else (low, high)
+    if high <= low:
+        raise ValueError(f"randint: the range [{low}, {high}) is empty")
+    t = draw("randint", tuple(size), dtypes.int64, generator, low=low, high=high)
+    return t if dtype is None else t.astype(dtype)
+
+
+def dropout_operands(x: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Key and offset for a mask of x's shape."""
+    return (generator or default_generator).reserve(x.size)

@@ -1,0 +1,49 @@
+"""Which forward values must outlive their segment so that gradients need not compute them again.
+
+When a segment ends in mid-forward, the gradient transform is run dry for every live tensor that requires
+gradients: forward values are opaque inputs, and those that the gradient ops use are kept (SEMANTICS 12).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rabbet.graph.value import Builder, Value, topological
+from rabbet.recorder import Node, Segment
+from rabbet.tensor.backward import reverse
+from rabbet.tensor.segment import Output
+
+
+def residuals_of(segment: Segment, live: tuple[Output, ...]) -> frozenset[Output]:
+    """The outputs of the segment that backward from its live tensors will use."""
+    nodes = segment.nodes
+    roots = [
+        (p, i)
+        for p, i in live
+        if nodes[p].requires_grad and not nodes[p].is_leaf and nodes[p].prepared.differentiable[i]
+    ]
+    if not roots:
+        return frozenset()
+    positions = {id(n): p for p, n in enumerate(nodes)}
+    builder = Builder()
+    opaque: dict[tuple[int, int], Value] = {}
+
+    def wrap(node: Node, index: int) -> Value:
+        key = (id(node), index)
+        if key not in opaque:
+            opaque[key] = builder.input(node.specs[index])
+        return opaque[key]
+
+    received: list[Value] = []
+
+    def done(node: Node, index: int, g: Any) -> None:
+        received.append(g)
+
+    seeds = [(nodes[p], i, builder.input(nodes[p].specs[i])) for p, i in roots]
+    reverse(seeds, wrap, done, within=lambda n: id(n) in positions)
+    used = {id(c) for c in topological(g.call for g in received)}
+    return frozenset(
+        (positions[node_id], index)
+        for (node_id, index), value in opaque.items()
+        if node_id in positions and id(value.call) in used
+    )

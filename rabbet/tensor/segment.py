@@ -1,0 +1,114 @@
+"""A recorded segment as a Graph, and its sizes as a pattern of symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rabbet.base import sizes as base_sizes
+from rabbet.base.sizes import Dim, Guard, SizeScope
+from rabbet.base.spec import Spec
+from rabbet.graph import encode
+from rabbet.graph.value import Builder, Graph, Value
+from rabbet.recorder import Segment
+
+Output = tuple[int, int]  # (position of the node in its segment, output index)
+
+
+@dataclass(eq=False)
+class Pattern:
+    """The sizes of a segment with what was seen to change as symbols.
+
+    `dims[i]` is the i-th size of the segment's key; symbol s is the size at `defined_at[s]`.
+    """
+
+    dims: list[Dim]
+    scope: SizeScope | None = None
+    defined_at: list[int] = field(default_factory=list)
+
+    def match(self, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        """The symbols' values for these sizes, or None where the pattern or a guard does not hold."""
+        symbols = tuple(sizes[i] for i in self.defined_at)
+        for dim, size in zip(self.dims, sizes, strict=True):
+            if base_sizes.evaluate(dim, symbols) != size:
+                return None
+        if self.scope and not all(holds(g, symbols) for g in self.scope.guards.values()):
+            return None
+        return symbols
+
+
+def holds(guard: Guard, symbols: Sequence[int]) -> bool:
+    """True where the guard holds for these symbol values."""
+    value = guard.expr.evaluate(tuple(symbols))
+    return {"==": value == 0, "!=": value != 0, "<": value < 0, ">=": value >= 0}[guard.relation]
+
+
+def find_pattern(sightings: Sequence[tuple[int, ...]]) -> Pattern:
+    """One pattern for all sightings (the last gives the hints): constant sizes stay numbers; sizes that
+    changed become symbols, multiples of a symbol or a symbol plus a constant where all sightings agree."""
+    columns = list(zip(*sightings, strict=True))
+    if all(len(set(c)) == 1 for c in columns):
+        return Pattern(list(sightings[-1]))
+    scope = SizeScope()
+    pattern = Pattern([], scope)
+    bases: list[tuple[tuple[int, ...], Dim]] = []
+    for position, column in enumerate(columns):
+        if len(set(column)) == 1:
+            pattern.dims.append(column[0])
+            continue
+        dim = next((d for b, s in bases if (d := _related(column, b, s)) is not None), None)
+        if dim is None:
+            dim = scope.symbol(f"n{len(scope.names)}", column[-1])
+            pattern.defined_at.append(position)
+            bases.append((column, dim))
+        pattern.dims.append(dim)
+    return pattern
+
+
+def _related(column: tuple[int, ...], base: tuple[int, ...], symbol: Dim) -> Dim | None:
+    """`column` as k * symbol or symbol + c, if one k or c fits every sighting."""
+    if base[0] and column[0] % base[0] == 0:
+        k = column[0] // base[0]
+        if k and all(c == k * b for c, b in zip(column, base, strict=True)):
+            return k * symbol
+    offsets = {c - b for c, b in zip(column, base, strict=True)}
+    return symbol + offsets.pop() if len(offsets) == 1 else None
+
+
+def graph_of(
+    segment: Segment, dims: Sequence[Dim], outputs: Sequence[Output]
+) -> tuple[Graph, Builder]:
+    """The Graph of a segment with the given sizes; inputs are its leaves, Call sites node positions."""
+    rest = list(dims)
+    builder = Builder()
+    builder.site = -1
+    leaves: dict[tuple[int, int], Value] = {}
+    values: list[tuple[Value, ...]] = []
+    graph = Graph()
+
+    def outside(node: object, index: int) -> Value:
+        key = (id(node), index)
+        if key not in leaves:
+            spec = node.specs[index]  # type: ignore[attr-defined]
+            shape = tuple(rest.pop(0) for _ in spec.shape)
+            leaves[key] = builder.input(Spec(shape, spec.dtype, spec.device))
+            graph.inputs.append(leaves[key])
+        return leaves[key]
+
+    positions = {id(n): p for p, n in enumerate(segment.nodes)}
+    static = all(isinstance(d, int) for d in dims)
+    for position, node in enumerate(segment.nodes):
+        inputs = tuple(
+            values[positions[id(n)]][i] if id(n) in positions else outside(n, i)
+            for n, i in node.inputs
+        )
+        attrs = dict(node.attrs)
+        for name in sorted(node.op.sizes & attrs.keys()):
+            attrs[name] = encode.fill_sizes(attrs[name], rest)
+        if static:
+            specs = node.specs
+        else:
+            specs = node.op.infer_specs([v.spec for v in inputs], attrs, node.form)
+        values.append(builder.call(node.op, inputs, attrs, node.form, specs, site=position))
+    graph.outputs = [values[p][i] for p, i in outputs]
+    return graph, builder

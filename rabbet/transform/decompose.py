@@ -1,0 +1,87 @@
+"""Composites become primitives: a composite's body is run over the Values of a new graph.
+
+Bodies call ops, which come back to the builder, so nested composites vanish on the way and equal
+calls meet in the builder's table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rabbet.base import sizes
+from rabbet.base.errors import RabbetError
+from rabbet.expr import expr
+from rabbet.graph.op import Op
+from rabbet.graph.value import Attrs, Builder, Graph, Value
+
+
+class PrimitiveBuilder(Builder):
+    """A Builder in which every op arrives decomposed, and moves that move nothing disappear."""
+
+    def apply(self, op: Op, operands: Sequence[Any], attrs: Attrs, form: tuple[int, ...]) -> Any:
+        """As Builder.apply; composites leave only their primitives behind."""
+        outputs = self.expand_all(op, self._operands(op, operands), attrs, form)
+        visible = len(outputs) - op.residuals
+        return outputs[0] if visible == 1 else outputs[:visible]
+
+    def expand_all(
+        self, op: Op, values: tuple[Value, ...], attrs: Attrs, form: tuple[int, ...]
+    ) -> tuple[Value, ...]:
+        """All outputs of one op, residuals included, as primitives."""
+        if op.body is not None:
+            return op.expand(self, values, attrs, form)
+        specs = op.infer_specs([v.spec for v in values], attrs, form)
+        if op.kind == "movement" and _is_identity(values[0], specs[0].shape, attrs):
+            return (values[0],)
+        if op.kind == "elementwise" and len(values) == 1 and _changes_nothing(op, values[0], attrs):
+            return (values[0],)
+        if op.kind == "reduce" and attrs["axis"] == () and specs[0].dtype is values[0].dtype:
+            return (values[0],)
+        return self.call(op, values, attrs, form, specs)
+
+
+def decompose(graph: Graph) -> tuple[Graph, list[tuple[Value, ...]]]:
+    """The graph in primitives, and the primitive values of every call of the old graph, in order.
+
+    An error carries `position`, the site of the call it happened in.
+    """
+    builder = PrimitiveBuilder()
+    made: dict[tuple[int, int], Value] = {}
+    stages: list[tuple[Value, ...]] = []
+    new = Graph()
+    for v in graph.inputs:
+        made[id(v.call), 0] = builder.input(v.spec)
+        new.inputs.append(made[id(v.call), 0])
+    for call in graph.calls():
+        if call.op.kind == "input":
+            continue
+        builder.site = call.site
+        values = tuple(made[id(v.call), v.index] for v in call.inputs)
+        try:
+            outputs = builder.expand_all(call.op, values, call.attrs, call.form)
+        except RabbetError as error:
+            error.position = call.site  # type: ignore[attr-defined]
+            raise
+        for i, v in enumerate(outputs):
+            made[id(call), i] = v
+        stages.append(outputs)
+    new.outputs = [made[id(v.call), v.index] for v in graph.outputs]
+    return new, stages
+
+
+def _changes_nothing(op: Op, x: Value, attrs: Attrs) -> bool:
+    """True for a cast to the dtype at hand and its like: the op's expression is its operand."""
+    leaf = expr.acc(0, x.dtype)
+    return op.lower(leaf, **attrs) is leaf
+
+
+def _is_identity(x: Value, shape: tuple[Any, ...], attrs: Attrs) -> bool:
+    """True for a reshape, expand, slice, pad or permute that gives x itself."""
+    if len(shape) != x.ndim or not all(map(sizes.same, shape, x.shape)):
+        return False
+    if "axes" in attrs and "window" not in attrs:
+        return attrs["axes"] == tuple(range(x.ndim))
+    if "step" in attrs:
+        return all(s == 1 for s in attrs["step"])
+    return True

@@ -1,0 +1,110 @@
+"""Calling one op's gradient rule, on Values or on Tensors, however the op gives its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rabbet.base.errors import GradientError
+from rabbet.graph.op import Op
+from rabbet.graph.value import Attrs, Builder, Value, lookup, topological
+
+
+def call_rule(
+    op: Op,
+    g: Sequence[Any],
+    outputs: Sequence[Any],
+    inputs: Sequence[Any],
+    attrs: Attrs,
+    form: tuple[int, ...],
+    needs: Sequence[bool],
+) -> list[Any]:
+    """Gradients of the flat inputs (None: none), given gradients `g` of the visible outputs."""
+    if all(x is None for x in g) or not op.differentiable:
+        return [None] * len(inputs)
+    if op.grad is None:
+        return _through_body(op, g, inputs, attrs, form, needs)
+    gradient = g[0] if len(g) == 1 else tuple(g)
+    forward = outputs[0] if len(outputs) == 1 else tuple(outputs)
+    found = op.grad(gradient, forward, *op.arrange(inputs, form), **attrs)
+    if not isinstance(found, tuple | list):
+        found = (found,)
+    flat = op.flatten(found, form)
+    if len(flat) != len(inputs):
+        raise GradientError(
+            f"{op.name}: its gradient rule gave {len(flat)} gradients for {len(inputs)} operands"
+        )
+    if op.kind == "elementwise":
+        flat = [
+            f if f is None or f.shape == x.shape else lookup("sum_to")(f, shape=x.shape)
+            for f, x in zip(flat, inputs, strict=True)
+        ]
+    return flat
+
+
+def _through_body(
+    op: Op,
+    g: Sequence[Any],
+    inputs: Sequence[Any],
+    attrs: Attrs,
+    form: tuple[int, ...],
+    needs: Sequence[bool],
+) -> list[Any]:
+    """The gradient of a composite without a rule: that of its decomposition."""
+    if op.body is None:
+        raise GradientError(f"{op.name} has no gradient")
+    builder = Builder()
+    xs = [builder.input(x.spec) for x in inputs]
+    outputs = op.expand(builder, xs, attrs, form)[: len(g)]
+    used = [(y, grad) for y, grad in zip(outputs, g, strict=True) if grad is not None]
+    gs = [builder.input(y.spec) for y, _ in used]
+    wrt = [x for x, need in zip(xs, needs, strict=True) if need]
+    grads = reverse_graph([y for y, _ in used], gs, wrt)
+    bindings = dict(zip(xs, inputs, strict=True)) | dict(zip(gs, (h for _, h in used), strict=True))
+    home = next(h for _, h in used)
+    made = iter(replay(grads, bindings, home))
+    return [next(made) if need else None for need in needs]
+
+
+def reverse_graph(
+    outputs: Sequence[Value], grads: Sequence[Value], wrt: Sequence[Value]
+) -> list[Value | None]:
+    """d sum(outputs * grads) / d wrt as Values of the same builder; None where there is no path."""
+    arrived: dict[tuple[int, int], Any] = {}
+
+    def send(v: Value, g: Any) -> None:
+        key = (id(v.call), v.index)
+        arrived[key] = arrived[key] + g if key in arrived else g
+
+    for y, g in zip(outputs, grads, strict=True):
+        send(y, g)
+    wanted = {id(x.call) for x in wrt}
+    order = topological(y.call for y in outputs)
+    needed: set[int] = set(wanted)
+    for call in order:
+        if any(id(v.call) in needed for v in call.inputs):
+            needed.add(id(call))
+    for call in reversed(order):
+        if id(call) in wanted or id(call) not in needed:
+            continue
+        visible = len(call.outputs) - call.op.residuals
+        g = [arrived.get((id(call), i)) for i in range(visible)]
+        needs = [id(v.call) in needed for v in call.inputs]
+        found = call_rule(call.op, g, call.outputs, call.inputs, call.attrs, call.form, needs)
+        for v, gv, need in zip(call.inputs, found, needs, strict=True):
+            if gv is not None and need:
+                send(v, gv)
+    return [arrived.get((id(x.call), x.index)) for x in wrt]
+
+
+def replay(values: Sequence[Value | None], bindings: dict[Value, Any], home: Any) -> list[Any]:
+    """Emit the Calls behind `values` where `home` lives; `bindings` says what the graph inputs are."""
+    made: dict[tuple[int, int], Any] = {(id(v.call), v.index): h for v, h in bindings.items()}
+    for call in topological(v.call for v in values if v is not None):
+        if (id(call), 0) in made:
+            continue
+        operands = [made[id(v.call), v.index] for v in call.inputs]
+        out = home.emit(call.op, operands, call.attrs, call.form)
+        for i, h in enumerate(out if isinstance(out, tuple) else (out,)):
+            made[id(call), i] = h
+    return [None if v is None else made[id(v.call), v.index] for v in values]
