@@ -160,3 +160,8 @@ class Library:
             except RuntimeError as error:
                 raise InternalError(f"objects cannot be loaded: {error}") from None
         self.addresses: dict[str, int] = {name: self._tracker[name] for name in objects}
+
+
+def llvm_version() -> tuple[int, ...]:
+    """LLVM's version."""
+    return tuple(llvm.llvm_version_info)

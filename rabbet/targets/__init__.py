@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 
+from rabbet.base.config import config
 from rabbet.base.errors import BuildError
 from rabbet.base.target import Target
 from rabbet.targets import x86
@@ -38,7 +38,7 @@ def runnable() -> tuple[Target, ...]:
 
 def host() -> Target:
     """The best target of this machine, or the one named by RABBET_TARGET (which must run here)."""
-    chosen = os.environ.get("RABBET_TARGET")
+    chosen = config.target
     best = runnable()
     if chosen:
         target = find(chosen)

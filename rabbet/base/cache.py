@@ -1,0 +1,151 @@
+"""A store of byte strings on disk, addressed by key, that several processes may use at once.
+
+Entries are written whole (temporary file, fsync, rename), read with a checksum, and the least recently
+used ones are dropped when there are too many. The directory belongs to the user alone; where there is no
+such directory the store is empty and stays so, and `problem` says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import stat
+import time
+from pathlib import Path
+
+from rabbet.base.errors import InternalError
+
+MAGIC = b"RABBETC1"
+DEFAULT_LIMIT = 1 << 30  # bytes of all entries together
+_KEY = re.compile(r"[0-9a-f]{16,128}\Z")
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+_FRESH_SECONDS = 600.0  # an entry read this recently is not marked as used again
+_ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to nobody
+
+
+def default_directory() -> Path:
+    """$RABBET_CACHE_DIR, or ~/.cache/rabbet."""
+    chosen = os.environ.get("RABBET_CACHE_DIR")
+    return Path(chosen) if chosen else Path("~/.cache/rabbet").expanduser()
+
+
+class DiskCache:
+    """Byte strings by hexadecimal key.
+
+    >>> cache = DiskCache()
+    >>> cache.put("00" * 32, b"data")
+    >>> cache.get("00" * 32)
+    b'data'
+    """
+
+    def __init__(self, directory: Path | None = None, limit: int = DEFAULT_LIMIT) -> None:
+        self.limit = limit
+        self.problem = ""
+        self._written: int | None = None  # bytes written since the last count; None: never counted
+        try:
+            self.directory = directory or default_directory()
+            self._claim()
+        except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+            self.problem = f"compiled code is kept in memory only: {error}"
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes stored under a key; None if there are none, or if they are damaged."""
+        if self.problem:
+            return None
+        path = self._path(key)
+        try:
+            handle = os.open(path, os.O_RDONLY | _NO_FOLLOW | _BINARY)
+        except OSError:
+            return None
+        with os.fdopen(handle, "rb") as file:
+            facts = os.fstat(handle)
+            if not stat.S_ISREG(facts.st_mode) or not _is_private(facts):
+                return None
+            data = file.read()
+        payload = data[len(MAGIC) + 32 :]
+        if data[: len(MAGIC) + 32] != MAGIC + hashlib.sha256(payload).digest():
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        if time.time() - facts.st_mtime > _FRESH_SECONDS:
+            with contextlib.suppress(OSError):
+                os.utime(path)
+        return payload
+
+    def put(self, key: str, payload: bytes) -> None:
+        """Store bytes under a key; if the disk refuses, the store is closed and `problem` set."""
+        if self.problem:
+            return
+        path = self._path(key)
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._write(path, MAGIC + hashlib.sha256(payload).digest() + payload)
+            self._count(len(payload))
+        except OSError as error:
+            self.problem = f"compiled code is kept in memory only: {error}"
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.match(key):
+            raise InternalError(f"cache key {key!r} is not hexadecimal")
+        return self.directory / key[:2] / key
+
+    def _claim(self) -> None:
+        """Make the directory, and make sure that nobody else can write to it."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = os.lstat(self.directory)
+        if not stat.S_ISDIR(facts.st_mode):
+            raise OSError(f"{self.directory} is not a directory")
+        if not _is_private(facts):
+            raise OSError(f"{self.directory} can be written by other users")
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise OSError(f"{self.directory} is not writable")
+
+    def _write(self, path: Path, data: bytes) -> None:
+        temporary = path.parent / f".{path.name[:16]}.{os.getpid()}.{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY
+        handle = os.open(temporary, flags, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def _count(self, written: int) -> None:
+        """Now and then: drop the least recently used entries when all together are too many."""
+        if self._written is not None and self._written + written < self.limit // 16:
+            self._written += written
+            return
+        self._written = 0
+        entries: list[tuple[float, int, Path]] = []
+        for path in self.directory.glob("??/*"):
+            with contextlib.suppress(OSError):
+                facts = path.lstat()
+                entries.append((facts.st_mtime, facts.st_size, path))
+                is_temporary = path.name.startswith(".")
+                if is_temporary and time.time() - facts.st_mtime > _ABANDONED_SECONDS:
+                    path.unlink()
+        total = sum(size for _, size, _ in entries)
+        if total <= self.limit:
+            return
+        for _, size, path in sorted(entries):
+            if total <= self.limit * 3 // 4:
+                break
+            with contextlib.suppress(OSError):
+                path.unlink()
+            total -= size
+
+
+def _is_private(facts: os.stat_result) -> bool:
+    """Owned by this user and not writable by others (where the system knows users)."""
+    if not hasattr(os, "geteuid"):
+        return True
+    return facts.st_uid == os.geteuid() and not facts.st_mode & 0o022

@@ -1,0 +1,59 @@
+"""Objects -> shared library, by the system's C compiler as a linker."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rabbet.base.errors import BuildError
+
+_SECONDS = 120
+
+
+def c_compiler() -> list[str]:
+    """The command of the C compiler: $CC, else cc, gcc or clang; BuildError if there is none."""
+    chosen = os.environ.get("CC")
+    if chosen:
+        return shlex.split(chosen)
+    for name in ("cc", "gcc", "clang"):
+        if shutil.which(name):
+            return [name]
+    raise BuildError("building a library needs a C compiler; install gcc or clang, or set CC")
+
+
+def shared_library(
+    objects: Mapping[str, bytes],
+    output: Path,
+    *,
+    sources: Sequence[Path] = (),
+    arguments: Sequence[str] = (),
+) -> Path:
+    """Link object bytes (and compile C sources) into the shared library `output`, written whole.
+
+    `arguments` go to the compiler as they are. Raises BuildError with the linker's words.
+    """
+    output = Path(output)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".link") as folder:
+        files = []
+        for name, code in objects.items():
+            files.append(Path(folder) / f"{name}.o")
+            files[-1].write_bytes(code)
+        made = Path(folder) / output.name
+        command = [*c_compiler(), "-shared", "-fPIC", "-o", str(made), *arguments]
+        _run([*command, *map(str, files), *map(str, sources)], output)
+        made.replace(output)
+    return output
+
+
+def _run(command: list[str], output: Path) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(f"{output.name}: {command[0]} failed: {error}") from None
+    if done.returncode:
+        raise BuildError(f"{output.name}: {command[0]} failed: {done.stderr.strip()[-2000:]}")
