@@ -5,7 +5,7 @@
 #include "internal.h"
 #include "plan.h"
 
-enum { ROUNDS = 60000, MOST_BYTES = 1 << 16 };
+enum { ROUNDS = 200000, MOST_BYTES = 1 << 16 };
 
 static rb_bound *current;
 static uint64_t bytes_touched;
@@ -60,7 +60,7 @@ static void mutate(plan *p, uint64_t *seed) {
             *word = interesting[next_random(seed) % (sizeof interesting / sizeof *interesting)];
             break;
         case 1:
-            *word += (int64_t)(next_random(seed) % 5) - 2;
+            *word = (int64_t)((uint64_t)*word + next_random(seed) % 5 - 2);
             break;
         case 2:
             *word = (int64_t)((uint64_t)*word ^ (uint64_t)1 << next_random(seed) % 64);

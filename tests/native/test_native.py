@@ -35,7 +35,9 @@ def has_sanitizer(cc: str, flags: list[str], folder: Path) -> bool:
     return built.returncode == 0 and subprocess.run([folder / "empty"], check=False).returncode == 0
 
 
-PROGRAMS = [(p, k) for p in ("arena", "memory", "hostile", "pool") for k in ("plain", "address")]
+PROGRAMS = [
+    (p, k) for p in ("arena", "bind", "memory", "hostile", "pool") for k in ("plain", "address")
+]
 PROGRAMS.append(("pool", "thread"))  # the others have one thread
 
 

@@ -9,7 +9,6 @@
 
 #include <array>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -90,14 +89,14 @@ Bound::Bound(rb_bound *given, nb::object owner) : bound(given), program(std::mov
     n_calls = rb_program_calls(of->program);
 }
 
-std::unique_ptr<Bound> bind(nb::handle self, nb::handle symbols) {
+Bound *bind(nb::handle self, nb::handle symbols) {
     const auto *program = nb::inst_ptr<Program>(self);
     const auto values = nb::cast<std::vector<int64_t>>(symbols);
     rb_bound *bound = nullptr;
     rb_error error{};
     if (rb_program_bind(program->program, values.data(), values.size(), &bound, &error) != RB_OK)
         raise(error);
-    return std::make_unique<Bound>(bound, nb::borrow(self));
+    return new Bound(bound, nb::borrow(self)); // Python's from here on
 }
 
 // The addresses behind a list of buffers; holds references, so another thread may change the list meanwhile.
