@@ -186,10 +186,9 @@ def fits() -> list[Fit]:
         lambda z: mp.sqrt(z) / mp.erf(mp.sqrt(z)),
         (7, 13),
     )
-    result.append(
-        Fit("ERF_TAIL_32", centred(erf_tail, 2.5), -1.5, 1.5, centred(mp.erfc, 2.5), 7, single=True)
-    )
-    result.append(Fit("ERF_TAIL_64", centred(erf_tail, 3.5), -2.5, 2.5, centred(mp.erfc, 3.5), 18))
+    tail_of = centred(erf_tail, 1)
+    result.append(Fit("ERF_TAIL_32", tail_of, 0, 3, centred(mp.erfc, 1), 7, single=True))
+    result.append(Fit("ERF_TAIL_64", tail_of, 0, 5, centred(mp.erfc, 1), 18))
     for name, single, pieces in (
         ("32", True, ((0, 5, 2.5, 10), (None, 16, 3, 10))),
         ("64", False, ((0, 6.25, 3.125, 24), (2.5, 4, 3.25, 21), (4, 6.05, 5, 18))),
@@ -206,8 +205,8 @@ def fits() -> list[Fit]:
                 Fit(f"ERFINV_{number}_{name}", f, low, high, weight, terms, single=single)
             )
     result.append(Fit("CBRT_64", mp.cbrt, 0.7, 5.7, lambda m: 1 / mp.cbrt(m), 5))
-    gamma = centred(lambda y: mp.loggamma(y) / ((y - 1) * (y - 2)), 1.5)
-    result.append(Fit("LGAMMA_64", gamma, -0.5, 0.5, lambda t: 1 / gamma(t), 21))
+    gamma = centred(lambda y: mp.loggamma(y) / ((y - 1) * (y - 2)), 1.75)
+    result.append(Fit("LGAMMA_64", gamma, -0.75, 0.75, lambda t: 1 / gamma(t), 27))
     result.append(Fit("STIRLING_64", stirling_rest, 0, 1 / mp.mpf(64), one, 8))
     psi = centred(lambda y: mp.digamma(y) / (y - DIGAMMA_ROOT), 1.5)
     result.append(Fit("DIGAMMA_64", psi, -0.5, 0.5, lambda t: 1 / psi(t), 22))

@@ -15,6 +15,7 @@ from rabbet.expr.math_base import (
     number,
     pick,
     polynomial,
+    quick_two_sum,
 )
 
 # pi/4 in two parts; three bits of the first are 0, so that small multiples are exact.
@@ -41,7 +42,8 @@ def _folded(x: Expr) -> tuple[Expr, Expr, Expr]:
 def asin(x: Expr) -> Expr:
     high, low = (2 * part for part in QUARTER_PI[format_of(x).fraction])
     large, y, rest = _folded(x)
-    far = number(high, x) - ((y + rest) * 2.0 - low)
+    near, lost = quick_two_sum(number(high, x), y * -2.0)
+    far = near - (rest * 2.0 - (low + lost))
     return copysign_or_nan(select(large, far, y + rest), x)
 
 

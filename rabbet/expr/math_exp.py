@@ -18,24 +18,36 @@ from rabbet.expr.math_base import (
     number,
     pick,
     polynomial,
+    quick_two_sum,
 )
 
 LOG2_E = 1.4426950408889634
 
 
-def reduce_exp(x: Expr, offset: int) -> tuple[Expr, Expr]:
-    """x = n * ln 2 + r: r, and an integer whose low bits hold n + offset. |n| below 2**12."""
+def reduce_exp(x: Expr, offset: int) -> tuple[Expr, Expr, Expr]:
+    """x = n * ln 2 + r + low: r, low, and an integer with n + offset in its low bits."""
     form = format_of(x)
     magic = form.magic + offset
     shifted = fma(x, LOG2_E, magic)
     n = shifted - magic
-    r = fma(n, -form.ln2_low, fma(n, -form.ln2_high, x))
-    return r, bitcast(shifted, form.unsigned)
+    near = fma(n, -form.ln2_high, x)
+    r = fma(n, -form.ln2_low, near)
+    return r, fma(n, -form.ln2_low, near - r), bitcast(shifted, form.unsigned)
 
 
 def exp_minus_one(r: Expr) -> Expr:
     """exp(r) - 1 for |r| <= ln(2) / 2."""
-    return fma(r * r, polynomial(r, pick(r, c.EXP_32, c.EXP_64)), r)
+    return fma(r * r, _exp_tail(r), r)
+
+
+def exp_minus_one_exactly(r: Expr, low: Expr) -> Expr:
+    """exp(r + low) - 1, where the rounding of r would show."""
+    return r + fma(r * r, _exp_tail(r), low)
+
+
+def _exp_tail(r: Expr) -> Expr:
+    """(exp(r) - 1 - r) / r**2"""
+    return polynomial(r, pick(r, c.EXP_32, c.EXP_64))
 
 
 def scale_twice(p: Expr, encoded: Expr) -> Expr:
@@ -53,13 +65,13 @@ def scale_twice(p: Expr, encoded: Expr) -> Expr:
 def exp_normal(x: Expr) -> Expr:
     """exp(x) where the result is a normal number."""
     form = format_of(x)
-    r, encoded = reduce_exp(x, form.bias)
+    r, _, encoded = reduce_exp(x, form.bias)
     return (exp_minus_one(r) + 1.0) * bitcast(encoded << form.fraction, x.dtype)
 
 
 def _exp_times(x: Expr, exponent: int) -> Expr:
     """exp(x) * 2**exponent for x within the limits of `exp_range`."""
-    r, encoded = reduce_exp(x, 2 * format_of(x).bias + exponent)
+    r, _, encoded = reduce_exp(x, 2 * format_of(x).bias + exponent)
     return scale_twice(exp_minus_one(r) + 1.0, encoded)
 
 
@@ -86,15 +98,26 @@ def expm1(x: Expr) -> Expr:
     """2**n * (exp(r) - 1) + (2**n - 1), with half of 2**n so that n = 128 fits."""
     form = format_of(x)
     low = -20.0 if form.fraction == 23 else -40.0  # the result is -1 from here
-    r, encoded = reduce_exp(clamp(x, low, exp_range(x)[1]), form.bias - 1)
+    r, r_low, encoded = reduce_exp(clamp(x, low, exp_range(x)[1]), form.bias - 1)
     half = bitcast(encoded << form.fraction, x.dtype)
-    result = fma(half, exp_minus_one(r), half - 0.5) * 2.0
+    result = fma(half, exp_minus_one_exactly(r, r_low), half - 0.5) * 2.0
     return select(absolute(x) < 2.0 ** (-form.fraction - 2), x, result)
 
 
 def sigmoid(x: Expr) -> Expr:
-    small = _exp_times(at_least(-absolute(x), exp_range(x)[0]), 0)
-    return select(x < 0.0, small, number(1.0, x)) / (small + 1.0)
+    """1 / (1 + e) or e / (1 + e) with e = exp(-|x|).
+
+    The roundings of e and of 1 + e would add to more than 2 ulp, so their errors are carried.
+    """
+    size = at_least(-absolute(x), exp_range(x)[0])
+    r, _, encoded = reduce_exp(size, 2 * format_of(x).bias)
+    p, p_low = quick_two_sum(number(1.0, x), exp_minus_one(r))
+    small = scale_twice(p, encoded)
+    total, total_low = quick_two_sum(number(1.0, x), small)
+    negative = x < 0.0
+    quotient = select(negative, small, number(1.0, x)) / total
+    error = select(negative, p_low - total_low, -total_low)
+    return fma(quotient, error, quotient)
 
 
 def sinh(x: Expr) -> Expr:
@@ -119,7 +142,7 @@ def tanh(x: Expr) -> Expr:
     size = absolute(x)
     limit = 10.0 if format_of(x).fraction == 23 else 20.0  # the result is 1 from here
     grown = exp_normal(at_most(size, limit) * 2.0)
-    far = copysign(const(1.0, x.dtype) - const(2.0, x.dtype) / (grown + 1.0), x)
+    far = const(1.0, x.dtype) - const(2.0, x.dtype) / (grown + 1.0)
     z = x * x
-    near = fma(x * z, polynomial(z, pick(x, c.TANH_32, c.TANH_64)), x)
-    return select(size < 0.625, near, far)
+    near = fma(size * z, polynomial(z, pick(x, c.TANH_32, c.TANH_64)), size)
+    return copysign(select(size < 0.625, near, far), x)

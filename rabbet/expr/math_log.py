@@ -21,6 +21,8 @@ from rabbet.expr.math_base import (
     power_of_two,
     small_integer,
     through_double,
+    two_product,
+    two_sum,
 )
 
 ROOT_HALF = 0.7071067811865476
@@ -50,25 +52,31 @@ def reduce_log(x: Expr) -> tuple[Expr, Expr]:
     return m - 1.0, small_integer(e, form)
 
 
-def reduce_log1p(x: Expr) -> tuple[Expr, Expr]:
-    """f and e of 1 + x for x > -1, where f keeps the bits that 1 + x loses."""
+def reduce_log1p(x: Expr, low: Expr | None = None) -> tuple[Expr, Expr, Expr]:
+    """f, e and what f lacks, of 1 + x + low for x > -1; f keeps the bits that 1 + x loses."""
     form = format_of(x)
     m, e = split_exponent(x + 1.0)
     scale = power_of_two(-e, form)
-    exact = x * scale + (scale - 1.0)
-    f = select(x < 2.0 ** (form.fraction + 2), exact, m - 1.0)
-    return f, small_integer(e, form)
+    f, lost = two_sum(x * scale, scale - 1.0)
+    lost = lost if low is None else fma(low, scale, lost)
+    usual = x < 2.0 ** (form.fraction + 2)
+    f, lost = select(usual, f, m - 1.0), select(usual, lost, number(0.0, x))
+    return f, small_integer(e, form), lost
 
 
-def finish_log(f: Expr, e: Expr) -> Expr:
-    """log(1 + f) + e * ln 2."""
+def finish_log(f: Expr, e: Expr, lost: Expr | None = None) -> Expr:
+    """log(1 + f + lost) + e * ln 2."""
+    # d log(1 + f) is lost / (1 + f); two terms are enough of it.
+    extra = None if lost is None else fma(-f, lost, lost)
     form = format_of(f)
     half_square = f * f * 0.5
     if form.fraction == 23:
         y = f * (f * f) * polynomial(f, c.LOG_32)
+        y = y if extra is None else y + extra
         y = fma(e, form.ln2_low, y) - half_square
         return fma(e, form.ln2_high, f + y)
     rest = _atanh_rest(f, half_square)
+    rest = rest if extra is None else rest + extra
     return e * form.ln2_high - ((half_square - (rest + e * form.ln2_low)) - f)
 
 
@@ -131,9 +139,7 @@ def _asinh(x: Expr) -> Expr:
     large = size > 2.0**28
     square = x * x
     grown = size + square / (call("sqrt", square + 1.0) + 1.0)
-    f, e = reduce_log1p(select(large, number(0.0, x), grown))
-    f_large, e_large = reduce_log(select(large, size, number(1.0, x)))
-    result = finish_log(select(large, f_large, f), select(large, e_large + 1.0, e))
+    result = _log1p_or_log(grown, number(0.0, x), large, size)
     ordinary = (size >= 2.0**-28) & (size < INF)
     return select(ordinary, copysign(result, x), x)
 
@@ -142,11 +148,25 @@ def _acosh(x: Expr) -> Expr:
     """log1p(t + sqrt(t * (t + 2))) with t = x - 1; for large x log(2 x)."""
     large = x > 2.0**28
     t = select(large, number(0.0, x), x - 1.0)
-    f, e = reduce_log1p(t + call("sqrt", t * (t + 2.0)))
-    f_large, e_large = reduce_log(select(large, x, number(1.0, x)))
-    result = finish_log(select(large, f_large, f), select(large, e_large + 1.0, e))
+    # The square root with its rounding errors, which would add up to more than an ulp.
+    square, square_low = two_product(t, t)
+    radicand, radicand_low = two_sum(t * 2.0, square)
+    root = call("sqrt", radicand)
+    back, back_low = two_product(root, root)
+    residual = ((radicand - back) - back_low) + (radicand_low + square_low)
+    root_low = residual / select(root.equals(0.0), number(1.0, x), root * 2.0)
+    grown, grown_low = two_sum(root, t)
+    result = _log1p_or_log(grown, grown_low + root_low, large, x)
     ordinary = (x >= 1.0) & (x < INF)
     return select(ordinary, result, select(x < 1.0, number(NAN, x), x))
+
+
+def _log1p_or_log(grown: Expr, low: Expr, large: Expr, size: Expr) -> Expr:
+    """log(1 + grown + low), or log(2 size) where it is large."""
+    zero, one = number(0.0, size), number(1.0, size)
+    f, e, lost = reduce_log1p(select(large, zero, grown), select(large, zero, low))
+    f_large, e_large = reduce_log(select(large, size, one))
+    return finish_log(select(large, f_large, f), select(large, e_large + 1.0, e), lost)
 
 
 asinh = through_double(_asinh)
@@ -166,9 +186,11 @@ def atanh(x: Expr) -> Expr:
     k = (bits_of(up) - bits_of(down) + half) >> form.fraction
     factor = power_of_two(k, form)
     scaled = factor * down
-    # For k = 1 from the exact a: 1 + a has lost bits that matter there.
-    difference = select(k.equals(1), fma(a, 3.0, -1.0), up - scaled)
-    s = select(k.equals(0), a, difference / (up + scaled))
+    # For k = 1 from the exact a: 1 + a has lost bits that matter there. a - 1/4 is exact.
+    single = k.equals(1)
+    difference = select(single, fma(a - 0.25, 3.0, -0.25), up - scaled)
+    total = select(single, const(3.0, x.dtype) - a, up + scaled)
+    s = select(k.equals(0), a, difference / total)
     z = s * s
     count = small_integer(k, form)
     tail = s * z * polynomial(z, pick(x, c.ATANH_32, c.ATANH_64)) + count * (form.ln2_low / 2)

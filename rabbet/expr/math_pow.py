@@ -111,7 +111,7 @@ def _pair_sum(a: Pair, b: Pair) -> Pair:
 
 def _exp_pair(high: Expr, low: Expr) -> Expr:
     """exp(high + low) with one rounding that matters."""
-    _, encoded = reduce_exp(high, 2 * DOUBLE.bias)
+    _, _, encoded = reduce_exp(high, 2 * DOUBLE.bias)
     magic = DOUBLE.magic + 2 * DOUBLE.bias
     n = bitcast(encoded, float64) - magic
     near = high - n * DOUBLE.ln2_high

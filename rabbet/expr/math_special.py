@@ -29,7 +29,7 @@ def erf(x: Expr) -> Expr:
     a = absolute(x)
     z = x * x
     near = fma(x, polynomial(z, pick(x, c.ERF_32, c.ERF_64)), x)
-    limit, middle = (4.0, 2.5) if x.dtype is float32 else (6.0, 3.5)
+    limit, middle = (4.0, 1.0) if x.dtype is float32 else (6.0, 1.0)
     t = at_most(a, limit) - middle
     q = polynomial(t, pick(x, c.ERF_TAIL_32, c.ERF_TAIL_64))
     far = copysign(const(1.0, x.dtype) - exp_normal(-q), x)
@@ -67,9 +67,13 @@ def _sine_pi(x: Expr) -> tuple[Expr, Expr]:
     return copysign(select(quarter, cosine, sine), f), select(quarter, sine, cosine)
 
 
-def _fold_gamma(a: Expr, steps: int) -> tuple[Expr, Expr, list[Expr]]:
-    """y in [1, 2], a - y, and the t with gamma(a) = gamma(y) * product(t); 1 <= a < 2 + steps."""
-    count = call("floor", a) - 1.0
+def _fold_gamma(a: Expr, steps: int, overlap: float) -> tuple[Expr, Expr, list[Expr]]:
+    """y in [1, 2 + overlap), a - y, and the t with gamma(a) = gamma(y) * product(t).
+
+    For 1 <= a < 2 + steps.
+    """
+    count = call("floor", a - overlap) - 1.0
+    count = select(count < 0.0, number(0.0, a), count)
     used = [(count > float(k)) for k in range(steps)]
     one = number(1.0, a)
     factors = [select(use, a - (k + 1.0), one) for k, use in enumerate(used)]
@@ -77,17 +81,20 @@ def _fold_gamma(a: Expr, steps: int) -> tuple[Expr, Expr, list[Expr]]:
 
 
 def _lgamma(x: Expr) -> Expr:
+    """log|gamma(x)|; inf at the poles. Near the zeros below 0 the error is absolute, not ulp."""
     a = absolute(x)
     one = number(1.0, x)
     large, small = a >= 8.0, a < 1.0
     inside = select(large, one, select(small, a + 1.0, a))
-    y, _, factors = _fold_gamma(inside, 6)
+    y, _, factors = _fold_gamma(inside, 6, 0.5)
     product = one
     for factor in factors:
         product = product * factor
     product = select(small, a, product)
     log = _log(select(large, a, product))
-    near = (y - 1.0) * (y - 2.0) * polynomial(y - 1.5, c.LGAMMA_64)
+    # The zeros at 1 and 2 from the exact argument: a + 1 has lost bits.
+    zeros = select(small, a * (a - 1.0), (y - 1.0) * (y - 2.0))
+    near = zeros * polynomial(y - 1.75, c.LGAMMA_64)
     near = near + select(small, -log, log)
     inverse = one / select(large, a, one)
     series = inverse * polynomial(inverse * inverse, c.STIRLING_64)
@@ -111,12 +118,15 @@ def _log(x: Expr) -> Expr:
 
 
 def _digamma(x: Expr) -> Expr:
-    """Recurrence into [1, 2], where it is (y - root) * P; from 10 on the asymptotic series."""
+    """Recurrence into [1, 2], where it is (y - root) * P; from 10 on the asymptotic series.
+
+    NaN at the negative poles, -inf at 0. Near the zeros below 0 the error is absolute, not in ulp.
+    """
     a = absolute(x)
     one = number(1.0, x)
     large, small = a >= 10.0, a < 1.0
     inside = select(large, one, select(small, a + 1.0, a))
-    y, count, factors = _fold_gamma(inside, 8)
+    y, count, factors = _fold_gamma(inside, 8, 0.0)
     # The sum of 1 / t as one quotient.
     top, bottom = number(0.0, x), one
     for k, factor in enumerate(factors):
