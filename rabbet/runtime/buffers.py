@@ -93,4 +93,4 @@ def to_numpy(buffer: Buffer, shape: tuple[int, ...], dtype: DType | np.dtype) ->
         array = np.empty(shape, numpy_dtype)
         array.flags.writeable = False
         return array
-    return np.frombuffer(buffer, numpy_dtype, elements).reshape(shape)
+    return np.frombuffer(memoryview(buffer), numpy_dtype, elements).reshape(shape)

@@ -149,6 +149,20 @@ def test_wrong_arguments(plan: Any, kernels: Any) -> None:
             program.bind(symbols)
 
 
+def test_symbols_are_integers(plan: Any, kernels: Any) -> None:
+    chain(plan, kernels)
+    program = plan.program()
+    for symbols, error in (
+        ((2.5,), TypeError),
+        (("n",), TypeError),
+        (7, TypeError),
+        ((2**63,), OverflowError),
+    ):
+        with pytest.raises(error):
+            program.bind(symbols)
+    assert program.bind(np.array([3])).output_bytes == [24]
+
+
 def test_read_only_outputs_are_refused(plan: Any, kernels: Any) -> None:
     chain(plan, kernels)
     array = np.zeros(2, np.int64)

@@ -25,6 +25,7 @@ void set_num_threads(int threads) {
 } // namespace
 
 NB_MODULE(_runtime, module) {
+    nb::set_leak_warnings(false); // users may well hold tensors until the interpreter is gone
     module.doc() = "The native runtime: buffers, programs, threads.";
     rabbet::define_failures(module);
     rabbet::define_buffer(module);

@@ -63,6 +63,20 @@ Program::Program(nb::bytes words, const std::vector<uintptr_t> &kernel_addresses
         raise(error);
 }
 
+// Raises TypeError for what is no sequence of integers, OverflowError beyond 64 bits.
+std::vector<int64_t> as_integers(nb::handle sequence) {
+    const nb::object tuple = nb::steal(PySequence_Tuple(sequence.ptr()));
+    if (!tuple.is_valid())
+        throw nb::python_error();
+    std::vector<int64_t> values;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple.ptr()); i++) {
+        values.push_back(PyLong_AsLongLong(PyTuple_GET_ITEM(tuple.ptr(), i)));
+        if (values.back() == -1 && PyErr_Occurred())
+            throw nb::python_error();
+    }
+    return values;
+}
+
 struct Bound {
     rb_bound *bound;
     nb::object program; // keeps kernels and constants
@@ -91,7 +105,7 @@ Bound::Bound(rb_bound *given, nb::object owner) : bound(given), program(std::mov
 
 Bound *bind(nb::handle self, nb::handle symbols) {
     const auto *program = nb::inst_ptr<Program>(self);
-    const auto values = nb::cast<std::vector<int64_t>>(symbols);
+    const auto values = as_integers(symbols);
     rb_bound *bound = nullptr;
     rb_error error{};
     if (rb_program_bind(program->program, values.data(), values.size(), &bound, &error) != RB_OK)
