@@ -20,7 +20,7 @@ def residuals_of(segment: Segment, live: tuple[Output, ...]) -> frozenset[Output
     roots = [
         (p, i)
         for p, i in live
-        if nodes[p].requires_grad and not nodes[p].is_leaf and nodes[p].prepared.differentiable[i]
+        if nodes[p].requires_grad and not nodes[p].is_leaf and not nodes[p].cut and nodes[p].prepared.differentiable[i]
     ]
     if not roots:
         return frozenset()
@@ -40,7 +40,7 @@ def residuals_of(segment: Segment, live: tuple[Output, ...]) -> frozenset[Output
         received.append(g)
 
     seeds = [(nodes[p], i, builder.input(nodes[p].specs[i])) for p, i in roots]
-    reverse(seeds, wrap, done, within=lambda n: id(n) in positions)
+    reverse(seeds, wrap, done, within=lambda n: id(n) in positions and not n.cut)
     used = {id(c) for c in topological(g.call for g in received)}
     return frozenset(
         (positions[node_id], index)

@@ -36,10 +36,18 @@ def call_rule(
         )
     if op.kind == "elementwise":
         flat = [
-            f if f is None or f.shape == x.shape else lookup("sum_to")(f, shape=x.shape)
+            f if f is None or f.shape == x.shape else sum_to(f, x.shape)
             for f, x in zip(flat, inputs, strict=True)
         ]
     return flat
+
+
+def sum_to(g: Any, shape: tuple[Any, ...]) -> Any:
+    """`g` summed over the axes along which an operand of `shape` was stretched."""
+    lead = g.ndim - len(shape)
+    axes = [a for a in range(g.ndim) if a < lead or shape[a - lead] == 1 and g.shape[a] != 1]
+    summed = lookup("reduce_sum")(g, axis=tuple(axes), keepdims=True)
+    return lookup("reshape")(summed, shape=shape)
 
 
 def _through_body(

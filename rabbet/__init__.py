@@ -1,0 +1,115 @@
+"""Rabbet: eager deep learning, compiled.
+
+>>> import rabbet as rb
+>>> x = rb.tensor([1.0, 2.0], requires_grad=True)
+>>> (x * x).sum().backward()
+>>> x.grad
+tensor([2., 4.])
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rabbet.base.dtypes import (
+    bfloat16,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from rabbet.base.dtypes import bool_ as bool  # noqa: A004  (the array API's name)
+from rabbet.base.errors import (
+    BuildError,
+    CompileError,
+    DeviceError,
+    DTypeError,
+    ExportError,
+    FormatError,
+    GradientError,
+    IndexRangeError,
+    RabbetError,
+    ShapeError,
+)
+from rabbet.tensor import (
+    Tensor,
+    arange,
+    asarray,
+    empty,
+    empty_like,
+    enable_grad,
+    eye,
+    flush,
+    from_dlpack,
+    from_numpy,
+    full,
+    functions as _functions,
+    is_grad_enabled,
+    linspace,
+    no_grad,
+    ones,
+    tensor,
+    zeros,
+)
+from rabbet.tensor.functional import grad, value_and_grad
+from rabbet.tensor.jit import jit
+from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
+
+if TYPE_CHECKING:
+    from rabbet import data, distributed, nn, optim, train
+
+__version__ = "0.1.0"
+__array_api_version__ = "2024.12"
+
+pi, e, inf, nan, newaxis = 3.141592653589793, 2.718281828459045, float("inf"), float("nan"), None
+
+# Every public op under its name. Functions made by hand above (full, arange, ...) win.
+_TAKEN = set(globals())
+globals().update({n: f for n, f in _functions.items() if n not in _TAKEN and f.op.public})
+
+# Loaded when first used, so that `import rabbet` stays quick.
+_LAZY = {
+    "nn": "rabbet.nn",
+    "optim": "rabbet.optim",
+    "data": "rabbet.data",
+    "train": "rabbet.train",
+    "distributed": "rabbet.distributed",
+    "Trainer": ("rabbet.train", "Trainer"),
+    "save": ("rabbet.data.files", "save"),
+    "load": ("rabbet.data.files", "load"),
+    "export": ("rabbet.export", "export"),
+    "load_program": ("rabbet.export", "load_program"),
+    "build": ("rabbet.export", "build"),
+    "explain": ("rabbet.tensor.explain", "explain"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    where = _LAZY.get(name)
+    if where is None:
+        raise AttributeError(f"module 'rabbet' has no attribute {name!r}")
+    if isinstance(where, tuple):
+        value = getattr(importlib.import_module(where[0]), where[1])
+    else:
+        value = importlib.import_module(where)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+def __array_namespace_info__() -> Any:
+    """What this namespace offers, as the array API describes it."""
+    return importlib.import_module("rabbet.tensor.info").Info()
