@@ -20,7 +20,7 @@ Ref = tuple[int, int]
 def gradient(
     outputs: Sequence[Value], output_gradients: Sequence[Value | None], wrt: Sequence[Value]
 ) -> list[Value | None]:
-    """d sum(outputs * output_gradients) / d wrt, one for each of `wrt`; None where there is no path.
+    """d sum(outputs * output_gradients) / d wrt: one for each of `wrt`, None without a path.
 
     An output whose gradient is None does not count. Raises GradientError where an output and its
     gradient differ in shape or dtype, or an op on the way has no gradient.

@@ -1,0 +1,514 @@
+"""Elementwise arithmetic, rounding, bits and casts. Operands get their common dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rabbet.base import dtypes
+from rabbet.base.dtypes import DType, bool_
+from rabbet.expr import expr
+from rabbet.expr.expr import Expr, call, const, select
+from rabbet.graph.op import op
+from rabbet.graph.sample import ALL, FLOATS, INTEGERS, NUMERIC, Draw, Sample
+from rabbet.graph.value import Value, lookup
+from rabbet.ops.compare import equal, greater, less, logical_or, where
+from rabbet.ops.create import zeros_like
+from rabbet.ops.rules import (
+    BITS,
+    FLOATING,
+    INTEGER,
+    NUMBERS,
+    binary_samples,
+    broadcast,
+    float_row,
+    row,
+    unary_samples,
+)
+
+BIT_TYPES = ("bool", *INTEGERS)
+
+# ---- casts -------------------------------------------------------------------------------------
+
+
+def cast_array(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """The meaning of cast: to bool `!= 0`; float to integer truncates, saturates, NaN is 0."""
+    if dtype is bool_:
+        return x != 0
+    if x.dtype.kind != "f" or not dtype.is_integer:
+        return x.astype(dtype.numpy)
+    limits = np.iinfo(dtype.numpy)
+    whole = np.where(np.isnan(x), 0, np.trunc(x.astype(np.float64)))
+    inside = (whole >= float(limits.min)) & (whole < float(limits.max) + 1 - (dtype.bits == 64))
+    found = np.where(inside, whole, 0).astype(dtype.numpy)
+    found = np.where(whole < float(limits.min), limits.min, found)
+    return np.where(inside | (whole < 0), found, limits.max).astype(dtype.numpy)
+
+
+def _cast_samples() -> list[Sample]:
+    targets = (dtypes.float64, dtypes.float32, dtypes.int32, dtypes.uint8, bool_)
+    shapes = ((3, 4), (), (0,))
+    return [Sample((Draw(s, -9, 9),), {"dtype": t}, ALL) for t in targets for s in shapes]
+
+
+@op(
+    "elementwise",
+    method="astype",
+    infer=lambda x, dtype: x.with_dtype(dtype),
+    lower=lambda x, dtype: expr.cast(x, dtype),
+    reference=cast_array,
+    samples=_cast_samples,
+)
+def cast(x: Value, dtype: DType) -> Value:
+    """Every element as `dtype`; float to integer truncates and saturates, to bool is `!= 0`."""
+
+
+@cast.gradient
+def _cast_gradient(g: Any, y: Any, x: Any, dtype: DType) -> tuple[Any]:
+    return (cast(g, x.dtype) if dtype.is_float else None,)
+
+
+# ---- four rules and their kin ------------------------------------------------------------------
+
+
+def _numbers_or_logic(name: str, logic: str) -> Any:
+    """For bools the logical row, for numbers the arithmetic one."""
+    return lambda x, y: call(logic if x.dtype is bool_ else name, x, y)
+
+
+@op(
+    "elementwise",
+    promote="common",
+    infer=broadcast("add"),
+    lower=_numbers_or_logic("add", "or"),
+    reference=np.add,
+    samples=binary_samples(dtypes=ALL),
+)
+def add(x1: Value, x2: Value) -> Value:
+    """Sum, element by element; bools give their `or`. Example: `x + 1`."""
+
+
+@add.gradient
+def _add_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
+    return g, g
+
+
+@op(
+    "elementwise",
+    promote="common",
+    infer=broadcast("subtract", NUMBERS),
+    lower=row("sub"),
+    reference=np.subtract,
+    samples=binary_samples(dtypes=NUMERIC),
+)
+def subtract(x1: Value, x2: Value) -> Value:
+    """Difference, element by element. Raises DTypeError for bools."""
+
+
+@subtract.gradient
+def _subtract_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
+    return g, negative(g)
+
+
+@op(
+    "elementwise",
+    promote="common",
+    infer=broadcast("multiply"),
+    lower=_numbers_or_logic("mul", "and"),
+    reference=np.multiply,
+    samples=binary_samples(dtypes=ALL),
+)
+def multiply(x1: Value, x2: Value) -> Value:
+    """Product, element by element; bools give their `and`."""
+
+
+@multiply.gradient
+def _multiply_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
+    return multiply(g, x2), multiply(g, x1)
+
+
+@op(
+    "elementwise",
+    promote="float",
+    infer=broadcast("divide", FLOATING),
+    lower=row("div"),
+    reference=np.divide,
+    samples=binary_samples(Draw(()), Draw((), avoid=(0,))),
+)
+def divide(x1: Value, x2: Value) -> Value:
+    """Quotient, element by element; integers become floats first."""
+
+
+@divide.gradient
+def _divide_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
+    return divide(g, x2), negative(divide(multiply(g, y), x2))
+
+
+def _whole_quotient(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if x.dtype.kind == "f":
+        return np.floor_divide(x, y)
+    return np.where(y == 0, 0, np.floor_divide(x, np.where(y == 0, 1, y))).astype(x.dtype)
+
+
+@op(
+    "elementwise",
+    promote="common",
+    infer=broadcast("floor_divide", NUMBERS),
+    lower=row("floordiv"),
+    reference=_whole_quotient,
+    samples=binary_samples(Draw((), -9, 9), Draw((), 1, 3), dtypes=NUMERIC, grad=False),
+)
+def floor_divide(x1: Value, x2: Value) -> Value:
+    """Quotient rounded down; an integer divided by zero gives 0."""
+
+
+def _modulo(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if x.dtype.kind == "f":
+        return np.remainder(x, y)
+    return np.where(y == 0, 0, np.remainder(x, np.where(y == 0, 1, y))).astype(x.dtype)
+
+
+@op(
+    "elementwise",
+    promote="common",
+    infer=broadcast("remainder", NUMBERS),
+    lower=row("mod"),
+    reference=_modulo,
+    samples=binary_samples(Draw((), 3.1, 3.9), Draw((), 1.1, 1.3), dtypes=FLOATS),
+)
+def remainder(x1: Value, x2: Value) -> Value:
+    """What floor_divide leaves; it has the sign of `x2`. An integer modulo zero gives 0."""
+
+
+@remainder.gradient
+def _remainder_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
+    return g, negative(multiply(g, floor_divide(x1, x2)))
+
+
+@op(
+    "elementwise",
+    infer=broadcast("negative", NUMBERS),
+    lower=row("neg"),
+    reference=np.negative,
+    samples=unary_samples(dtypes=NUMERIC),
+)
+def negative(x: Value) -> Value:
+    """-x; unsigned integers wrap around."""
+
+
+@negative.gradient
+def _negative_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    return (negative(g),)
+
+
+@op(
+    "elementwise",
+    infer=broadcast("positive"),
+    lower=lambda x: x,
+    reference=np.copy,
+    samples=unary_samples(dtypes=ALL),
+)
+def positive(x: Value) -> Value:
+    """The same numbers."""
+
+
+@op(
+    "elementwise",
+    differentiable=False,
+    infer=broadcast("detach"),
+    lower=lambda x: x,
+    reference=np.copy,
+    samples=unary_samples(dtypes=ALL),
+)
+def detach(x: Value) -> Value:
+    """The same numbers, through which no gradient flows."""
+
+
+@positive.gradient
+def _positive_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    return (g,)
+
+
+@op(
+    "elementwise",
+    infer=broadcast("abs", NUMBERS),
+    lower=lambda x: x if x.dtype.kind == "u" else call("abs", x),
+    reference=np.abs,
+    samples=unary_samples(avoid=(0,), dtypes=NUMERIC),
+)
+def abs_(x: Value) -> Value:
+    """Absolute value; its gradient at 0 is 0."""
+
+
+@abs_.gradient
+def _abs_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    return (multiply(g, sign(x)),)
+
+
+def _sign(x: Expr) -> Expr:
+    if x.dtype.kind == "u":
+        return select(x.equals(0), const(0, x.dtype), const(1, x.dtype))
+    ends = select(x < 0, const(-1, x.dtype), x)  # NaN and both zeros stay as they are
+    return select(x > 0, const(1, x.dtype), ends)
+
+
+@op(
+    "elementwise",
+    infer=broadcast("sign", NUMBERS),
+    lower=_sign,
+    reference=np.sign,
+    samples=unary_samples(avoid=(0,), dtypes=NUMERIC),
+)
+def sign(x: Value) -> Value:
+    """-1, 0 or 1; NaN for NaN."""
+
+
+@op(
+    "elementwise",
+    infer=broadcast("square", NUMBERS),
+    lower=lambda x: x * x,
+    reference=np.square,
+    samples=unary_samples(dtypes=NUMERIC),
+)
+def square(x: Value) -> Value:
+    """x * x."""
+
+
+@square.gradient
+def _square_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    return (multiply(g, multiply(x, 2.0)),)
+
+
+@op(
+    "elementwise",
+    promote="float",
+    infer=broadcast("reciprocal", FLOATING),
+    lower=lambda x: const(1, x.dtype) / x,
+    reference=lambda x: np.divide(np.ones((), x.dtype), x),
+    samples=unary_samples(avoid=(0,)),
+)
+def reciprocal(x: Value) -> Value:
+    """1 / x."""
+
+
+@reciprocal.gradient
+def _reciprocal_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    return (negative(multiply(g, square(y))),)
+
+
+# ---- larger, smaller -----------------------------------------------------------------------------
+
+
+@op(
+    "elementwise",
+    promote="common",
+    infer=broadcast("maximum"),
+    lower=_numbers_or_logic("max", "or"),
+    reference=np.maximum,
+    samples=binary_samples(Draw((), -2, -0.3), Draw((), -0.2, 2), dtypes=ALL),
+)
+def maximum(x1: Value, x2: Value) -> Value:
+    """The larger of two; NaN wins. Where both are equal each gets half of the gradient."""
+
+
+@op(
+    "elementwise",
+    promote="common",
+    infer=broadcast("minimum"),
+    lower=_numbers_or_logic("min", "and"),
+    reference=np.minimum,
+    samples=binary_samples(Draw((), -2, -0.3), Draw((), -0.2, 2), dtypes=ALL),
+)
+def minimum(x1: Value, x2: Value) -> Value:
+    """The smaller of two; NaN wins. Where both are equal each gets half of the gradient."""
+
+
+@maximum.gradient
+def _maximum_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
+    return _winner(g, greater(x1, x2), x1, x2), _winner(g, greater(x2, x1), x1, x2)
+
+
+@minimum.gradient
+def _minimum_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
+    return _winner(g, less(x1, x2), x1, x2), _winner(g, less(x2, x1), x1, x2)
+
+
+def _winner(g: Any, wins: Any, x1: Any, x2: Any) -> Any:
+    return where(wins, g, where(equal(x1, x2), multiply(g, 0.5), 0.0))
+
+
+def _clip(x: np.ndarray, min: Any = None, max: Any = None) -> np.ndarray:
+    x = x if min is None else np.maximum(x, min)
+    return x if max is None else np.minimum(x, max)
+
+
+def _clip_samples() -> list[Sample]:
+    x, low, high = Draw((3, 4), avoid=(-1, 1)), Draw((), -1.05, -0.95), Draw((4,), 0.95, 1.05)
+    return [
+        Sample((x, low, high), dtypes=NUMERIC),
+        Sample((x, None, high)),
+        Sample((x, low, None)),
+        Sample((x, None, None)),
+        Sample((Draw((0,)), low, None)),
+    ]
+
+
+@op("composite", promote="common", reference=_clip, samples=_clip_samples)
+def clip(x: Value, min: Value | None = None, max: Value | None = None) -> Value:
+    """`x` limited to the range from `min` to `max`; gradients pass where nothing was limited."""
+    found = x if min is None else maximum(x, min)
+    return positive(found if max is None else minimum(found, max))
+
+
+@clip.gradient
+def _clip_gradient(g: Any, y: Any, x: Any, min: Any, max: Any) -> tuple[Any, ...]:
+    # As in PyTorch x keeps the gradient at the limits themselves.
+    gx, gmin, gmax = g, None, None
+    if min is not None:
+        gmin = where(less(x, min), g, 0.0)
+        gmin = gmin if max is None else where(less(min, max), gmin, 0.0)
+        gx = where(less(x, min), 0.0, gx)
+    if max is not None:
+        over = greater(x, max)
+        over = over if min is None else logical_or(over, greater(min, max))
+        gmax, gx = where(over, g, 0.0), where(greater(x, max), 0.0, gx)
+    return tuple(
+        None if g is None else lookup("sum_to")(g, operand.shape)
+        for g, operand in ((gx, x), (gmin, min), (gmax, max))
+    )
+
+
+# ---- rounding ----------------------------------------------------------------------------------
+
+
+@op(
+    "elementwise",
+    infer=broadcast("floor", NUMBERS),
+    lower=float_row("floor"),
+    reference=np.floor,
+    samples=unary_samples(0.1, 0.9, dtypes=NUMERIC),
+)
+def floor(x: Value) -> Value:
+    """Rounded down."""
+
+
+@op(
+    "elementwise",
+    infer=broadcast("ceil", NUMBERS),
+    lower=float_row("ceil"),
+    reference=np.ceil,
+    samples=unary_samples(0.1, 0.9, dtypes=NUMERIC),
+)
+def ceil(x: Value) -> Value:
+    """Rounded up."""
+
+
+@op(
+    "elementwise",
+    infer=broadcast("trunc", NUMBERS),
+    lower=float_row("trunc"),
+    reference=np.trunc,
+    samples=unary_samples(0.1, 0.9, dtypes=NUMERIC),
+)
+def trunc(x: Value) -> Value:
+    """Rounded toward zero."""
+
+
+@op(
+    "elementwise",
+    infer=broadcast("round", NUMBERS),
+    lower=float_row("round"),
+    reference=np.rint,
+    samples=unary_samples(0.6, 1.4, dtypes=NUMERIC),
+)
+def round_(x: Value) -> Value:
+    """Rounded to the nearest whole number, halves to the even one."""
+
+
+# ---- bits ----------------------------------------------------------------------------------------
+
+
+def _no_gradient(g: Any, y: Any, *operands: Any) -> tuple[Any, ...]:
+    return tuple(zeros_like(g) for _ in operands)
+
+
+for step in (floor, ceil, trunc, round_, sign, floor_divide):
+    step.gradient(_no_gradient)
+
+
+@op(
+    "elementwise",
+    promote="common",
+    differentiable=False,
+    infer=broadcast("bitwise_and", BITS),
+    lower=row("and"),
+    reference=np.bitwise_and,
+    samples=binary_samples(Draw((), -9, 9), dtypes=BIT_TYPES),
+)
+def bitwise_and(x1: Value, x2: Value) -> Value:
+    """Bits that are set in both."""
+
+
+@op(
+    "elementwise",
+    promote="common",
+    differentiable=False,
+    infer=broadcast("bitwise_or", BITS),
+    lower=row("or"),
+    reference=np.bitwise_or,
+    samples=binary_samples(Draw((), -9, 9), dtypes=BIT_TYPES),
+)
+def bitwise_or(x1: Value, x2: Value) -> Value:
+    """Bits that are set in either."""
+
+
+@op(
+    "elementwise",
+    promote="common",
+    differentiable=False,
+    infer=broadcast("bitwise_xor", BITS),
+    lower=row("xor"),
+    reference=np.bitwise_xor,
+    samples=binary_samples(Draw((), -9, 9), dtypes=BIT_TYPES),
+)
+def bitwise_xor(x1: Value, x2: Value) -> Value:
+    """Bits that are set in exactly one."""
+
+
+@op(
+    "elementwise",
+    differentiable=False,
+    infer=broadcast("bitwise_invert", BITS),
+    lower=row("not"),
+    reference=np.invert,
+    samples=unary_samples(-9, 9, dtypes=BIT_TYPES),
+)
+def bitwise_invert(x: Value) -> Value:
+    """Every bit flipped; bools negated."""
+
+
+@op(
+    "elementwise",
+    promote="common",
+    differentiable=False,
+    infer=broadcast("bitwise_left_shift", INTEGER),
+    lower=row("shl"),
+    reference=np.left_shift,
+    samples=binary_samples(Draw((), -9, 9), Draw((), 0, 70), dtypes=INTEGERS),
+)
+def bitwise_left_shift(x1: Value, x2: Value) -> Value:
+    """Bits moved `x2` places up; 0 once all are gone."""
+
+
+@op(
+    "elementwise",
+    promote="common",
+    differentiable=False,
+    infer=broadcast("bitwise_right_shift", INTEGER),
+    lower=row("shr"),
+    reference=np.right_shift,
+    samples=binary_samples(Draw((), -99, 99), Draw((), 0, 70), dtypes=INTEGERS),
+)
+def bitwise_right_shift(x1: Value, x2: Value) -> Value:
+    """Bits moved `x2` places down; the sign fills up."""
