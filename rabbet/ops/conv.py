@@ -15,7 +15,12 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.checks import need_same_dtype, need_shape, per_axis, wide
-from rabbet.ops.convolution import convolution, convolution_input, fixed_kernel
+from rabbet.ops.convolution import (
+    convolution,
+    convolution_input,
+    convolution_weight,
+    fixed_kernel,
+)
 from rabbet.ops.movement import expand_dims, squeeze
 from rabbet.ops.moves import reshape
 from rabbet.ops.patches import (
@@ -25,6 +30,7 @@ from rabbet.ops.patches import (
     patch_slices,
     resolve_padding,
 )
+from rabbet.ops.reduce import sum_
 
 Padding = str | int | Ints
 
@@ -84,6 +90,35 @@ def _conv(
     low, high = resolve_padding(name, padding, kernel, stride, dilation)
     output_sizes(name, x.shape[2:], kernel, stride, low, high, dilation)
     return _add_bias(convolution(x, weight, stride, low, high, dilation, groups), bias)
+
+
+def _conv_gradient(
+    g: Any,
+    y: Any,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> tuple[Any, Any, Any]:
+    """The rule of conv1d, conv2d and conv3d."""
+    rank = weight.ndim - 2
+    if x.ndim == rank + 1:
+        rest = (weight, bias, stride, padding, dilation, groups)
+        gx, gw, gb = _conv_gradient(expand_dims(g, 0), None, expand_dims(x, 0), *rest)
+        return squeeze(gx, 0), gw, gb
+    kernel = fixed_kernel(weight)
+    steps = per_axis("conv", "stride", stride, rank, 1)
+    apart = per_axis("conv", "dilation", dilation, rank, 1)
+    low, high = resolve_padding("conv", padding, kernel, steps, apart)
+    geometry = (steps, low, high, apart, groups)
+    return (
+        convolution_input(g, weight, x.shape[2:], *geometry),
+        convolution_weight(g, x, kernel, *geometry),
+        None if bias is None else sum_(g, (0, *range(2, g.ndim))),
+    )
 
 
 def _conv_reference(
@@ -202,6 +237,10 @@ def conv3d(
     (1, 1, 3, 3, 3)
     """
     return _conv(3, x, weight, bias, stride, padding, dilation, groups)
+
+
+for _op in (conv1d, conv2d, conv3d):
+    _op.gradient(_conv_gradient)
 
 
 # ---- transposed ----------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Normalisations: layer, RMS, batch, group, instance. Variances are biased and taken in two passes.
 
 All share one gradient: for y = (x - mean) * rstd, with both taken over the same elements,
-gx = rstd * (g - mean(g) - y * mean(g * y)).
+gx = rstd * (g - mean(g) - y * mean(g * y)). It writes the statistics down again as functions of x,
+so that gradients of every order flow through them; a compiled step computes equal things once.
 """
 
 from __future__ import annotations
@@ -26,12 +27,11 @@ from rabbet.ops.reduce import mean, sum_
 Axes = tuple[int, ...]
 
 
-def _standardize(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
-    """((x - mean) * rstd, mean, rstd), statistics with the reduced axes kept as size 1."""
-    center = mean(x, axes, keepdims=True)
-    apart = x - center
+def _standardize(x: Any, axes: Axes, eps: float) -> tuple[Any, Any]:
+    """((x - mean) * rstd, rstd), the latter with the reduced axes kept as size 1."""
+    apart = x - mean(x, axes, keepdims=True)
     rstd = rsqrt(mean(apart * apart, axes, keepdims=True) + eps)
-    return apart * rstd, center, rstd
+    return apart * rstd, rstd
 
 
 def _standardize_gradient(g: Any, y: Any, rstd: Any, axes: Axes) -> Any:
@@ -85,11 +85,10 @@ def _last_axes(name: str, x: Any, normalized_shape: Any, weight: Any, bias: Any)
 
 def _layer_norm_reference(
     x: np.ndarray, normalized_shape: Any, weight: Any, bias: Any, eps: float
-) -> tuple[np.ndarray, ...]:
+) -> np.ndarray:
     count = len(normalized_shape) if isinstance(normalized_shape, tuple) else 1
-    y, center, variance = _standard_reference(x, tuple(range(-count, 0)), eps)
-    y = y * (1 if weight is None else weight) + (0 if bias is None else bias)
-    return y, center, 1 / np.sqrt(variance + eps)
+    y, _, _ = _standard_reference(x, tuple(range(-count, 0)), eps)
+    return y * (1 if weight is None else weight) + (0 if bias is None else bias)
 
 
 def _layer_norm_samples() -> list[Sample]:
@@ -109,7 +108,6 @@ def _layer_norm_samples() -> list[Sample]:
 
 @op(
     "composite",
-    residuals=2,
     method=None,
     reference=_layer_norm_reference,
     samples=_layer_norm_samples,
@@ -130,18 +128,16 @@ def layer_norm(
     (2, 4)
     """
     axes = _last_axes("layer_norm", x, normalized_shape, weight, bias)
-    y, center, rstd = _standardize(x, axes, eps)
-    return _scale(y, weight, bias), center, rstd
+    return _scale(_standardize(x, axes, eps)[0], weight, bias)
 
 
 @layer_norm.gradient
 def _layer_norm_gradient(
     g: Any, y: Any, x: Any, weight: Any, bias: Any, normalized_shape: Any, eps: float
 ) -> tuple[Any, ...]:
-    _, center, rstd = y
     count = len(normalized_shape) if isinstance(normalized_shape, tuple) else 1
     lead, axes = tuple(range(x.ndim - count)), tuple(range(x.ndim - count, x.ndim))
-    normal = (x - center) * rstd
+    normal, rstd = _standardize(x, axes, eps)
     inner = g if weight is None else g * weight
     return (
         _standardize_gradient(inner, normal, rstd, axes),
@@ -155,19 +151,22 @@ def _rms_eps(eps: float | None, dtype: DType) -> float:
     return float(np.finfo(dtype.numpy).eps) if eps is None else eps
 
 
+def _rms(x: Any, axes: Axes, eps: float | None) -> Any:
+    return rsqrt(mean(x * x, axes, keepdims=True) + _rms_eps(eps, x.dtype))
+
+
 def _rms_norm_reference(
     x: np.ndarray, normalized_shape: Any, weight: Any, eps: float | None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     count = len(normalized_shape) if isinstance(normalized_shape, tuple) else 1
     eps = np.finfo(x.dtype).eps if eps is None else eps
     x = wide(x)
     rstd = 1 / np.sqrt((x * x).mean(tuple(range(-count, 0)), keepdims=True) + eps)
-    return x * rstd * (1 if weight is None else weight), rstd
+    return x * rstd * (1 if weight is None else weight)
 
 
 @op(
     "composite",
-    residuals=1,
     method=None,
     reference=_rms_norm_reference,
     samples=lambda: [
@@ -196,17 +195,16 @@ def rms_norm(
     (2, 4)
     """
     axes = _last_axes("rms_norm", x, normalized_shape, weight, None)
-    rstd = rsqrt(mean(x * x, axes, keepdims=True) + _rms_eps(eps, x.dtype))
-    return _scale(x * rstd, weight, None), rstd
+    return _scale(x * _rms(x, axes, eps), weight, None)
 
 
 @rms_norm.gradient
 def _rms_norm_gradient(
     g: Any, y: Any, x: Any, weight: Any, normalized_shape: Any, eps: float | None
 ) -> tuple[Any, ...]:
-    rstd = y[1]
     count = len(normalized_shape) if isinstance(normalized_shape, tuple) else 1
     lead, axes = tuple(range(x.ndim - count)), tuple(range(x.ndim - count, x.ndim))
+    rstd = _rms(x, axes, eps)
     normal = x * rstd
     inner = g if weight is None else g * weight
     gx = rstd * (inner - normal * mean(inner * normal, axes, keepdims=True))
@@ -355,13 +353,12 @@ def _grouped(x: Any, num_groups: int) -> Any:
 
 def _group_norm_reference(
     x: np.ndarray, num_groups: int, weight: Any, bias: Any, eps: float
-) -> tuple[np.ndarray, ...]:
+) -> np.ndarray:
     split = _grouped_array(x, num_groups)
-    y, center, variance = _standard_reference(split, tuple(range(2, split.ndim)), eps)
+    y, _, _ = _standard_reference(split, tuple(range(2, split.ndim)), eps)
     channel = (-1,) + (1,) * (x.ndim - 2)
     y = y.reshape(x.shape) * (1 if weight is None else weight.reshape(channel))
-    y = y + (0 if bias is None else bias.reshape(channel))
-    return y, center, 1 / np.sqrt(variance + eps)
+    return y + (0 if bias is None else bias.reshape(channel))
 
 
 def _grouped_array(x: np.ndarray, num_groups: int) -> np.ndarray:
@@ -384,7 +381,6 @@ def _group_norm_samples() -> list[Sample]:
 
 @op(
     "composite",
-    residuals=2,
     method=None,
     reference=_group_norm_reference,
     samples=_group_norm_samples,
@@ -411,21 +407,19 @@ def group_norm(
             f"of input {show(x.shape)}"
         )
     split = _grouped(x, num_groups)
-    y, center, rstd = _standardize(split, tuple(range(2, split.ndim)), eps)
-    y = _scale(reshape(y, x.shape), _channel(weight, x), _channel(bias, x))
-    return y, center, rstd
+    y, _ = _standardize(split, tuple(range(2, split.ndim)), eps)
+    return _scale(reshape(y, x.shape), _channel(weight, x), _channel(bias, x))
 
 
 @group_norm.gradient
 def _group_norm_gradient(
     g: Any, y: Any, x: Any, weight: Any, bias: Any, num_groups: int, eps: float
 ) -> tuple[Any, ...]:
-    _, center, rstd = y
     split = _grouped(x, num_groups)
-    normal = (split - center) * rstd
+    inside, axes = tuple(range(2, split.ndim)), _batch_axes(x)
+    normal, rstd = _standardize(split, inside, eps)
     inner = _grouped(g if weight is None else g * _channel(weight, x), num_groups)
-    gx = _standardize_gradient(inner, normal, rstd, tuple(range(2, split.ndim)))
-    axes = _batch_axes(x)
+    gx = _standardize_gradient(inner, normal, rstd, inside)
     return (
         reshape(gx, x.shape),
         None if weight is None else sum_(g * reshape(normal, x.shape), axes),
@@ -436,9 +430,7 @@ def _group_norm_gradient(
 @op(
     "composite",
     method=None,
-    reference=lambda x, weight, bias, eps: _group_norm_reference(x, x.shape[1], weight, bias, eps)[
-        0
-    ],
+    reference=lambda x, weight, bias, eps: _group_norm_reference(x, x.shape[1], weight, bias, eps),
     samples=lambda: [s for s in _channel_samples(0) if len(s.operands[0].shape) > 2],
 )
 def instance_norm(
