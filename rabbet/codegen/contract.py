@@ -15,7 +15,7 @@ from rabbet.base.target import Target
 from rabbet.codegen import contract_tile
 from rabbet.codegen.contract_axes import Roles, View, coefficients, expression, roles, view
 from rabbet.codegen.contract_blocks import Blocks, blocks
-from rabbet.codegen.contract_loops import Part, call, minimum, quotient, split
+from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotient, split
 from rabbet.codegen.contract_pack import Packer
 from rabbet.codegen.contract_store import epilogue
 from rabbet.codegen.emit import Emitter, Frame
@@ -27,7 +27,7 @@ from rabbet.expr.scalars import expand_all
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Store
 
 DTYPES = ("float32", "float64", "int32", "int64", "uint32", "uint64")
-DIRECT_PANELS = 2  # A is read where it is if a task has no more lane panels than this
+DIRECT_PANELS = 8  # A is read where it is if a task has no more lane panels than this
 DIRECT_TILES = 2  # B is read where it is if a task has no more row panels than this
 
 
@@ -98,10 +98,10 @@ class _Contraction:
         r, module, operands = self.roles, self.module, kernel.operands
         self.pack_a = Packer(module, "pack_a", operands, r.dtype, r.batch, self.a)
         self.pack_b = Packer(module, "pack_b", operands, r.dtype, r.batch, self.b)
-        _, vectors = contract_tile.tile_shape(target)
-        self.sweeps: list[Part] = [
-            contract_tile.sweep(module, r.dtype, v) for v in range(1, vectors + 1)
-        ]
+        self.sweeps: dict[int, Part] = {
+            v: contract_tile.sweep(module, r.dtype, v) for v in contract_tile.widths(target)
+        }
+        self.rest = contract_tile.rest(module, r.dtype)
         self.epilogue = epilogue(module, operands, r)
 
     @property
@@ -111,14 +111,15 @@ class _Contraction:
     def text(self) -> str:
         """The module."""
         frame, em = self.frame, Emitter(self.frame)
+        self.sizes = Naturals(em)
         cut, scratch = self.cut, self.cut.scratch
         self.memory = {
-            name: self.fn.address(self.fn.parameters["scratch"], em.scalar(offset), "i8")
+            name: self.fn.address(self.fn.parameters["scratch"], self.sizes[offset], "i8")
             for name, offset in vars(scratch).items()
         }
         sizes = (cut.m, cut.n, cut.k, cut.row_panels, cut.lane_panels, cut.row_blocks)
         for e in (*sizes, cut.lane_blocks, cut.k_blocks, cut.column_bytes, cut.table_entries[0]):
-            em.scalar(e)
+            self.sizes[e]  # here, before the loops
         for loop in self.roles.batch:
             em.scalar(loop.extent)
         with self.fn.loop(frame.begin, frame.end) as number:
@@ -128,31 +129,31 @@ class _Contraction:
     def _place(self, em: Emitter, number: Value) -> _Task:
         """The block of a task: rows fastest, then lanes, then batch."""
         fn, cut = self.fn, self.cut
-        row_blocks, lane_blocks = em.scalar(cut.row_blocks), em.scalar(cut.lane_blocks)
+        row_blocks, lane_blocks = self.sizes[cut.row_blocks], self.sizes[cut.lane_blocks]
         rest = quotient(fn, number, row_blocks)
         row_block = fn.sub(number, fn.mul(rest, row_blocks))
         batch = quotient(fn, rest, lane_blocks)
         lane_block = fn.sub(rest, fn.mul(batch, lane_blocks))
-        height = fn.mul(em.scalar(cut.row_panels), cut.tile_rows)
-        width = fn.mul(em.scalar(cut.lane_panels), cut.panel)
+        height = fn.mul(self.sizes[cut.row_panels], cut.tile_rows)
+        width = fn.mul(self.sizes[cut.lane_panels], cut.panel)
         row, lane = fn.mul(row_block, height), fn.mul(lane_block, width)
         variables = split(em, self.roles.batch, batch)
         return _Task(
             [variables[loop.variable] for loop in self.roles.batch],
             row,
-            minimum(fn, height, fn.sub(em.scalar(cut.m), row)),
+            minimum(fn, height, fn.sub(self.sizes[cut.m], row)),
             lane,
-            minimum(fn, width, fn.sub(em.scalar(cut.n), lane)),
+            minimum(fn, width, fn.sub(self.sizes[cut.n], lane)),
         )
 
     def _task(self, em: Emitter, task: _Task) -> None:
         fn, cut = self.fn, self.cut
         if self.a.kind == "runs":
             self._write_table(em, self.pack_a, "a_table", task, task.row, task.rows)
-        k_blocks = em.scalar(cut.k_blocks)
+        k_blocks = self.sizes[cut.k_blocks]
         # sums of different panels need different places only if they wait for another block of k
         several = fn.icmp("sgt", k_blocks, 1)
-        column_step = fn.select(several, em.scalar(cut.column_bytes), i64(0))
+        column_step = fn.select(several, self.sizes[cut.column_bytes], i64(0))
         panels = quotient(fn, fn.add(task.lanes, cut.panel - 1), i64(cut.panel))
         with fn.loop(i64(0), k_blocks) as number:
             block = self._block(em.inner(), task, number, k_blocks)
@@ -180,13 +181,13 @@ class _Contraction:
 
     def _capacity(self, em: Emitter, name: str) -> Value:
         entries = self.cut.table_entries
-        return em.scalar(entries[0]) if name == "a_table" else i64(entries[1])
+        return self.sizes[entries[0]] if name == "a_table" else i64(entries[1])
 
     def _block(self, em: Emitter, task: _Task, number: Value, k_blocks: Value) -> _Block:
         """One block of k, with this task's rows of A ready to be read."""
         fn, cut = self.fn, self.cut
         k = fn.mul(number, CONTRACT_BLOCK)
-        count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(em.scalar(cut.k), k))
+        count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(self.sizes[cut.k], k))
         first, last = fn.icmp("eq", number, 0), fn.icmp("eq", fn.add(number, 1), k_blocks)
         a, a_step = fn.variable("ptr", self.memory["a"]), fn.variable("i64", i64(cut.a_step))
         copied = Value("true", "i1")
@@ -247,10 +248,21 @@ class _Contraction:
             table = (self.memory["b_table"], self._capacity(em.inner(), "b_table"))
             padded = fn.mul(vectors, cut.lanes)
             call(fn, self.pack_b.part, *task.batch, *matrix, padded, *table)
-        for number, part in enumerate(self.sweeps, 1):
-            with fn.when(fn.icmp("eq", vectors, number)):
-                operands = (block.a, block.a_step, b.get(), b_step.get())
-                call(fn, part, *operands, sums, step, task.rows, block.count, block.first)
+        panel = (block.a, block.a_step, b.get(), b_step.get(), sums, step)
+        self._multiply(vectors, task.rows, (*panel, task.rows, block.count, block.first))
+
+    def _multiply(self, vectors: Value, rows: Value, given: tuple[Value, ...]) -> None:
+        """Whole row panels in the narrowest tile that covers the vectors, then the other rows."""
+        fn, narrower = self.fn, 0
+        with fn.when(fn.icmp("sge", rows, self.cut.tile_rows)):
+            for width, part in self.sweeps.items():
+                fits = fn.icmp("ule", fn.sub(vectors, narrower + 1), width - narrower - 1)
+                with fn.when(fits):
+                    call(fn, part, *given)
+                narrower = width
+        over = fn.do("i64", f"urem i64 {rows.text}, {self.cut.tile_rows}")
+        with fn.when(fn.icmp("ne", over, 0)):
+            call(fn, self.rest, *given)
 
 
 def _expanded(given: Roles) -> Roles:

@@ -68,11 +68,19 @@ class View:
         if self.parts is None:
             return "any"
         rows, columns = self.parts
-        if self.columns and step(columns, self.columns[-1].variable) == 1:
+        if self.columns and step(columns, self.columns[-1].variable) in (1, 2):
             return "runs"
         if self.rows and step(rows, self.rows[-1].variable) == 1:
             return "turned"
         return "any"
+
+    @property
+    def stride(self) -> int:
+        """Elements from column to column of a run."""
+        assert self.parts is not None
+        found = step(self.parts[1], self.columns[-1].variable)
+        assert found is not None
+        return found
 
     @property
     def plain(self) -> bool:
@@ -243,7 +251,7 @@ def replace_variables(roots: tuple[Expr, ...], values: Mapping[int, Expr]) -> tu
 
 
 def roles(kernel: ContractKernel) -> Roles:
-    """Rows and lanes: lanes run along the result's contiguous axis; shared operands absorb the batch."""
+    """Rows and lanes of a kernel; a batch loop that only one operand has joins that operand's loops."""
     groups: list[Loops] = []
     number = 0
     for extents in (kernel.batch, kernel.m, kernel.n, kernel.k):
@@ -251,13 +259,74 @@ def roles(kernel: ContractKernel) -> Roles:
         number += len(extents)
     batch, m, n, k = groups
     a, b = kernel.a, kernel.b
-    if _prefers_rows(kernel.stores, m, n):
-        m, n, a, b = n, m, b, a
     in_a, in_b = variables([a]), variables([b])
-    to_n = tuple(loop for loop in batch if loop.variable not in in_a and loop.variable in in_b)
-    to_m = tuple(loop for loop in batch if loop.variable not in in_b and loop.variable in in_a)
-    batch = tuple(loop for loop in batch if loop not in to_n and loop not in to_m)
-    return Roles(a.dtype, batch, to_m + m, to_n + n, k, a, b, kernel.stores)
+    to_m = tuple(loop for loop in batch if loop.variable in in_a - in_b)
+    to_n = tuple(loop for loop in batch if loop.variable in in_b - in_a)
+    batch = tuple(loop for loop in batch if loop not in to_m + to_n)
+    sides = (Side(m, to_m + m, a), Side(n, to_n + n, b))
+    rows, lanes = reversed(sides) if _should_swap(kernel.stores, sides, k) else sides
+    return Roles(a.dtype, batch, rows.loops, lanes.loops, k, rows.value, lanes.value, kernel.stores)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One operand with the loops of its own, without and with those from the batch."""
+
+    own: Loops
+    loops: Loops
+    value: Expr
+
+
+def _should_swap(stores: tuple[Store, ...], sides: tuple[Side, Side], k: Loops) -> bool:
+    """Should the first side be the lanes? Speed only: the sums are the same either way.
+
+    An operand that reads a sliding window has lanes if the window's positions are its own loops, and
+    rows if they are summed: then its copy is made of long runs. A padded operand that would have to be
+    turned has rows, where it need not be. Otherwise lanes run along the result's memory.
+    """
+    for number, side in enumerate(sides):
+        if side.loops and _is_window(side, k):
+            return (number == 0) == _owns_positions(side, k)
+    turned = [_is_turned_and_padded(side, k) for side in sides]
+    if sides[0].loops and sides[1].loops and turned[0] != turned[1]:
+        return turned[1]
+    return _prefers_rows(stores, sides[0].own, sides[1].own)
+
+
+def _is_turned_and_padded(side: Side, k: Loops) -> bool:
+    found = view(k, side.loops, side.value)
+    return found.kind == "turned" and found.valid is not None
+
+
+def _is_window(side: Side, k: Loops) -> bool:
+    """Do both the last loop of k and the side's own last loop step through memory closely?"""
+    found = view(k, side.loops, side.value)
+    if found.parts is None or not found.rows or not found.columns:
+        return False
+    rows, columns = found.parts
+    near = (1, 2)
+    lanes, inner = found.columns[-1].variable, found.rows[-1].variable
+    return step(columns, lanes) in near and step(rows, inner) in near
+
+
+def _owns_positions(side: Side, k: Loops) -> bool:
+    """Are the window's positions the side's loops, and not k? The window also has a loop over channels.
+
+    With an image loop both have the same number of loops, and the image is the outermost in memory.
+    """
+    index = view(k, side.loops, side.value).load
+    assert index is not None
+    used = variables([index.args[0]])
+    own = [loop for loop in side.loops if loop.variable in used]
+    summed = [loop for loop in k if loop.variable in used]
+    if len(own) != len(summed):
+        return len(own) < len(summed)
+    found = coefficients(index.args[0], used) or {}
+
+    def degree(loops: list[Loop]) -> int:
+        return max((len(m) for loop in loops for m in found.get(loop.variable, {})), default=0)
+
+    return degree(own) >= degree(summed)
 
 
 def _prefers_rows(stores: tuple[Store, ...], m: Loops, n: Loops) -> bool:

@@ -18,6 +18,7 @@ from rabbet.codegen.contract_loops import (
     chunks,
     first_lanes,
     minimum,
+    prefetch,
     runs,
     walk,
 )
@@ -48,6 +49,9 @@ TABLE_PARAMETERS = (
     ("ptr noalias", "table"),
     ("i64", "capacity"),
 )
+
+
+AHEAD = 8  # rows that are fetched before they are copied
 
 
 def batch_parameters(batch: Loops) -> tuple[tuple[str, str], ...]:
@@ -155,18 +159,42 @@ class Packer:
         """Consecutive elements (the fill where the mask does not hold), cast as the view says."""
         load = self.view.load
         assert load is not None
-        kind = memory_type(load.dtype, width)
-        if mask is None:
-            found = self.part.fn.load(kind, address)
+        if self.view.kind == "runs" and self.view.stride == 2:
+            found = self._every_second(address, width, mask)
         else:
-            fill = literal(load.value[1], kind)  # type: ignore[index]
-            found = self.part.fn.masked_load(kind, address, mask, fill)
+            found = self._consecutive(address, width, mask)
         value = from_memory(self.part.fn, found, load.dtype)
         if self.view.value is load:
             return value
         loaded = acc(0, load.dtype)
         (casts,) = substitute((self.view.value,), lambda e: loaded if e is load else None)
         return em.inner({}, {0: value}, lanes=width, vector=-1).value(casts)
+
+    def _consecutive(self, address: Value, width: int, mask: Value | None) -> Value:
+        load = self.view.load
+        assert load is not None
+        kind = memory_type(load.dtype, width)
+        if mask is None:
+            return self.part.fn.load(kind, address)
+        fill = literal(load.value[1], kind)  # type: ignore[index]
+        return self.part.fn.masked_load(kind, address, mask, fill)
+
+    def _every_second(self, address: Value, width: int, mask: Value | None) -> Value:
+        """Elements 0, 2, 4, ... from two vectors, the second ending with the last element needed."""
+        assert self.view.load is not None
+        fn, element = self.part.fn, memory_type(self.view.load.dtype)
+        upper = fn.address(address, i64(width - 1), element)
+        low_mask = high_mask = mask
+        if mask is not None:
+            none = literal(False, mask.type)
+            half = [lane // 2 if lane % 2 == 0 else width for lane in range(width)]
+            low_mask = fn.shuffle(mask, none, half)
+            half = [(width - 1 + lane) // 2 if lane % 2 else width for lane in range(width)]
+            high_mask = fn.shuffle(mask, none, half)
+        low = self._consecutive(address, width, low_mask)
+        high = self._consecutive(upper, width, high_mask)
+        picks = [*range(0, width, 2), *range(width + 1, 2 * width, 2)]
+        return fn.shuffle(low, high, picks)
 
     def _write(self, value: Value, address: Value, mask: Value | None) -> None:
         if mask is None:
@@ -195,9 +223,13 @@ class Packer:
         with fn.loop(i64(0), part["rows"]) as t:
             inside = em.inner()
             source = fn.address(first, self._offset(inside, part["row"], t), element)
+            later = minimum(fn, fn.add(t, AHEAD), fn.sub(part["rows"], 1))
+            ahead = fn.address(first, self._offset(inside.inner(), part["row"], later), element)
             target = fn.address(self._row(t), run.position, wide)
             for offset, width, mask in chunks(fn, run.length, self.lanes):
-                value = self._read(em, fn.address(source, offset, element), width, mask)
+                distance = fn.mul(offset, self.view.stride)
+                prefetch(fn, fn.address(ahead, distance, element))
+                value = self._read(em, fn.address(source, distance, element), width, mask)
                 self._write(value, fn.address(target, offset, wide), mask)
 
     def _copy_padded_run(self, em: Emitter, run: Run, first: Value, element: str) -> None:
@@ -211,7 +243,7 @@ class Packer:
             column = fn.add(run.variables[run.last], offset)
             lane = em.inner({**fixed, run.last: column}, lanes=width, vector=run.last, mask=mask)
             lane.hoist([valid], {loop.variable for loop in self.view.rows})
-            from_here = fn.address(first, offset, element)
+            from_here = fn.address(first, fn.mul(offset, self.view.stride), element)
             to_here = fn.add(run.position, offset)
             with fn.loop(i64(0), period) as t0:
                 inside = lane.inner(self._at(part["row"], t0)).value(valid)

@@ -1,8 +1,9 @@
 """The register tile of a contraction: C[rows][lanes] (+)= A[rows][k] * B[k][lanes].
 
 A is read one element at a time down k (each row its own stream), B in vectors, both with any row
-stride; the tile's sums stay in registers for one block of k. One function per width in vectors sweeps
-down all rows: whole tiles first, then one tile of the rows that are left.
+stride; the tile's sums stay in registers for one block of k. `sweep` goes down the rows in whole tiles
+of one width, `rest` does the rows that are left, always in the full width: columns that do not count
+are computed and never read.
 """
 
 from __future__ import annotations
@@ -37,19 +38,34 @@ def tile_shape(target: Target) -> tuple[int, int]:
     return (6, 4) if target.registers >= 32 else (6, 2) if target.has_fma else (4, 2)
 
 
+def widths(target: Target) -> tuple[int, ...]:
+    """Vectors of the tiles that have code of their own: powers of two up to the full width."""
+    _, vectors = tile_shape(target)
+    return tuple(v for v in (1, 2, 4, 8) if v < vectors) + (vectors,)
+
+
 def sweep(module: Module, dtype: DType, vectors: int) -> Part:
-    """The function that multiplies all rows of A with one panel of `vectors` vectors."""
+    """The function that multiplies the whole row panels of A with a panel of B, `vectors` wide."""
     part = Part(module, f"sweep{vectors}", (), PARAMETERS)
     fn = part.fn
     height, _ = tile_shape(module.target)
-    whole = fn.do("i64", f"udiv i64 {part['rows'].text}, {height}")
-    with fn.loop(i64(0), whole) as i:
-        _tile(part, dtype, height, vectors, fn.mul(i, height))
-    done = fn.mul(whole, height)
-    left = fn.sub(part["rows"], done)
-    for rows in range(1, height):
-        with fn.when(fn.icmp("eq", left, rows)):
-            _tile(part, dtype, rows, vectors, done)
+    with fn.loop(i64(0), fn.sub(part["rows"], height - 1), height) as row:
+        _tile(part, dtype, height, vectors, row)
+    return part
+
+
+def rest(module: Module, dtype: DType) -> Part:
+    """The function that multiplies the rows that make no whole panel: 3, 2 or 1 at a time."""
+    part = Part(module, "rest", (), PARAMETERS)
+    fn = part.fn
+    height, vectors = tile_shape(module.target)
+    whole = fn.mul(fn.do("i64", f"udiv i64 {part['rows'].text}, {height}"), height)
+    row = fn.variable("i64", whole)
+    for rows in (3, 2, 1):
+        left = fn.sub(part["rows"], row.get())
+        with fn.when(fn.icmp("sge", left, rows)):
+            _tile(part, dtype, rows, vectors, row.get())
+            row.set(fn.add(row.get(), rows))
     return part
 
 

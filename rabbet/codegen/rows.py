@@ -331,6 +331,7 @@ class _Across(_Writer):
         bits = sum(d.bits for w in self.kernel.sweeps for r in w.reductions for d in parts(r))
         each = max(1, self.lanes * bits // self.frame.target.vector_bits)
         room = max(1, self.frame.target.registers // 2 // each)
+        room = 1 << (room.bit_length() - 1)  # steps are powers of two
         wanted = 4 if self.body <= 40 else 2 if self.body <= 100 else 1
         return min(room, wanted, COLUMNS // self.lanes)
 

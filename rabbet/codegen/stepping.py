@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from rabbet.base.dtypes import int64
+from rabbet.base.errors import InternalError
 from rabbet.base.target import Target
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Function, Value, i64
@@ -80,6 +81,8 @@ def vectors(
     machines without masks by whole vectors, then one element at a time.
     """
     fn, (unroll, lanes) = em.fn, step
+    if (unroll * lanes).bit_count() != 1:
+        raise InternalError(f"steps of {unroll} * {lanes} elements")
     at = begin
     for count, width, is_masked in _phases(unroll, lanes, em.frame.target):
         stop = end
