@@ -1,55 +1,13 @@
-"""The op library: importing it registers every op and gives graph Values their operators."""
+"""The op library: importing it registers every op of every file here, and gives Values their operators."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
 
 from rabbet.graph.value import Value
-from rabbet.ops import (
-    activation,
-    arithmetic,
-    attention,
-    compare,
-    contract,
-    conv,
-    convolution,
-    create,
-    functions,
-    index,
-    joining,
-    loss,
-    movement,
-    moves,
-    network,
-    norm,
-    pool,
-    random,
-    ranges,
-    reduce,
-    special,
-    trigonometry,
-)
 from rabbet.ops.operators import attach
 
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")
 attach(Value)
-
-__all__ = [
-    "activation",
-    "arithmetic",
-    "attention",
-    "compare",
-    "contract",
-    "conv",
-    "convolution",
-    "create",
-    "functions",
-    "index",
-    "joining",
-    "loss",
-    "movement",
-    "moves",
-    "network",
-    "norm",
-    "pool",
-    "random",
-    "ranges",
-    "reduce",
-    "special",
-    "trigonometry",
-]
