@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from rabbet.base.dtypes import default_float
 from rabbet.base.errors import ShapeError
@@ -45,7 +44,7 @@ def _with(kinks: tuple[float, ...], *choices: dict[str, Any]) -> Any:
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return special.expit(np.asarray(x, np.float64))
+    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
 
 
 def _activation(reference: Any, samples: Any) -> Any:
@@ -87,7 +86,7 @@ def _silu_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
 def _gelu_reference(x: np.ndarray, approximate: str) -> np.ndarray:
     if approximate == "tanh":
         return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return x * special.ndtr(x)
+    return 0.5 * x * np.vectorize(math.erfc, otypes=[float])(-x * math.sqrt(0.5))
 
 
 @_activation(_gelu_reference, _with((), {"approximate": "none"}, {"approximate": "tanh"}))

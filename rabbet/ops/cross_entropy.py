@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from rabbet.base.dtypes import int64
 from rabbet.base.errors import DTypeError, ShapeError
@@ -25,7 +24,7 @@ from rabbet.ops.create import extent, iota
 from rabbet.ops.index import take
 from rabbet.ops.movement import expand_dims
 from rabbet.ops.moves import reshape
-from rabbet.ops.network import log_softmax, softmax
+from rabbet.ops.network import log_softmax, log_softmax_array, softmax
 from rabbet.ops.reduce import sum_
 from rabbet.ops.reduction import REDUCTIONS, reduce_array, reduce_loss
 
@@ -184,10 +183,6 @@ def _nll_reference(
     return loss.reshape(target.shape) if reduction == "none" else loss.sum()
 
 
-def _log_softmax_array(x: np.ndarray) -> np.ndarray:
-    return special.log_softmax(wide(x), axis=_class_axis(x))
-
-
 def _class_samples(probabilities: bool, **base: Any) -> list[Sample]:
     base = {"ignore_index": -100, "reduction": "mean"} | base
 
@@ -230,7 +225,8 @@ def _cross_entropy_reference(
     reduction: str,
     label_smoothing: float,
 ) -> np.ndarray:
-    log_p, axis = _log_softmax_array(x), _class_axis(x)
+    axis = _class_axis(x)
+    log_p = log_softmax_array(wide(x), axis)
     if target.dtype.kind in "iu":
         return _nll_reference(log_p, target, weight, ignore_index, reduction, label_smoothing)
     p = (1 - label_smoothing) * wide(target) + label_smoothing / x.shape[axis]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
@@ -267,7 +266,7 @@ def binary_cross_entropy_with_logits(
 
 def _kl_reference(x: np.ndarray, t: np.ndarray, reduction: str, log_target: bool) -> np.ndarray:
     x, t = wide(x), wide(t)
-    loss = np.exp(t) * (t - x) if log_target else special.xlogy(t, t) - t * x
+    loss = np.exp(t) * (t - x) if log_target else t * (np.log(np.where(t > 0, t, 1)) - x)
     if reduction == "batchmean":
         return loss.sum() / x.shape[0]
     return reduce_array(loss, reduction)
@@ -309,3 +308,9 @@ def kl_div(input: Value, target: Value, reduction: str = "mean", log_target: boo
     if loss.ndim == 0:
         raise ShapeError("kl_div: reduction 'batchmean' needs at least one axis, input is ()")
     return sum_(mean(loss, 0))
+
+
+__all__ = [
+    *("binary_cross_entropy", "binary_cross_entropy_with_logits", "binary_loss", "cross_entropy"),
+    *("huber_loss", "kl_div", "l1_loss", "mse_loss", "nll_loss", "smooth_l1_loss"),
+]

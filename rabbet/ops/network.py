@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from rabbet.ops.index import scatter_add, take
 
 from rabbet.base.errors import DTypeError, ShapeError
 from rabbet.base.shapes import axis_of, show
@@ -16,6 +15,7 @@ from rabbet.graph.value import Value
 from rabbet.ops.compare import where
 from rabbet.ops.create import zeros_like
 from rabbet.ops.functions import exp, log
+from rabbet.ops.index import scatter_add, take
 from rabbet.ops.movement import expand_dims
 from rabbet.ops.reduce import max_, sum_
 
@@ -39,10 +39,11 @@ def _softmax_spec(x: Spec, axis: int) -> Spec:
 
 def _softmax_reference(x: np.ndarray, axis: int) -> np.ndarray:
     kept = x.dtype if x.dtype.kind == "f" else np.float32
-    return np.exp(_log_softmax_reference(x.astype(np.float64), axis)).astype(kept)
+    return np.exp(log_softmax_array(x.astype(np.float64), axis)).astype(kept)
 
 
-def _log_softmax_reference(x: np.ndarray, axis: int) -> np.ndarray:
+def log_softmax_array(x: np.ndarray, axis: int) -> np.ndarray:
+    """log_softmax by its definition, shifted so that nothing overflows."""
     kept = x.dtype if x.dtype.kind == "f" else np.float32
     x = x.astype(np.float64)
     if x.shape[axis] == 0:
@@ -86,7 +87,7 @@ def _softmax_gradient(g: Any, y: Any, x: Any, axis: int) -> tuple[Any]:
     "composite",
     promote="float",
     infer=_softmax_spec,
-    reference=_log_softmax_reference,
+    reference=log_softmax_array,
     samples=_softmax_samples,
 )
 def log_softmax(x: Value, axis: int = -1) -> Value:
