@@ -20,6 +20,15 @@ static inline rb_float_state rb_float_get(void) {
     return state;
 }
 static inline void rb_float_set(rb_float_state state) { __asm__ volatile("msr fpcr, %0" : : "r"(state)); }
+#elif defined(__arm__) && defined(__ARM_FP) && !defined(__SOFTFP__)
+typedef uint32_t rb_float_state;
+#define RB_FLOAT_DEFAULT 0u
+static inline rb_float_state rb_float_get(void) {
+    rb_float_state state;
+    __asm__ volatile("vmrs %0, fpscr" : "=r"(state));
+    return state;
+}
+static inline void rb_float_set(rb_float_state state) { __asm__ volatile("vmsr fpscr, %0" : : "r"(state)); }
 #else /* no such register, or none that C code may change behind our back */
 typedef uint32_t rb_float_state;
 #define RB_FLOAT_DEFAULT 0u
