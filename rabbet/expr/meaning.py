@@ -117,6 +117,8 @@ def sign(a: Array) -> Array:
     """-1, 0 or 1; zeros keep their sign and NaN stays."""
     if a.dtype.kind == "f":
         return np.where(a == 0, a, np.sign(a))
+    if a.dtype.kind == "b":
+        return a
     return np.asarray(np.sign(a))
 
 

@@ -1,7 +1,7 @@
 """Philox4x32-10: random bits as a pure function of a key and a counter.
 
-J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011). Any
-split of the work gives the same numbers, because element i depends on nothing but key, offset and i.
+J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011).
+Any split of the work gives the same numbers: element i depends on nothing but key, offset and i.
 """
 
 from __future__ import annotations
