@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rabbet.runtime import _runtime
+
 HERE = Path(__file__).parent
 NATIVE = HERE.parent.parent / "rabbet" / "runtime" / "native"
 SANITIZERS = {
@@ -91,8 +93,10 @@ def test_strict_c11(kind: str, tmp_path: Path) -> None:
 def test_loading_starts_nothing() -> None:
     """Loading the runtime starts no threads: an exported library may be loaded and never used."""
     code = (
-        "import os, rabbet.runtime._runtime as r; before = len(os.listdir('/proc/self/task'));"
-        "r.Buffer(64); print(before)"
+        "import importlib.util as u, os;"
+        f"spec = u.spec_from_file_location('rabbet.runtime._runtime', {_runtime.__file__!r});"
+        "m = u.module_from_spec(spec); spec.loader.exec_module(m); m.Buffer(64);"
+        "print(len(os.listdir('/proc/self/task')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"

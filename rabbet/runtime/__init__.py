@@ -1,0 +1,1 @@
+"""Plans, programs, memory: from compiled kernels to results."""
