@@ -1,0 +1,233 @@
+"""Layers as functions, under PyTorch's names; most are ops as they are, without state.
+
+Where PyTorch's arguments come in another order than the op's, or a random mask is drawn, a few
+lines translate. Every op that is not listed here is in `rabbet` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rabbet.base import dtypes
+from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.base.shapes import show
+from rabbet.tensor import Tensor, functions, no_grad
+from rabbet.tensor.random import dropout_operands
+
+Function = Callable[..., Any]
+
+# ---- activations ----
+relu: Function = functions["relu"]
+relu6: Function = functions["relu6"]
+leaky_relu: Function = functions["leaky_relu"]
+elu: Function = functions["elu"]
+selu: Function = functions["selu"]
+gelu: Function = functions["gelu"]
+silu: Function = functions["silu"]
+mish: Function = functions["mish"]
+softplus: Function = functions["softplus"]
+softsign: Function = functions["softsign"]
+sigmoid: Function = functions["sigmoid"]
+logsigmoid: Function = functions["logsigmoid"]
+tanh: Function = functions["tanh"]
+hardtanh: Function = functions["hardtanh"]
+hardsigmoid: Function = functions["hardsigmoid"]
+hardswish: Function = functions["hardswish"]
+glu: Function = functions["glu"]
+softmax: Function = functions["softmax"]
+log_softmax: Function = functions["log_softmax"]
+
+# ---- linear maps, windows, tables ----
+linear: Function = functions["linear"]
+conv1d: Function = functions["conv1d"]
+conv2d: Function = functions["conv2d"]
+conv3d: Function = functions["conv3d"]
+conv_transpose1d: Function = functions["conv_transpose1d"]
+conv_transpose2d: Function = functions["conv_transpose2d"]
+max_pool1d: Function = functions["max_pool1d"]
+max_pool2d: Function = functions["max_pool2d"]
+avg_pool1d: Function = functions["avg_pool1d"]
+avg_pool2d: Function = functions["avg_pool2d"]
+adaptive_avg_pool1d: Function = functions["adaptive_avg_pool1d"]
+adaptive_avg_pool2d: Function = functions["adaptive_avg_pool2d"]
+embedding: Function = functions["embedding"]
+flatten: Function = functions["flatten"]
+
+# ---- normalisation ----
+layer_norm: Function = functions["layer_norm"]
+rms_norm: Function = functions["rms_norm"]
+group_norm: Function = functions["group_norm"]
+
+# ---- losses ----
+cross_entropy: Function = functions["cross_entropy"]
+nll_loss: Function = functions["nll_loss"]
+mse_loss: Function = functions["mse_loss"]
+l1_loss: Function = functions["l1_loss"]
+smooth_l1_loss: Function = functions["smooth_l1_loss"]
+huber_loss: Function = functions["huber_loss"]
+binary_cross_entropy: Function = functions["binary_cross_entropy"]
+binary_cross_entropy_with_logits: Function = functions["binary_cross_entropy_with_logits"]
+kl_div: Function = functions["kl_div"]
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """input where positive, weight * input elsewhere; weight has one number, or one per channel."""
+    if weight.size != 1 and (input.ndim < 2 or weight.shape != input.shape[1:2]):
+        raise ShapeError(
+            f"prelu: weight {show(weight.shape)} needs one number, or one per channel "
+            f"(axis 1) of an input {show(input.shape)}"
+        )
+    rest = (1,) * max(input.ndim - 2, 0)
+    slope = weight.reshape(()) if weight.size == 1 else weight.reshape((-1, *rest))
+    return functions["where"](input > 0, input, slope * input)
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Set each element to 0 with probability p and divide the rest by 1 - p, while training.
+
+    The mask comes from the default generator. Raises ValueError unless 0 <= p <= 1.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p={p} is not a probability")
+    if not training or p == 0:
+        return input
+    if p == 1:
+        return input * 0.0
+    return functions["dropout"](input, float(p), *dropout_operands(input))
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: Any = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each channel of (N, C, ...) by the batch's statistics, or by the running ones.
+
+    While training, running statistics move towards the batch's in place, by the share `momentum`.
+    """
+    if not training:
+        if running_mean is None or running_var is None:
+            raise RabbetError("batch_norm: without training it needs running statistics")
+        return functions["batch_norm_infer"](
+            input, running_mean, running_var, weight, bias, eps=eps
+        )
+    result, mean, variance = functions["batch_norm_train"](input, weight, bias, eps=eps)
+    if running_mean is not None and running_var is not None:
+        count = input.size // max(input.shape[1], 1)
+        with no_grad():
+            # The running variance is the unbiased one, as in PyTorch.
+            unbiased = variance.detach() * (count / max(count - 1, 1))
+            _move_towards(running_mean, mean.detach(), momentum)
+            _move_towards(running_var, unbiased, momentum)
+    return result
+
+
+def _move_towards(state: Tensor, value: Tensor, share: Any) -> None:
+    if isinstance(share, Tensor):
+        share = share.astype(state.dtype)
+    state.copy_(state * (1 - share) + value.astype(state.dtype) * share)
+
+
+def instance_norm(
+    input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Normalise every channel of every example of (N, C, L...) over its positions."""
+    return functions["instance_norm"](input, weight, bias, eps=eps)
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(query @ key^T * scale + mask) @ value.
+
+    (..., L, E), (..., S, E), (..., S, V) -> (..., L, V). A bool mask is True where a query
+    may attend. `dropout_p` drops attention weights.
+    """
+    if dropout_p == 0:
+        return functions["scaled_dot_product_attention"](
+            *(query, key, value, attn_mask),
+            is_causal=is_causal,
+            scale=scale,
+            enable_gqa=enable_gqa,
+        )
+    if enable_gqa:
+        raise RabbetError("scaled_dot_product_attention: dropout with enable_gqa is not there yet")
+    weights = attention_weights(query, key, attn_mask, is_causal, scale)
+    return dropout(weights, dropout_p) @ value
+
+
+def attention_weights(
+    query: Tensor,
+    key: Tensor,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """softmax(query @ key^T * scale + mask): (..., L, E), (..., S, E) -> (..., L, S)."""
+    width = query.shape[-1]
+    scores = (query @ key.mT) * (width**-0.5 if scale is None else scale)
+    if is_causal:
+        allowed = functions["tril"](functions["ones_like"](scores)) > 0
+        scores = functions["where"](allowed, scores, float("-inf"))
+    if attn_mask is not None and attn_mask.dtype.kind == "b":
+        scores = functions["where"](attn_mask, scores, float("-inf"))
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    return functions["attention_weights"](scores)
+
+
+def one_hot(tensor: Tensor, num_classes: int) -> Tensor:
+    """int64 (..., num_classes): 1 where the last axis is the class number, else 0."""
+    return functions["one_hot"](tensor, num_classes, dtype=dtypes.int64)
+
+
+def pad(
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """Add `value` around the last axes.
+
+    `pad` is (before, after) of the last axis, then of the one before it, and so on. Negative
+    numbers cut off. Only mode="constant" exists; ShapeError for a wrong count.
+    """
+    if mode != "constant":
+        raise RabbetError(f"pad: mode={mode!r} does not exist; there is 'constant'")
+    if len(pad) % 2 or len(pad) > 2 * input.ndim:
+        raise ShapeError(f"pad: {len(pad)} numbers do not fit an input {show(input.shape)}")
+    pairs = [(0, 0)] * (input.ndim - len(pad) // 2)
+    pairs += [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
+    low = tuple(max(a, 0) for a, _ in pairs)
+    high = tuple(max(b, 0) for _, b in pairs)
+    fill = 0.0 if value is None else float(value)
+    wide = functions["pad"](input, low, high, (0,) * input.ndim, fill)
+    cuts = tuple(
+        slice(max(-a, 0), size - max(-b, 0)) for (a, b), size in zip(pairs, wide.shape, strict=True)
+    )
+    return wide[cuts] if min(pad, default=0) < 0 else wide
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """input divided by its p-norm along an axis, or by eps where that is smaller."""
+    size = abs(input)
+    if p == 2:
+        norm = (input * input).sum(axis=dim, keepdims=True).sqrt()
+    else:
+        norm = (size**p).sum(axis=dim, keepdims=True) ** (1 / p)
+    return input / norm.clip(eps, None)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle between x1 and x2 along an axis."""
+    return (normalize(x1, 2, dim, eps) * normalize(x2, 2, dim, eps)).sum(axis=dim)
