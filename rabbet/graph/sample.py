@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rabbet.base.dtypes import dtype_of
-from rabbet.base.errors import InternalError
+from rabbet.base.dtypes import DType, dtype_of
 
 FLOATS = ("float32", "float64")
 SIGNED = ("int8", "int16", "int32", "int64")
@@ -27,10 +26,10 @@ _MARGIN = 0.25  # distance kept from values to avoid: far more than a finite dif
 class Draw:
     """How to draw one operand.
 
-    kind: "float" (the dtype under test, between low and high; whole numbers for integers), "positive"
-    (the same, at least 0.5), "distinct" (the same, no two elements alike), "int" (int64 from low up to
-    but not including high), "bool". `dtype` fixes the dtype instead. `avoid` are values near which an
-    op has no derivative; elements keep away from them.
+    kind: "float" (the dtype under test, between low and high; whole numbers for integers),
+    "positive" (the same, at least 0.5), "distinct" (the same, no two elements alike), "int" (int64
+    from low up to but not including high), "bool". `dtype` fixes the dtype instead. `avoid` are
+    values near which an op has no derivative; elements keep away from them.
     """
 
     shape: tuple[int, ...]
@@ -48,10 +47,10 @@ class Draw:
 
 @dataclass(frozen=True)
 class Sample:
-    """One case: a Draw per operand parameter (None: left out; a tuple: a list operand), and attributes.
+    """One case: a Draw per operand parameter (None: left out; a tuple: a list), and attributes.
 
-    `dtypes`: dtypes under test (default float32 and float64). `grad`: False where the gradient is not to be
-    compared with finite differences. `tolerance`: relative error allowed in float32 instead of the usual.
+    `dtypes`: dtypes under test (default float32 and float64). `grad`: False where the gradient is not
+    to be compared with finite differences. `tolerance`: relative error allowed in float32.
     """
 
     operands: tuple[Draw | None | tuple[Draw, ...], ...]
@@ -98,9 +97,7 @@ def array(draw: Draw, dtype: str, generator: np.random.Generator) -> np.ndarray:
         return generator.integers(int(draw.low), int(draw.high), draw.shape, wanted.numpy)
     low = max(draw.low, 0.5) if draw.kind == "positive" else draw.low
     if wanted.is_integer:
-        low = max(low, 0) if wanted.kind == "u" else low
-        whole = generator.integers(int(np.ceil(low)), int(draw.high), draw.shape, endpoint=True)
-        return whole.astype(wanted.numpy)
+        return _whole(draw, low, wanted, generator)
     if draw.kind == "distinct":
         count = int(np.prod(draw.shape))
         found = generator.permutation(np.linspace(low, draw.high, count)).reshape(draw.shape)
@@ -112,10 +109,17 @@ def array(draw: Draw, dtype: str, generator: np.random.Generator) -> np.ndarray:
     return np.asarray(found).astype(wanted.numpy)
 
 
+def _whole(draw: Draw, low: float, wanted: DType, generator: np.random.Generator) -> np.ndarray:
+    """Whole numbers from low to high, or next to them where there are none."""
+    first, last = int(np.ceil(low)), int(np.floor(draw.high))
+    if first > last:
+        first, last = last, first
+    if wanted.kind == "u":
+        first, last = max(first, 0), max(last, 0)
+    if draw.kind == "distinct":
+        count = int(np.prod(draw.shape))
+        return (first + generator.permutation(count)).reshape(draw.shape).astype(wanted.numpy)
+    return generator.integers(first, last, draw.shape, endpoint=True).astype(wanted.numpy)
+
+
 _OWN = {"int": "int64", "bool": "bool"}
-
-
-def check_kind(draw: Draw) -> None:
-    """InternalError for a kind that does not exist."""
-    if draw.kind not in ("float", "positive", "distinct", "int", "bool"):
-        raise InternalError(f"no kind of draw is called {draw.kind!r}")

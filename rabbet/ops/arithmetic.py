@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from rabbet.ops.rules import (
     NUMBERS,
     binary_samples,
     broadcast,
+    float_reference,
     float_row,
     row,
     unary_samples,
@@ -49,7 +51,11 @@ def cast_array(x: np.ndarray, dtype: DType) -> np.ndarray:
 def _cast_samples() -> list[Sample]:
     targets = (dtypes.float64, dtypes.float32, dtypes.int32, dtypes.uint8, bool_)
     shapes = ((3, 4), (), (0,))
-    return [Sample((Draw(s, -9, 9),), {"dtype": t}, ALL) for t in targets for s in shapes]
+    return [
+        Sample((Draw(s, -9, 9),), {"dtype": t}, ALL, grad=t is dtypes.float64)
+        for t in targets
+        for s in shapes
+    ]
 
 
 @op(
@@ -145,6 +151,15 @@ def _divide_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     return divide(g, x2), negative(divide(multiply(g, y), x2))
 
 
+def _division_samples() -> list[Sample]:
+    """Whole numbers of both signs, zeros below; floats that stay between two whole quotients."""
+    return [
+        *binary_samples(Draw((), -9, 9), Draw((), -2, 2), dtypes=INTEGERS)(),
+        *binary_samples(Draw((), -9, 9), Draw((), 1, 3), dtypes=FLOATS, grad=False)(),
+        *binary_samples(Draw((), 3.3, 3.5), Draw((), 1.2, 1.3))(),
+    ]
+
+
 def _whole_quotient(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if x.dtype.kind == "f":
         return np.floor_divide(x, y)
@@ -157,7 +172,7 @@ def _whole_quotient(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     infer=broadcast("floor_divide", NUMBERS),
     lower=row("floordiv"),
     reference=_whole_quotient,
-    samples=binary_samples(Draw((), -9, 9), Draw((), 1, 3), dtypes=NUMERIC, grad=False),
+    samples=_division_samples,
 )
 def floor_divide(x1: Value, x2: Value) -> Value:
     """Quotient rounded down; an integer divided by zero gives 0."""
@@ -175,7 +190,7 @@ def _modulo(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     infer=broadcast("remainder", NUMBERS),
     lower=row("mod"),
     reference=_modulo,
-    samples=binary_samples(Draw((), 3.1, 3.9), Draw((), 1.1, 1.3), dtypes=FLOATS),
+    samples=_division_samples,
 )
 def remainder(x1: Value, x2: Value) -> Value:
     """What floor_divide leaves; it has the sign of `x2`. An integer modulo zero gives 0."""
@@ -379,6 +394,14 @@ def _clip_gradient(g: Any, y: Any, x: Any, min: Any, max: Any) -> tuple[Any, ...
     )
 
 
+def _rounding_samples(low: float, high: float) -> Callable[[], list[Sample]]:
+    """Floats between two jumps, for the gradient; and numbers of every kind."""
+    return lambda: [
+        *unary_samples(low, high)(),
+        Sample((Draw((4, 5), -9, 9),), dtypes=NUMERIC, grad=False),
+    ]
+
+
 # ---- rounding ----------------------------------------------------------------------------------
 
 
@@ -386,8 +409,8 @@ def _clip_gradient(g: Any, y: Any, x: Any, min: Any, max: Any) -> tuple[Any, ...
     "elementwise",
     infer=broadcast("floor", NUMBERS),
     lower=float_row("floor"),
-    reference=np.floor,
-    samples=unary_samples(0.1, 0.9, dtypes=NUMERIC),
+    reference=float_reference(np.floor),
+    samples=_rounding_samples(0.1, 0.9),
 )
 def floor(x: Value) -> Value:
     """Rounded down."""
@@ -397,8 +420,8 @@ def floor(x: Value) -> Value:
     "elementwise",
     infer=broadcast("ceil", NUMBERS),
     lower=float_row("ceil"),
-    reference=np.ceil,
-    samples=unary_samples(0.1, 0.9, dtypes=NUMERIC),
+    reference=float_reference(np.ceil),
+    samples=_rounding_samples(0.1, 0.9),
 )
 def ceil(x: Value) -> Value:
     """Rounded up."""
@@ -408,8 +431,8 @@ def ceil(x: Value) -> Value:
     "elementwise",
     infer=broadcast("trunc", NUMBERS),
     lower=float_row("trunc"),
-    reference=np.trunc,
-    samples=unary_samples(0.1, 0.9, dtypes=NUMERIC),
+    reference=float_reference(np.trunc),
+    samples=_rounding_samples(0.1, 0.9),
 )
 def trunc(x: Value) -> Value:
     """Rounded toward zero."""
@@ -419,8 +442,8 @@ def trunc(x: Value) -> Value:
     "elementwise",
     infer=broadcast("round", NUMBERS),
     lower=float_row("round"),
-    reference=np.rint,
-    samples=unary_samples(0.6, 1.4, dtypes=NUMERIC),
+    reference=float_reference(np.rint),
+    samples=_rounding_samples(0.6, 1.4),
 )
 def round_(x: Value) -> Value:
     """Rounded to the nearest whole number, halves to the even one."""

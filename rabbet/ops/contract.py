@@ -222,7 +222,8 @@ def _check_batch(a: Shape, b: Shape, x1: Shape, x2: Shape) -> None:
 
 
 def _linear_reference(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    found = np.matmul(x.astype(np.float64), weight.astype(np.float64).T)
+    kind = np.float64 if x.dtype.kind == "f" else x.dtype
+    found = np.matmul(x.astype(kind), weight.astype(kind).T)
     return found if bias is None else found + bias
 
 
@@ -245,7 +246,7 @@ def linear(x: Value, weight: Value, bias: Value | None = None) -> Value:
     _check_linear(x, weight, bias)
     rank = x.ndim - 1
     k, n = rank, rank + 1
-    found = contract(x, weight, (*range(rank), k), (n, k), (*range(rank), n))
+    found = product("linear", x, weight, (*range(rank), k), (n, k), (*range(rank), n))
     return found if bias is None else add(found, bias)
 
 
@@ -293,7 +294,7 @@ def _flatten_hint(shape: Shape, inner: Dim) -> str:
 @op(
     "composite",
     promote="common",
-    reference=np.vecdot,
+    reference=lambda x1, x2, axis: np.vecdot(x1, x2, axis=axis),
     samples=lambda: [
         Sample((Draw((3, 4)), Draw((3, 4))), {"axis": -1}, ("int32", *FLOATS)),
         Sample((Draw((3, 4, 2)), Draw((4, 1))), {"axis": -2}),

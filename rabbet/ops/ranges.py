@@ -123,7 +123,7 @@ def _triangle(name: str, x: Any, k: int, lower: bool) -> Any:
     rows = iota.like(x, x.shape[-2:], 0, int64)
     columns = iota.like(x, x.shape[-2:], 1, int64)
     inside = greater_equal(add(rows, k), columns) if lower else greater_equal(columns, add(rows, k))
-    return where(inside, x, 0)
+    return where(inside, x, number(x, 0, x.dtype))
 
 
 @op("composite", reference=lambda x, k: np.tril(x, k), samples=_triangle_samples)

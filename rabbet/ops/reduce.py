@@ -322,7 +322,14 @@ def _mean_reference(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
     return _rounded(x, total / np.prod([x.shape[a] for a in axes], dtype=np.float64))
 
 
-@op("composite", reference=_mean_reference, samples=_public_samples(("int32", *FLOATS)))
+@op(
+    "composite",
+    reference=_mean_reference,
+    samples=lambda: [
+        *_public_samples(("int32", *FLOATS), empty=False)(),
+        Sample((Draw((0, 3)),), {"axis": 0, "keepdims": False}, grad=False),
+    ],
+)
 def mean(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The average over `axis` (None: all); NaN where there is nothing. Integers become float32."""
     axes = axes_of("mean", axis, x.ndim)

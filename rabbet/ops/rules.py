@@ -56,6 +56,11 @@ def float_row(name: str) -> Lower:
     return lambda x: call(name, x) if x.dtype.is_float else x
 
 
+def float_reference(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    """The reference of `float_row`."""
+    return lambda x: function(x) if x.dtype.kind == "f" else x.copy()
+
+
 def predicate(name: str) -> Lower:
     """Lowering to a row with a bool result; bools are compared as 0 and 1."""
 
