@@ -117,7 +117,7 @@ def unit_axes(old: tuple[Dim, ...], new: tuple[Dim, ...]) -> tuple[int, ...] | N
 
 def storage(v: Value) -> Value:
     """The value whose memory `v` reads: itself, or the base of reshapes."""
-    while is_alias(v):
+    while v.op.name == "reshape":
         v = v.call.inputs[0]
     return v
 

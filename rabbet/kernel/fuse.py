@@ -166,12 +166,13 @@ class Fusion:
         )
 
     def _outside(self, v: Value) -> list[Group]:
+        """The groups that must have run before `v` can be loaded."""
         root = _root(v)
-        found = [self.home[id(root.call)]] if id(root.call) in self.home else []
-        if root.op.kind == "source":
-            for x in root.call.inputs:
-                found += self._outside(x)
-        return found
+        if id(root.call) in self.home:
+            return [self.home[id(root.call)]]
+        if root.op.kind in ("source", "movement"):  # computed in place, or copied first
+            return [group for x in root.call.inputs for group in self._outside(x)]
+        return []
 
     # ---- bookkeeping ---------------------------------------------------------------------------
 
@@ -245,9 +246,9 @@ class Fusion:
             for x in root.call.inputs:
                 self._use(group, x, direct=False)
         elif root.call not in group:
+            self.require(root)
             if id(root.call) in self.home:
                 self._depend(group, self.home[id(root.call)])
-            self.require(root)
 
 
 def _root(v: Value) -> Value:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rabbet.base.errors import CompileError, RabbetError
+from rabbet.base.errors import CompileError, InternalError, RabbetError
 from rabbet.base.sizes import Dim, SizeScope
 from rabbet.base.spec import Spec
 from rabbet.base.target import Target
@@ -47,6 +47,7 @@ class Assembly:
     places: dict[tuple[int, int], int] = field(default_factory=dict)
     ops: list[list[str]] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
+    written: set[int] = field(default_factory=set)
 
     def place(self, v: Value) -> int:
         """The buffer of a stored value."""
@@ -57,6 +58,7 @@ class Assembly:
 
     def add(self, lowered: Lowered) -> None:
         """Append the launch of a kernel."""
+        self._verify(lowered)
         shape = launch(lowered.kernel, self.target)
 
         def number(dim: Dim) -> int:
@@ -78,6 +80,16 @@ class Assembly:
         failing = [c for c in lowered.calls if c.op.kind in ("gather", "scatter")]
         sited = failing or lowered.calls
         self.positions.append(sited[0].site if sited and isinstance(sited[0].site, int) else -1)
+
+    def _verify(self, lowered: Lowered) -> None:
+        """What a kernel reads was written before it: the order of groups is right."""
+        for operand, v in zip(lowered.kernel.operands, lowered.buffers, strict=True):
+            place = self.place(v)
+            if operand.mode != "in":
+                self.written.add(place)
+            elif place not in self.written and self.plan.buffers[place].kind != INPUT:
+                names = "+".join(c.op.name for c in lowered.calls)
+                raise InternalError(f"the kernel of {names} reads {v} before it is made")
 
 
 def compile_plan(
