@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from rabbet.base.dtypes import default_float
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.base.spec import Spec
@@ -35,7 +34,6 @@ def _samples(kinks: tuple[float, ...] = (), **attrs: Any) -> list[Sample]:
         Sample((Draw((40,), -30, 30, avoid=kinks),), attrs),
         Sample((Draw(()),), attrs, grad=0.0 not in kinks),
         Sample((Draw((0, 3)),), attrs),
-        Sample((Draw((5,)),), attrs, dtypes=("int32",), grad=False),
     ]
 
 
@@ -51,8 +49,7 @@ def _activation(reference: Any, samples: Any) -> Any:
     """Declaration shared by all ops of this file: unary, float, shape kept."""
 
     def own(x: np.ndarray, *attrs: Any) -> np.ndarray:
-        kept = x.dtype if x.dtype.kind not in "biu" else default_float.numpy
-        return np.asarray(reference(x.astype(np.float64), *attrs)).astype(kept)
+        return np.asarray(reference(x.astype(np.float64), *attrs)).astype(x.dtype)
 
     return op(
         "composite",

@@ -10,6 +10,7 @@ import numpy as np
 from rabbet.base.dtypes import bool_, int64
 from rabbet.base.errors import DTypeError, ShapeError
 from rabbet.base.shapes import broadcast, show
+from rabbet.base.spec import Spec
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
@@ -25,6 +26,11 @@ from rabbet.ops.reduce import max_, sum_
 Shape = tuple[int, ...]
 
 
+def _weights_spec(scores: Spec) -> Spec:
+    need_float("attention_weights", "scores", scores.dtype)
+    return scores
+
+
 def _weights_reference(scores: np.ndarray) -> np.ndarray:
     scores = wide(scores)
     top = scores.max(-1, keepdims=True, initial=-np.inf)
@@ -36,7 +42,7 @@ def _weights_reference(scores: np.ndarray) -> np.ndarray:
 @op(
     "composite",
     public=False,
-    infer=lambda scores: scores,
+    infer=_weights_spec,
     reference=_weights_reference,
     samples=lambda: [Sample((Draw(s),)) for s in ((3, 4), (2, 2, 70), (2, 1))],
 )

@@ -14,7 +14,7 @@ from rabbet.base.shapes import show
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
-from rabbet.ops.checks import need_same_dtype, need_shape, per_axis, wide
+from rabbet.ops.checks import need_float, need_same_dtype, need_shape, per_axis, wide
 from rabbet.ops.convolution import (
     convolution,
     convolution_input,
@@ -37,6 +37,7 @@ Padding = str | int | Ints
 
 def _check(name: str, x: Any, weight: Any, bias: Any, channels: Any, outs: Any) -> None:
     """Dtypes and channel counts; `channels` are what the weight wants, `outs` what it gives."""
+    need_float(name, "input", x.dtype)
     need_same_dtype(name, input=x, weight=weight, bias=bias)
     if x.shape[1] != channels:
         raise ShapeError(

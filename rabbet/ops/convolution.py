@@ -18,7 +18,7 @@ from rabbet.base.spec import Spec
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
-from rabbet.ops.checks import fixed, wide
+from rabbet.ops.checks import fixed, need_float, wide
 from rabbet.ops.contract import contract
 from rabbet.ops.moves import reshape, turn
 from rabbet.ops.patches import (
@@ -67,7 +67,8 @@ def fixed_kernel(weight: Any) -> Ints:
 def _convolution_spec(
     x: Spec, weight: Spec, stride: Ints, low: Ints, high: Ints, dilation: Ints, groups: int
 ) -> Spec:
-    kernel = weight.shape[2:]
+    need_float("convolution", "input", x.dtype)
+    kernel = fixed_kernel(weight)
     sizes = output_sizes("convolution", x.shape[2:], kernel, stride, low, high, dilation)
     return x.with_shape((x.shape[0], weight.shape[0], *sizes))
 
@@ -102,7 +103,7 @@ def _convolution_reference(
 def _convolution_samples() -> list[Sample]:
     def sample(x: Ints, w: Ints, **attrs: Any) -> Sample:
         rank = len(x) - 2
-        base = {"stride": (1,) * rank, "low": (0,) * rank, "high": (0,) * rank}
+        base: dict[str, Any] = {"stride": (1,) * rank, "low": (0,) * rank, "high": (0,) * rank}
         base |= {"dilation": (1,) * rank, "groups": 1}
         return Sample((Draw(x), Draw(w)), base | attrs)
 
@@ -148,6 +149,7 @@ def _convolution_gradient(g: Any, y: Any, x: Any, weight: Any, **attrs: Any) -> 
 
 
 def _input_spec(g: Spec, weight: Spec, spatial: tuple[Dim, ...], groups: int, **_: Any) -> Spec:
+    need_float("convolution_input", "g", g.dtype)
     return g.with_shape((g.shape[0], weight.shape[1] * groups, *spatial))
 
 
@@ -232,6 +234,7 @@ def _convolution_input_gradient(
 
 
 def _weight_spec(g: Spec, x: Spec, kernel: Ints, groups: int, **_: Any) -> Spec:
+    need_float("convolution_weight", "g", g.dtype)
     return g.with_shape((g.shape[1], x.shape[1] // groups, *kernel))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
+from rabbet.base.spec import Spec
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
@@ -51,9 +52,9 @@ def _number_samples(kinks: tuple[float, ...] = (), **attrs: Any) -> list[Sample]
         return Sample((Draw(shape, low, high), Draw(shape, -0.1, 0.1)), attrs | own)
 
     found = [
-        pair((3, 4), 0.3, 0.45, reduction="mean"),
-        pair((5,), -3.0, -2.5, reduction="sum"),
         pair((2, 3), 2.5, 3.0, reduction="none"),
+        pair((5,), -3.0, -2.5, reduction="sum"),
+        pair((3, 4), 0.3, 0.45, reduction="mean"),
         pair((), 0.3, 0.45, reduction="mean"),
         pair((0, 2), 0.3, 0.45, reduction="sum"),
     ]
@@ -170,7 +171,9 @@ def _bce_reference(x: np.ndarray, t: np.ndarray, weight: Any, reduction: str) ->
 def _bce_samples(low: float, high: float, extra: int) -> list[Sample]:
     def sample(shape: tuple, target: Draw, last: tuple | None, reduction: str) -> Sample:
         rest = (Draw(last, 0.5, 2) if last is not None else None,) * extra
-        return Sample((Draw(shape, low, high), target, *rest), {"reduction": reduction})
+        kept = (1.0,) if high == 1.0 else ()  # away from an infinite slope
+        first = Draw(shape, low, high, avoid=kept)
+        return Sample((first, target, *rest), {"reduction": reduction})
 
     return [
         sample((3, 4), Draw((3, 4), 0, 1), None, "mean"),
@@ -185,7 +188,7 @@ def _bce_samples(low: float, high: float, extra: int) -> list[Sample]:
     "composite",
     method=None,
     reference=_bce_reference,
-    samples=lambda: _bce_samples(0.05, 0.95, 1),
+    samples=lambda: _bce_samples(0.1, 1.0, 1),
 )
 def binary_cross_entropy(
     input: Value, target: Value, weight: Value | None = None, reduction: str = "mean"
@@ -206,11 +209,18 @@ def binary_cross_entropy(
     return reduce_loss("binary_cross_entropy", loss, reduction)
 
 
+def _binary_spec(p: Spec, t: Spec) -> Spec:
+    need_float("binary_loss", "p", p.dtype)
+    need_same_dtype("binary_loss", p=p, t=t)
+    return p
+
+
 @op(
     "composite",
     public=False,
+    infer=_binary_spec,
     reference=lambda p, t: _bce_reference(p, t, None, "none"),
-    samples=lambda: [Sample((Draw((3, 4), 0.05, 0.95), Draw((3, 4), 0, 1)))],
+    samples=lambda: [Sample((Draw((3, 4), 0.1, 1.0, avoid=(1.0,)), Draw((3, 4), 0, 1)))],
 )
 def binary_loss(p: Value, t: Value) -> Value:
     """The loss of each probability; its gradient is finite at 0 and 1."""

@@ -28,7 +28,6 @@ def _softmax_samples() -> list[Sample]:
         Sample((Draw((4, 1)),), {"axis": 1}),
         Sample((Draw((0, 4)),), {"axis": 0}),
         Sample((Draw((0, 4)),), {"axis": 1}),
-        Sample((Draw((7,)),), {"axis": 0}, dtypes=("int32",), grad=False),
     ]
 
 
@@ -38,18 +37,16 @@ def _softmax_spec(x: Spec, axis: int) -> Spec:
 
 
 def _softmax_reference(x: np.ndarray, axis: int) -> np.ndarray:
-    kept = x.dtype if x.dtype.kind == "f" else np.float32
-    return np.exp(log_softmax_array(x.astype(np.float64), axis)).astype(kept)
+    return np.exp(log_softmax_array(x.astype(np.float64), axis))
 
 
 def log_softmax_array(x: np.ndarray, axis: int) -> np.ndarray:
     """log_softmax by its definition, shifted so that nothing overflows."""
-    kept = x.dtype if x.dtype.kind == "f" else np.float32
     x = x.astype(np.float64)
     if x.shape[axis] == 0:
-        return x.astype(kept)
+        return x
     shifted = x - x.max(axis, keepdims=True)
-    return (shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))).astype(kept)
+    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
 
 
 def _shifted(x: Any, axis: int) -> Any:
