@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from typing import Any
+from typing import cast as cast_type
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -104,13 +106,13 @@ class Expr:
             case "var" | "size" | "acc":
                 return f"{self.op[0]}{self.value}"
             case "load":
-                number, fill = self.value  # type: ignore[misc]
+                number, fill = cast_type(tuple[int, float], self.value)
                 guard = f" if {self.args[1]} else {fill}" if len(self.args) > 1 else ""
                 return f"in{number}[{self.args[0]}{guard}]"
         return f"{self.op}({', '.join(map(repr, self.args))})"
 
 
-_table: WeakValueDictionary[tuple, Expr] = WeakValueDictionary()
+_table: WeakValueDictionary[tuple[object, ...], Expr] = WeakValueDictionary()
 
 
 def make(op: str, args: tuple[Expr, ...], dtype: DType, value: object = None) -> Expr:
@@ -250,7 +252,7 @@ def _fold_integers(op: str, x: Expr, y: Expr) -> Expr | None:
     return x if op in ("and", "or") and x is y else None
 
 
-_INTEGER: dict[str, Callable] = {
+_INTEGER: dict[str, Callable[[Any, Any], int]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,

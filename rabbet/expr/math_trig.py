@@ -8,6 +8,7 @@ exponents, float64 as 192 bits chosen by the exponent.
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 from rabbet.base.dtypes import float32, float64, uint64
 from rabbet.expr import coefficients as c
@@ -25,25 +26,31 @@ from rabbet.expr.math_base import (
     two_sum,
 )
 
+Pair: TypeAlias = tuple[Expr, Expr]
+
 HALF_PI = (1.5707963267948966, 6.123233995736766e-17)
 
 
 def sin(x: Expr) -> Expr:
     quadrant, r = _reduce(x)
-    sine, cosine = _sin_cos(*r)
+    sine, cosine = (high + low for high, low in _sin_cos(*r))
     return _finish(x, _sign(_even(quadrant, sine, cosine), quadrant, 0), odd=True)
 
 
 def cos(x: Expr) -> Expr:
     quadrant, r = _reduce(x)
-    sine, cosine = _sin_cos(*r)
+    sine, cosine = (high + low for high, low in _sin_cos(*r))
     return _finish(x, _sign(_even(quadrant, cosine, sine), quadrant, 1), odd=False)
 
 
 def tan(x: Expr) -> Expr:
     quadrant, r = _reduce(x)
-    sine, cosine = _sin_cos(*r)
-    quotient = _even(quadrant, sine, -cosine) / _even(quadrant, cosine, sine)
+    sine, cosine = (quick_two_sum(*pair) for pair in _sin_cos(*r))
+    top = [_even(quadrant, even, -odd) for even, odd in zip(sine, cosine, strict=True)]
+    bottom = [_even(quadrant, even, odd) for even, odd in zip(cosine, sine, strict=True)]
+    quotient = top[0] / bottom[0]
+    if x.dtype is float64:  # three roundings would come close to 2 ulp
+        quotient = quotient + (top[1] - quotient * bottom[1]) / bottom[0]
     return _finish(x, quotient, odd=True)
 
 
@@ -67,25 +74,25 @@ def _finish(x: Expr, result: Expr, *, odd: bool) -> Expr:
     return select(is_nan(x - x), x - x, result)
 
 
-def _reduce(x: Expr) -> tuple[Expr, tuple[Expr, Expr]]:
+def _reduce(x: Expr) -> tuple[Expr, tuple[Expr, Expr | None]]:
     """The quadrant as an integer, and the float64 remainder as a sum (of |x| for float64)."""
     if x.dtype is float32:
         return _reduce_single(cast(x, float64))
     return _reduce_double(absolute(x))
 
 
-def _sin_cos(r: Expr, low: Expr) -> tuple[Expr, Expr]:
-    """Sine and cosine of r + low; float32 callers (low is 0) need only its accuracy."""
+def _sin_cos(r: Expr, low: Expr | None) -> tuple[Pair, Pair]:
+    """Sine and cosine of r + low, each as a sum; without `low` in the accuracy of float32."""
     z = r * r
     half = z * 0.5
-    if low.op == "const":
-        sine = fma(r * z, polynomial(z, c.SIN_32), r)
-        return sine, fma(z * z, polynomial(z, c.COS_32), const(1.0, r.dtype) - half)
     one = number(1.0, r)
-    sine = r + fma(r * z, polynomial(z, c.SIN_64), low * (one - half))
+    if low is None:
+        sine = r * z * polynomial(z, c.SIN_32)
+        return (r, sine), (one - half, z * z * polynomial(z, c.COS_32))
+    sine = fma(r * z, polynomial(z, c.SIN_64), low * (one - half))
     top = one - half
     rest = ((one - top) - half) + fma(z * z, polynomial(z, c.COS_64), -(r * low))
-    return sine, top + rest
+    return (r, sine), (top, rest)
 
 
 # --------------------------------------------------------------------------------- float32
@@ -106,7 +113,7 @@ def _part(group: int, first: int, last: int) -> float:
     return math.ldexp(float(bits), -last)
 
 
-def _reduce_single(x: Expr) -> tuple[Expr, tuple[Expr, Expr]]:
+def _reduce_single(x: Expr) -> tuple[Expr, tuple[Expr, None]]:
     size = absolute(x)
     large = [size >= 2.0 ** (32 * g) for g in (1, 2, 3)]
 
@@ -122,7 +129,7 @@ def _reduce_single(x: Expr) -> tuple[Expr, tuple[Expr, Expr]]:
     n, whole = nearest_integer(first + second + products[2])
     total, error = two_sum(first - n, second)
     fraction = (total + products[2]) + (error + products[3])
-    return whole, (fraction * HALF_PI[0], const(0.0, x.dtype))
+    return whole, (fraction * HALF_PI[0], None)
 
 
 def _modulo_4(x: Expr) -> Expr:

@@ -97,7 +97,8 @@ def high_product(a: Array, b: Array) -> Array:
     """The upper 32 of the 64 bits of a product of two uint32."""
     if a.dtype != np.uint32:
         raise InternalError(f"scalar mulhi: {a.dtype} is not uint32")
-    return ((a.astype(np.uint64) * b.astype(np.uint64)) >> np.uint64(32)).astype(np.uint32)
+    product = a.astype(np.uint64) * b.astype(np.uint64)
+    return np.asarray(product >> np.uint64(32), np.uint32)
 
 
 def power(a: Array, b: Array) -> Array:
@@ -128,7 +129,7 @@ def sign(a: Array) -> Array:
 def cast(x: Array, dtype: DType) -> Array:
     """float to integer truncates and saturates, NaN gives 0; anything to bool is `!= 0`."""
     if dtype.kind == "b":
-        return x != 0
+        return np.asarray(x != 0)
     if x.dtype.kind != "f" or not dtype.is_integer:
         return x.astype(dtype.numpy)
     low, high = int(np.iinfo(dtype.numpy).min), int(np.iinfo(dtype.numpy).max)
@@ -154,7 +155,7 @@ def fma(a: Array, b: Array, c: Array) -> Array:
         return _fma32(a, b, c)
     if a.dtype == np.float64:
         return _fma64(a, b, c)
-    return a * b + c  # integers wrap the same either way
+    return np.asarray(a * b + c)  # integers wrap the same either way
 
 
 def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
