@@ -87,9 +87,13 @@ def stretched(index: Index, shape: tuple[Dim, ...], wide: tuple[Dim, ...]) -> In
     """The index into an operand of `shape` for an index of the broadcast result `wide`."""
     skip = len(wide) - len(shape)
     return tuple(
-        ZERO if isinstance(d, int) and d == 1 else i
-        for i, d in zip(index[skip:], shape, strict=True)
+        i if sizes.same(d, w) and not _is_unit(d) else ZERO if d == 1 else i
+        for i, d, w in zip(index[skip:], shape, wide[skip:], strict=True)
     )
+
+
+def _is_unit(d: Dim) -> bool:
+    return isinstance(d, int) and d == 1
 
 
 def is_alias(v: Value) -> bool:
