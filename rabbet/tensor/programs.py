@@ -14,7 +14,7 @@ from typing import Any
 
 from rabbet.base.config import config
 from rabbet.graph.value import lookup as lookup
-from rabbet.recorder import Node, Segment
+from rabbet.recorder import Node, Segment, current
 from rabbet.runtime import buffers
 from rabbet.runtime.program import Program, compile_graph
 from rabbet.tensor.residuals import residuals_of
@@ -101,7 +101,7 @@ def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Entry, tuple[int, 
         family.needs[live] = frozenset(live) | residuals_of(segment, live)
     needed = family.needs[live]
     family.sights += 1
-    want_fused = family.sights > 1 and config.fuse
+    want_fused = config.fuse and (family.sights > 1 or current().capture is not None)
     for entry in family.entries:
         if want_fused and not entry.fused:
             continue
