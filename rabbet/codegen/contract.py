@@ -8,16 +8,19 @@ additions of an element depend on k alone, never on blocks, panels or tasks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from rabbet.base.errors import CompileError
 from rabbet.base.target import Target
 from rabbet.codegen import contract_tile
-from rabbet.codegen.contract_axes import Roles, View, coefficients, expression, roles, view
+from rabbet.codegen.contract_axes import Roles, View, roles, view
 from rabbet.codegen.contract_blocks import Blocks, blocks
 from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotient, split
 from rabbet.codegen.contract_pack import Packer
 from rabbet.codegen.contract_store import epilogue
+from rabbet.codegen.contract_thin import MOST_ROWS, Thin
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Function, Module, Value, i64
 from rabbet.codegen.launch import Launch
@@ -102,6 +105,10 @@ class _Contraction:
             v: contract_tile.sweep(module, r.dtype, v) for v in contract_tile.widths(target)
         }
         self.rest = contract_tile.rest(module, r.dtype)
+        self.thin: Part | None = None
+        along_k = self.a.kind == "runs" and self.b.kind == "turned"
+        if along_k and self.a.plain and self.b.plain:
+            self.thin = Thin(module, r.dtype).part
         self.epilogue = epilogue(module, operands, r)
 
     @property
@@ -147,6 +154,48 @@ class _Contraction:
         )
 
     def _task(self, em: Emitter, task: _Task) -> None:
+        """One task: few rows without copies if the operands allow it, else block by block of k."""
+        if self.thin is None:
+            self._blocks(em, task)
+            return
+        fn = self.fn
+        few, many, done = (fn.fresh_label(n) for n in ("few", "many", "tasked"))
+        fn.branch(fn.icmp("sle", task.rows, MOST_ROWS), few, many)
+        fn.label(few)
+        self._thin(em.inner(), task, self.thin)
+        fn.jump(done)
+        fn.label(many)
+        self._blocks(em.inner(), task)
+        fn.jump(done)
+        fn.label(done)
+
+    def _thin(self, em: Emitter, task: _Task, thin: Part) -> None:
+        """All k at once, panel by panel."""
+        fn, cut = self.fn, self.cut
+        a = self._direct(em, self.a, task, task.row, i64(0))
+        step, sums = i64(cut.panel_step), self.memory["sums"]
+        with self._panels(task) as (_, part):
+            b = self._direct(em.inner(), self.b, task, i64(0), part.lane)
+            given = (*a, *b, sums, step, task.rows, part.lanes, self.sizes[cut.k])
+            call(fn, thin, *given)
+            self._finish(part, sums)
+
+    @contextmanager
+    def _panels(self, task: _Task) -> Iterator[tuple[Value, _Task]]:
+        """For each lane panel of a task: its number, and the task with these lanes only."""
+        fn, cut = self.fn, self.cut
+        panels = quotient(fn, fn.add(task.lanes, cut.panel - 1), i64(cut.panel))
+        with fn.loop(i64(0), panels) as panel:
+            offset = fn.mul(panel, cut.panel)
+            lanes = minimum(fn, i64(cut.panel), fn.sub(task.lanes, offset))
+            yield panel, replace(task, lane=fn.add(task.lane, offset), lanes=lanes)
+
+    def _finish(self, part: _Task, sums: Value) -> None:
+        """The stores of one panel."""
+        result = (part.row, part.rows, part.lane, part.lanes, sums)
+        call(self.fn, self.epilogue, *part.batch, *result, i64(self.cut.panel_step))
+
+    def _blocks(self, em: Emitter, task: _Task) -> None:
         fn, cut = self.fn, self.cut
         if self.a.kind == "runs":
             self._write_table(em, self.pack_a, "a_table", task, task.row, task.rows)
@@ -154,23 +203,15 @@ class _Contraction:
         # sums of different panels need different places only if they wait for another block of k
         several = fn.icmp("sgt", k_blocks, 1)
         column_step = fn.select(several, self.sizes[cut.column_bytes], i64(0))
-        panels = quotient(fn, fn.add(task.lanes, cut.panel - 1), i64(cut.panel))
         with fn.loop(i64(0), k_blocks) as number:
             block = self._block(em.inner(), task, number, k_blocks)
             if self.b.kind == "runs":
                 self._write_table(em, self.pack_b, "b_table", task, block.k, block.count)
-            with fn.loop(i64(0), panels) as panel:
-                offset = fn.mul(panel, cut.panel)
-                part = replace(
-                    task,
-                    lane=fn.add(task.lane, offset),
-                    lanes=minimum(fn, i64(cut.panel), fn.sub(task.lanes, offset)),
-                )
+            with self._panels(task) as (panel, part):
                 sums = fn.address(self.memory["sums"], fn.mul(panel, column_step), "i8")
                 self._panel(em.inner(), part, block, sums)
                 with fn.when(block.last):
-                    result = (task.row, task.rows, part.lane, part.lanes, sums)
-                    call(fn, self.epilogue, *task.batch, *result, i64(cut.panel_step))
+                    self._finish(part, sums)
 
     def _write_table(
         self, em: Emitter, packer: Packer, name: str, task: _Task, first: Value, count: Value
@@ -191,7 +232,7 @@ class _Contraction:
         first, last = fn.icmp("eq", number, 0), fn.icmp("eq", fn.add(number, 1), k_blocks)
         a, a_step = fn.variable("ptr", self.memory["a"]), fn.variable("i64", i64(cut.a_step))
         copied = Value("true", "i1")
-        if self.a.plain:
+        if self.a.plain and self.a.kind == "runs":
             # few panels read A again: it may stay where it is
             copied = fn.icmp("sgt", task.lanes, DIRECT_PANELS * cut.panel)
             place, step = self._direct(em, self.a, task, task.row, k)
@@ -208,23 +249,18 @@ class _Contraction:
     def _direct(
         self, em: Emitter, operand: View, task: _Task, row: Value, column: Value
     ) -> tuple[Value, Value]:
-        """Address of an element of a plain operand, and bytes from row to row."""
-        fn = self.fn
+        """Address of an element of a plain operand, and bytes across its runs (to the next one)."""
+        fn, batch = self.fn, self.roles.batch
         assert operand.parts is not None and operand.load is not None
-        at = {
-            loop.variable: value for loop, value in zip(self.roles.batch, task.batch, strict=True)
-        }
+        at = {loop.variable: x for loop, x in zip(batch, task.batch, strict=True)}
         at |= {loop.variable: row for loop in operand.rows}
         at |= {loop.variable: column for loop in operand.columns}
         here = em.inner(at)
-        step = i64(0)
-        for loop in operand.rows:
-            found = coefficients(operand.parts[0], [loop.variable])
-            assert found is not None
-            step = here.scalar(expression(found[loop.variable]))
         index = fn.add(here.scalar(operand.parts[0]), here.scalar(operand.parts[1]))
         number = operand.load.value[0]  # type: ignore[index]
         place = fn.address(self.frame.pointer(number), index, memory_type(self.roles.dtype))
+        rows, columns = operand.steps()
+        step = here.scalar(rows if operand.kind == "runs" else columns)
         return place, fn.mul(step, self.cut.itemsize)
 
     def _panel(self, em: Emitter, task: _Task, block: _Block, sums: Value) -> None:
@@ -234,7 +270,7 @@ class _Contraction:
         step = i64(cut.panel_step)
         b, b_step = fn.variable("ptr", self.memory["b"]), fn.variable("i64", step)
         copied = Value("true", "i1")
-        if self.b.plain:
+        if self.b.plain and self.b.kind == "runs":
             # few rows read a panel again: a whole one may stay where it is
             many = fn.icmp("sgt", task.rows, DIRECT_TILES * cut.tile_rows)
             copied = fn.binary("or", many, fn.icmp("slt", task.lanes, cut.panel))

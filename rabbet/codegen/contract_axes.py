@@ -84,19 +84,27 @@ class View:
 
     @property
     def plain(self) -> bool:
-        """Is the matrix in memory as it is: no padding, no cast, rows and columns one loop each?"""
-        one = len(self.rows) <= 1 and len(self.columns) <= 1
-        affine = self.parts is not None and all(
+        """Is the matrix (or its transpose) in memory as it is: no padding, no cast, one loop an axis?"""
+        if self.parts is None or len(self.rows) > 1 or len(self.columns) > 1:
+            return False
+        affine = all(
             coefficients(part, [loop.variable for loop in loops]) is not None
             for part, loops in zip(self.parts, (self.rows, self.columns), strict=True)
         )
-        return (
-            self.kind == "runs"
-            and one
-            and affine
-            and self.valid is None
-            and self.value is self.load
-        )
+        as_is = self.valid is None and self.value is self.load
+        dense = self.kind == "turned" or self.kind == "runs" and self.stride == 1
+        return affine and as_is and dense
+
+    def steps(self) -> tuple[Expr, Expr]:
+        """How far a plain operand's index moves from row to row, and from column to column."""
+        assert self.parts is not None
+        found = []
+        for part, loops in zip(self.parts, (self.rows, self.columns), strict=True):
+            total = const(0, int64)
+            for loop in loops:
+                total = expression((coefficients(part, [loop.variable]) or {})[loop.variable])
+            found.append(total)
+        return found[0], found[1]
 
     def across(self) -> tuple[Loops, Expr]:
         """The axis that memory does not run along, and its part of the index."""

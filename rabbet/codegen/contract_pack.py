@@ -51,6 +51,7 @@ TABLE_PARAMETERS = (
 )
 
 
+TURN_AHEAD = 128
 AHEAD = 8  # rows that are fetched before they are copied
 
 
@@ -309,7 +310,10 @@ class Packer:
         found = []
         for i in range(lanes):
             offset = self._offset(em.inner(), self.part["column"], fn.add(column[0], i))
-            found.append(fn.load(kind, fn.address(source, offset, element)))
+            place = fn.address(source, offset, element)
+            if TURN_AHEAD:
+                prefetch(fn, fn.address(place, i64(TURN_AHEAD), element))
+            found.append(fn.load(kind, place))
         fn.jump(done)
         fn.label(part)
         self._gather_columns(em, run, row, column, source, element, spare)

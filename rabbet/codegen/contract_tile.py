@@ -126,7 +126,7 @@ def _products(part: Part, dtype: DType, pointers: list[Value], vectors: int) -> 
         element = fn.load(register_type(dtype), fn.address(pointer, k, register_type(dtype)))
         x = fn.splat(element, lanes)
         moved.append(
-            [_add_product(fn, dtype, x, row[v], Value(sums[r][v], kind)) for v in range(vectors)]
+            [add_product(fn, dtype, x, row[v], Value(sums[r][v], kind)) for v in range(vectors)]
         )
     following = fn.add(k, 1)
     below = fn.address(b, part["b_step"], "i8")
@@ -149,7 +149,8 @@ def _products(part: Part, dtype: DType, pointers: list[Value], vectors: int) -> 
     ]
 
 
-def _add_product(fn: Function, dtype: DType, x: Value, y: Value, total: Value) -> Value:
+def add_product(fn: Function, dtype: DType, x: Value, y: Value, total: Value) -> Value:
+    """x * y + total: fused where the target can."""
     if not dtype.is_float:
         return fn.add(fn.mul(x, y), total)
     if fn.module.target.has_fma:
