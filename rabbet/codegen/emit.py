@@ -1,9 +1,10 @@
 """Expr -> LLVM values, for one point or for W neighbouring points of a loop at once.
 
-An Emitter knows the values of the loop variables (at lane 0), which variable runs along the lanes, and
-which lanes count. Every expression is emitted once per scope, where its first user stands; callers hoist
-by asking for an expression before they open a loop. Loads look at how the index moves with the lanes:
-not at all (one scalar), by one (consecutive elements), by minus one (reversed), else a gather.
+An Emitter knows the values of the loop variables (at lane 0), which variable runs along the
+lanes, and which lanes count. Every expression is emitted once per scope, where its first user
+stands; callers hoist by asking for an expression before they open a loop. Loads look at how the
+index moves with the lanes: not at all (one scalar), by one (consecutive elements), by minus one
+(reversed), else a gather.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ PARAMETERS = (
 
 
 class Frame:
-    """A kernel's function with the ABI of design, and what its call gives: buffers, sizes, task range."""
+    """A kernel's function, and what its call gives: buffers, sizes, task range."""
 
     def __init__(self, module: Module, name: str, operands: Sequence[Operand]) -> None:
         self.module = module
@@ -75,8 +76,8 @@ class Frame:
 class Emitter:
     """Expressions at one place of a kernel (see the module's text).
 
-    variables: loop variable -> i64 at lane 0. accs: reduction -> scalar or vector. `vector` runs along the
-    `lanes`; `mask` (i1 per lane) says which count: lanes outside touch no memory.
+    variables: loop variable -> i64 at lane 0. accs: reduction -> scalar or vector. `vector` runs
+    along the `lanes`; `mask` (i1 per lane) says which count: lanes outside touch no memory.
     """
 
     def __init__(
@@ -110,10 +111,10 @@ class Emitter:
         vector: int | None = None,
         mask: Value | None = None,
     ) -> Emitter:
-        """An emitter for a place inside this one: sees what is already there, adds variables and accs.
+        """An emitter for a place inside this one, which sees what is already there.
 
-        Lanes, vector variable and mask are inherited unless given; give them only where the variables
-        of this emitter do not run along the lanes already.
+        Lanes, vector variable and mask are inherited unless given; give them only where the
+        variables of this emitter do not run along the lanes already.
         """
         if lanes is not None and self.vector is not None:
             raise InternalError("an emitter with lanes cannot be given other lanes")
@@ -137,6 +138,10 @@ class Emitter:
         """The value in all lanes; with one lane the scalar."""
         return self._get(e, self.lanes if self.lanes > 1 else SCALAR)
 
+    def give(self, e: Expr, value: Value) -> None:
+        """Let `e` have this value in all lanes, instead of making it."""
+        self._own[e, self.lanes if self.lanes > 1 else SCALAR] = value
+
     def varies(self, e: Expr) -> bool:
         """Does the expression differ between lanes?"""
         if self.vector is None or self.lanes == 1:
@@ -157,8 +162,8 @@ class Emitter:
     def hoist(self, roots: Iterable[Expr], unknown: set[int], accs: set[int] = frozenset()) -> None:
         """Emit here what stays the same inside the loops over the variables `unknown`.
 
-        Only maximal parts that are worth keeping: not constants, variables or sizes, and no loads of
-        what this kernel writes. `accs` are reductions not known yet.
+        Only maximal parts that are worth keeping: not constants, variables or sizes, and no loads
+        of what this kernel writes. `accs` are reductions not known yet.
         """
         order = topological(roots)
         fixed: dict[Expr, bool] = {}
@@ -257,7 +262,9 @@ class Emitter:
             return 0
         assert self.vector is not None
         found = coefficient(index, self.vector)
-        return found.value if found is not None and found.op == "const" else None  # type: ignore[return-value]
+        if found is None or found.op != "const":
+            return None
+        return found.value  # type: ignore[return-value]
 
     def _load(self, e: Expr) -> Value:
         """One element; where it is not valid, the fill is read instead, from a constant."""
@@ -318,7 +325,7 @@ class Emitter:
     def _gather(
         self, e: Expr, kind: str, fill: float, mask: Value | None, valid: Value | None
     ) -> Value:
-        """One element per lane. Where masks are not native, masked lanes read the fill from a constant."""
+        """One element per lane; without native masks, masked lanes read a constant."""
         operand, _ = e.value  # type: ignore[misc]
         index = self._known(e.args[0], self.lanes)
         element = memory_type(e.dtype)

@@ -1,8 +1,8 @@
 """A small typed builder of LLVM text.
 
-Takes operations one after the other, gives the text of a module. A value is its spelling and its LLVM
-type; pointers are opaque; mutable variables are stack slots in the entry block, which LLVM turns into
-registers. Nothing here knows expressions or kernels.
+Takes operations one after the other, gives the text of a module. A value is its spelling and its
+LLVM type; pointers are opaque; mutable variables are stack slots in the entry block, which LLVM
+turns into registers. Nothing here knows expressions or kernels.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ class Function:
         return a if kind == a.type else self.do(kind, f"{opcode} {a.type} {a.text} to {kind}")
 
     def intrinsic(self, name: str, kind: str, *arguments: Value) -> Value:
-        """Call `@llvm.name` (overload suffixes already in the name) with a result of type `kind`."""
+        """Call `@llvm.name` (with its overload suffixes) for a result of type `kind`."""
         types = ", ".join(a.type for a in arguments)
         given = ", ".join(f"{a.type} {a.text}" for a in arguments)
         self.module.declarations[name] = f"declare {kind} @llvm.{name}({types})"
@@ -370,7 +370,7 @@ class Function:
         self.emit(f"store {value.type} {value.text}, ptr {pointer.text}, align {align}")
 
     def masked_load(self, kind: str, pointer: Value, mask: Value, other: Value) -> Value:
-        """Consecutive elements where the mask holds, `other` elsewhere; other lanes touch no memory."""
+        """Consecutive elements where the mask holds, `other` (and no access) elsewhere."""
         suffix = type_suffix(kind)
         arguments = (_aligned(pointer, kind), mask, other)
         return self._memory_intrinsic(f"masked.load.{suffix}.p0", kind, "ptr", *arguments)

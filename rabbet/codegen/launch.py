@@ -11,7 +11,8 @@ from rabbet.expr.expr import Expr
 class Launch:
     """Expressions over size(n) only.
 
-    tasks: size of the task space; scratch_bytes: memory per thread; cost: scalar operations of the whole call.
+    tasks: size of the task space; scratch_bytes: memory per thread; cost: scalar operations of
+    the whole call.
     """
 
     tasks: Expr

@@ -1,7 +1,7 @@
 """LLVM text -> object bytes -> addresses (sole importer of llvmlite.binding).
 
-`object_code` is a pure function of text and target; `Library` maps objects into this process and drops
-the mappings when it is dropped. Nothing here knows kernels.
+`object_code` is a pure function of text and target; `Library` maps objects into this process and
+drops the mappings when it is dropped. Nothing here knows kernels.
 """
 
 from __future__ import annotations

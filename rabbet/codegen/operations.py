@@ -1,7 +1,8 @@
 """Primitive rows of the scalar table as LLVM instructions, on scalars and on vectors.
 
-Takes the row's name, the values of its arguments and their dtype; gives the value. Meaning is that of
-the table (`rabbet.expr.scalars`), on every target: no libcall, no undefined behaviour, no contraction.
+Takes the row's name, the values of its arguments and their dtype; gives the value. Meaning is
+that of the table (`rabbet.expr.scalars`), on every target: no libcall, no undefined behaviour, no
+contraction.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _integer_or_refuse(dtype: DType) -> str:
 
 
 def has_rounding(target: Target) -> bool:
-    """Does the machine round to whole numbers in one instruction (LLVM calls libm where it does not)."""
+    """Does the machine round to whole numbers by itself? (Elsewhere LLVM would call libm.)"""
     return not target.triple.startswith("x86") or "+sse4.1" in target.features
 
 
@@ -129,7 +130,7 @@ def _fma(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
 
 
 def _rounding(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
-    """floor, ceil, trunc and round half to even; without instructions for them, by adding 2^23 or 2^52."""
+    """floor, ceil, trunc, round half to even; without instructions, by adding 2^23 or 2^52."""
     x = args[0]
     if has_rounding(fn.module.target):
         name = {"round": "roundeven"}.get(op, op)

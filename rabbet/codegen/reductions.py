@@ -107,7 +107,7 @@ def tree(fn: Function, reduction: Reduction, lanes: list[Value]) -> list[Value]:
 
 
 class LaneMemory:
-    """The LANES partial results of one reduction on the stack, read and written some lanes at a time."""
+    """The LANES partial results of one reduction, on the stack, for some lanes at a time."""
 
     def __init__(self, fn: Function, reduction: Reduction) -> None:
         self._fn = fn

@@ -1,7 +1,8 @@
 """ScatterKernel -> LLVM text: out[index] combine= value, update after update.
 
-Vectors run along the last inner loop where its points lie side by side in the destination; otherwise
-everything is scalar. Updates are never reordered, so sums do not depend on the number of threads.
+Vectors run along the last inner loop where its points lie side by side in the destination;
+otherwise everything is scalar. Updates are never reordered, so sums do not depend on the number
+of threads.
 """
 
 from __future__ import annotations

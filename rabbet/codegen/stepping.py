@@ -29,7 +29,7 @@ def operations(roots: Iterable[Expr]) -> int:
 
 
 def lanes_for(values: Iterable[Expr], target: Target) -> int:
-    """Elements per vector: a full register of the widest computed type, counted as 8 to 32 bits wide.
+    """Elements per vector: a register of the widest computed type, taken as 8 to 32 bits wide.
 
     Indices that are computed lane by lane take 64-bit registers, so they count as wide.
     """
@@ -77,8 +77,8 @@ def vectors(
 ) -> None:
     """work(emitters, first index) over all of [begin, end) along `variable`.
 
-    step: vectors at a time, and their lanes. What is left goes one vector at a time under a mask; on
-    machines without masks by whole vectors, then one element at a time.
+    step: vectors at a time, and their lanes. What is left goes one vector at a time under a mask;
+    on machines without masks by whole vectors, then one element at a time.
     """
     fn, (unroll, lanes) = em.fn, step
     if (unroll * lanes).bit_count() != 1:
@@ -101,11 +101,14 @@ def _phases(unroll: int, lanes: int, target: Target) -> list[tuple[int, int, boo
     """(vectors per step, lanes, under a mask?) one after the other until all elements are done."""
     if lanes * unroll == 1:
         return [(1, 1, False)]
+    phases = [(unroll, lanes, False)]
+    if unroll >= 8:  # too many to leave to one vector at a time
+        phases.append((unroll // 4, lanes, False))
     if has_masks(target) and lanes > 1:
-        return [(unroll, lanes, False), (1, lanes, True)]
+        return [*phases, (1, lanes, True)]
     if unroll > 1 and lanes > 1:
-        return [(unroll, lanes, False), (1, lanes, False), (1, 1, False)]
-    return [(unroll, lanes, False), (1, 1, False)]
+        phases.append((1, lanes, False))
+    return [*phases, (1, 1, False)]
 
 
 def tail_mask(fn: Function, rest: Value, lanes: int) -> Value:

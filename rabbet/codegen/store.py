@@ -1,7 +1,7 @@
 """Kernels to addresses: compiled once per process, and once per machine.
 
-Looks in memory, then on disk, then compiles. The key of an object is a digest of everything that can
-change its bytes: the kernel's text, the target's record, LLVM's version and our own sources.
+Looks in memory, then on disk, then compiles. The key of an object is a digest of everything that
+can change its bytes: the kernel's text, the target's record, LLVM's version and our own sources.
 """
 
 from __future__ import annotations

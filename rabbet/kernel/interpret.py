@@ -1,8 +1,8 @@
 """Run kernels with NumPy: the meaning of every kernel, slow and plain.
 
 Takes 1-D arrays as buffers and writes into them. Additions happen in exactly the order that
-`loops.py` tells, so compiled code must give the same bits. Whole grids of points are evaluated at once; a
-load outside its buffer raises IndexError.
+`loops.py` tells, so compiled code must give the same bits. Whole grids of points are evaluated at
+once; a load outside its buffer raises IndexError.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def run(
 ) -> Failure | None:
     """Execute a kernel on flat arrays; gives the first failed check.
 
-    fused=False: as targets without fused multiply-add compute. Raises IndexError for a load or store
-    outside its buffer.
+    fused=False: as targets without fused multiply-add compute. Raises IndexError for a load or
+    store outside its buffer.
     """
     match kernel:
         case RowKernel():
@@ -148,7 +148,7 @@ def _run_rows(
 
 
 def _reduce(grid: _Grid, rank: int, reduction: Reduction, across: bool) -> Array:
-    """The results at every outer point; vectors over outer points only, so the order is the kernel's."""
+    """The results at every outer point, all outer points at once, in the kernel's order."""
     outer, inner = grid.shape[:rank], grid.shape[rank:]
     has_lines = bool(inner) and not across
     line = inner[-1] if has_lines else 1

@@ -1,7 +1,8 @@
 """Kernels as canonical pseudo-code: two kernels are the same if and only if their texts are.
 
-The text is the key of compiled code and what golden tests compare. Shared or deep expressions get a name
-(`t3 := ...`) where they are first needed; dtypes follow from the operands, literals and conversions.
+The text is the key of compiled code and what golden tests compare. Shared or deep expressions get
+a name (`t3 := ...`) where they are first needed; dtypes follow from the operands, literals and
+conversions.
 """
 
 from __future__ import annotations

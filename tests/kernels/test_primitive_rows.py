@@ -1,4 +1,4 @@
-"""Every primitive row of the scalar table, for every dtype, on special values: code against NumPy."""
+"""Every primitive row, for every dtype, on special values: machine code against NumPy."""
 
 import itertools
 

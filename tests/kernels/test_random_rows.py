@@ -1,4 +1,4 @@
-"""Random RowKernels: loops, operands, expressions and sizes by chance; code against the interpreter."""
+"""Random RowKernels: loops, operands, expressions and sizes by chance."""
 
 import numpy as np
 import pytest

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from rabbet.base.dtypes import DType, bool_, float32, float64, int32, int64, uint8
+from rabbet.base.dtypes import DType, bool_, float32, float64, int16, int32, int64, uint8
+from rabbet.expr import scalars
 from rabbet.expr.expr import Expr, acc, cast, const, load, select, size, var
-from rabbet.expr.scalars import maximum, minimum
+from rabbet.expr.scalars import expand_all, maximum, minimum
 from rabbet.kernel.loops import Operand, Reduction, RowKernel, Store, Sweep
 
 LENGTHS = (0, 1, 3, 15, 16, 17, 31, 63, 64, 65, 127, 128, 131, 200, 259)
@@ -296,3 +297,43 @@ def test_no_loops(runner, rng):
             across,
         )
         runner.check(reduced, [numbers(rng, 1, float32), numbers(rng, 1, float32)], [])
+
+
+@pytest.mark.parametrize(
+    "dtype", [float32, float64, uint8, int16, int32, bool_], ids=lambda d: d.name
+)
+def test_turned_blocks(runner, rng, dtype):
+    """out[b, u, v] = x[b, v, u] + y[u, v] + x[b, v, u] * z[v]"""
+    b, u, v = var(0), var(1), var(2)
+    x = load(0, dtype, (b * size(2) + v) * size(1) + u)
+    y = load(1, dtype, u * size(2) + v)
+    value = select(y, x, load(2, dtype, v)) if dtype is bool_ else x + y + x * load(2, dtype, v)
+    kernel = RowKernel(
+        operands(dtype, dtype, dtype, dtype),
+        (size(0), size(1)),
+        (size(2),),
+        (Sweep(stores=(Store(3, (b * size(1) + u) * size(2) + v, value),)),),
+    )
+    for batch, rows, columns in ((1, 16, 16), (2, 17, 33), (3, 5, 70), (1, 70, 5), (2, 1, 1)):
+        counts = (batch * rows * columns, rows * columns, columns, batch * rows * columns)
+        buffers = [numbers(rng, c, dtype) for c in counts]
+        runner.check(kernel, buffers, [batch, rows, columns], pieces=3)
+        runner.check(kernel, buffers, [batch, rows, columns], at_end=False)
+
+
+@pytest.mark.parametrize("dtype", [float32, float64], ids=lambda d: d.name)
+@pytest.mark.parametrize(
+    "name", ["exp", "log", "tanh", "erf", "sin", "sigmoid", "expm1", "atan", "rsqrt"]
+)
+def test_math_functions(runner, rng, dtype, name):
+    """Expansions give the bits that NumPy gives for the same steps."""
+    value = expand_all(scalars.apply(name, load(0, dtype, var(0))))
+    kernel = RowKernel(
+        operands(dtype, dtype), (), (size(0),), (Sweep(stores=(Store(1, var(0), value),)),)
+    )
+    kind = np.int32 if dtype is float32 else np.int64
+    bits = rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, 500, dtype=kind)
+    data = np.concatenate(
+        [bits.view(dtype.numpy), (rng.standard_normal(500) * 5).astype(dtype.numpy)]
+    )
+    runner.check(kernel, [data, np.zeros_like(data)], [1000])
