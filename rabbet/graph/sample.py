@@ -49,7 +49,7 @@ class Draw:
 class Sample:
     """One case: a Draw per operand parameter (None: left out; a tuple: a list), and attributes.
 
-    `dtypes`: dtypes under test (default float32 and float64). `grad`: False where the gradient is not
+    `dtypes`: dtypes under test (default float32, float64). `grad`: False where the gradient is not
     to be compared with finite differences. `tolerance`: relative error allowed in float32.
     """
 

@@ -282,6 +282,8 @@ class _Basic(NamedTuple):
 def getitem(x: Any, key: Any) -> Any:
     """x[key] for ints, slices, `...`, None and integer tensors; `x` itself where nothing changes.
 
+    Ints are taken first, as in PyTorch: an int beside index tensors does not count as one of them.
+
     Raises IndexRangeError for a number outside its axis, ShapeError for too many indices.
     """
     basic = _parse(x, key)

@@ -11,6 +11,7 @@ import pytest
 from rabbet import ops  # noqa: F401  (registers every op)
 from rabbet.base.dtypes import dtype_of
 from rabbet.base.errors import DTypeError, RabbetError
+from rabbet.base.sizes import Dim, SizeScope
 from rabbet.base.spec import Spec
 from rabbet.graph import sample
 from rabbet.graph.interpret import run
@@ -18,6 +19,7 @@ from rabbet.graph.op import Op
 from rabbet.graph.sample import Sample
 from rabbet.graph.value import Builder, Graph, Value, registry
 from rabbet.ops.arithmetic import cast_array
+from rabbet.transform.decompose import decompose
 from rabbet.transform.gradient import gradient
 
 OPS = [op for op in registry.values() if op.kind != "input"]
@@ -36,10 +38,18 @@ def samples(op: Op) -> list[Sample]:
     return list(op.samples())
 
 
-def single(op: Op, case: Sample, arrays: list[np.ndarray]) -> Graph:
-    """A graph of one call."""
+def single(
+    op: Op,
+    case: Sample,
+    arrays: list[np.ndarray],
+    shapes: list[tuple[Dim, ...]] | None = None,
+) -> Graph:
+    """A graph of one call, for operands of the arrays' shapes or others."""
     builder = Builder()
-    inputs = [builder.input(Spec(a.shape, dtype_of(a.dtype))) for a in arrays]
+    inputs = [
+        builder.input(Spec(shapes[i] if shapes else a.shape, dtype_of(a.dtype)))
+        for i, a in enumerate(arrays)
+    ]
     defaults = {p.name: p.default for p in op.parameters if p.role == "attribute"}
     attrs = op.bind((), _placeholders(op) | defaults | case.attrs)[1]
     specs = op.infer_specs([v.spec for v in inputs], attrs, sample.form(case))
@@ -197,3 +207,21 @@ def test_gradient(op: Op, order: int) -> None:
             checked = True
     if order == 1 and any(d.swept for s in samples(op) for d in sample.draws(s)):
         assert checked, f"{op.name} is differentiable, but no sample checks its gradient"
+
+
+@each_op
+def test_sizes_may_be_symbols(op: Op) -> None:
+    """Every op works where the sizes of its operands are known only when it runs."""
+    for case, dtype, arrays in cases(op):
+        scope = SizeScope()
+        symbols: dict[int, Dim] = {}
+        for n in sorted({n for a in arrays for n in a.shape if n > 1}):
+            symbols[n] = scope.symbol(f"n{n}", n)
+        shapes = [tuple(symbols.get(n, n) for n in a.shape) for a in arrays]
+        graph = single(op, case, arrays, shapes)
+        what = f"{op.name} {dtype} {case}"
+        wanted = run(single(op, case, arrays), arrays)
+        for f, w in zip(run(graph, arrays), wanted, strict=True):
+            close(f, w, case, dtype, what)
+        for f, w in zip(run(decompose(graph)[0], arrays), wanted, strict=True):
+            close(f, w, case, dtype, what)
