@@ -10,6 +10,8 @@ index moves with the lanes: not at all (one scalar), by one (consecutive element
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import TypeAlias, cast
 
 from rabbet.base.dtypes import DType
 from rabbet.base.errors import InternalError
@@ -26,6 +28,8 @@ from rabbet.codegen.operations import (
 from rabbet.expr.affine import coefficient
 from rabbet.expr.expr import Expr, topological
 from rabbet.kernel.loops import Operand
+
+Scopes: TypeAlias = tuple[dict[tuple[Expr, int], Value], ...]
 
 SCALAR = 0  # the form of an expression that is asked for at lane 0 only
 
@@ -99,7 +103,7 @@ class Emitter:
         self.vector = vector
         self.mask = mask
         self._own: dict[tuple[Expr, int], Value] = {}
-        self._scopes = (self._own, *(outer._scopes if outer else ()))
+        self._scopes: Scopes = (self._own, *(outer._scopes if outer else ()))
         self._varies: dict[Expr, bool] = {}
 
     def inner(
@@ -159,7 +163,9 @@ class Emitter:
                     )
         return known[e]
 
-    def hoist(self, roots: Iterable[Expr], unknown: set[int], accs: set[int] = frozenset()) -> None:
+    def hoist(
+        self, roots: Iterable[Expr], unknown: AbstractSet[int], accs: AbstractSet[int] = frozenset()
+    ) -> None:
         """Emit here what stays the same inside the loops over the variables `unknown`.
 
         Only maximal parts that are worth keeping: not constants, variables or sizes, and no loads
@@ -268,7 +274,7 @@ class Emitter:
 
     def _load(self, e: Expr) -> Value:
         """One element; where it is not valid, the fill is read instead, from a constant."""
-        operand, fill = e.value  # type: ignore[misc]
+        operand, fill = _operand(e)
         kind = memory_type(e.dtype)
         address = self.fn.address(self.frame.pointer(operand), self._known(e.args[0], SCALAR), kind)
         if len(e.args) > 1:
@@ -280,7 +286,7 @@ class Emitter:
         return self.frame.module.constant(kind, literal(fill, kind).text)
 
     def _load_lanes(self, e: Expr) -> Value:
-        operand, fill = e.value  # type: ignore[misc]
+        operand, fill = _operand(e)
         kind = memory_type(e.dtype, self.lanes)
         stride = self._stride(e.args[0])
         mask, valid = self.mask, None
@@ -305,7 +311,7 @@ class Emitter:
         reverse: bool,
     ) -> Value:
         """Consecutive elements, upwards or downwards."""
-        operand, _ = e.value  # type: ignore[misc]
+        operand, _ = _operand(e)
         first = self._known(e.args[0], SCALAR)
         if reverse:
             first = self.fn.sub(first, self.lanes - 1)
@@ -326,7 +332,7 @@ class Emitter:
         self, e: Expr, kind: str, fill: float, mask: Value | None, valid: Value | None
     ) -> Value:
         """One element per lane; without native masks, masked lanes read a constant."""
-        operand, _ = e.value  # type: ignore[misc]
+        operand, _ = _operand(e)
         index = self._known(e.args[0], self.lanes)
         element = memory_type(e.dtype)
         addresses = self.fn.address(self.frame.pointer(operand), index, element)
@@ -367,3 +373,8 @@ class Emitter:
             self.fn.store(value, address)
         else:
             self.fn.masked_store(value, address, mask)
+
+
+def _operand(e: Expr) -> tuple[int, float]:
+    """Operand and fill of a load."""
+    return cast("tuple[int, float]", e.value)

@@ -66,7 +66,7 @@ def literal(number: float | int | bool, kind: str) -> Value:
 
 def _to_float32(value: float) -> float:
     try:
-        return struct.unpack("<f", struct.pack("<f", value))[0]
+        return float(struct.unpack("<f", struct.pack("<f", value))[0])
     except OverflowError:  # rounds to infinity
         return float("inf") if value > 0 else float("-inf")
 

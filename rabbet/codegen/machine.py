@@ -76,7 +76,7 @@ def object_code(text: str, target: Target) -> bytes:
     with _lock:
         compilations += 1
         module = _optimized(text, target)
-        code = _target_machine(target).emit_object(module)
+        code: bytes = _target_machine(target).emit_object(module)
     _check_symbols(code)
     return code
 
@@ -84,7 +84,7 @@ def object_code(text: str, target: Target) -> bytes:
 def assembly(text: str, target: Target) -> str:
     """The machine's instructions as text, for people and tests."""
     with _lock:
-        return _target_machine(target).emit_assembly(_optimized(text, target))
+        return str(_target_machine(target).emit_assembly(_optimized(text, target)))
 
 
 # ---------------------------------------------------------------------- symbols

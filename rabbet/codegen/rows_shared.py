@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -52,7 +53,7 @@ def expanded(kernel: RowKernel) -> RowKernel:
     )
 
 
-class Writer:
+class Writer(ABC):
     """What both orientations share. Work is a function of emitters, one per vector of a step."""
 
     def __init__(self, kernel: RowKernel, frame: Frame) -> None:
@@ -71,6 +72,10 @@ class Writer:
         self.body = operations(every)
         self.root.scalar(product(kernel.inner))
         self.inner_variables = set(range(self.rank, self.rank + len(kernel.inner)))
+
+    @abstractmethod
+    def write(self) -> None:
+        """The whole function body."""
 
     # ------------------------------------------------------------------ loops
 

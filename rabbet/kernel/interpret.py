@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -51,7 +51,8 @@ def run(
         case RowKernel():
             return _run_rows(kernel, buffers, sizes, fused)
         case ContractKernel():
-            return _run_contract(kernel, buffers, sizes, fused)
+            _run_contract(kernel, buffers, sizes, fused)
+            return None
     return _run_scatter(kernel, buffers, sizes, fused)
 
 
@@ -82,18 +83,18 @@ class _Grid:
         return np.broadcast_to(self.values([e])[0], self.shape)
 
     def _leaf(self, e: Expr) -> Array:
-        match e.op:
-            case "var":
-                return self.variables[e.value]  # type: ignore[index]
-            case "size":
-                return np.asarray(self.sizes[e.value], dtype=np.int64)  # type: ignore[index]
-            case "acc":
-                found = self.accs[e.value]  # type: ignore[index]
-                return found.reshape(found.shape + (1,) * (len(self.shape) - found.ndim))
-        return self._load(e)
+        if e.op == "load":
+            return self._load(e)
+        number = cast("int", e.value)
+        if e.op == "var":
+            return self.variables[number]
+        if e.op == "size":
+            return np.asarray(self.sizes[number], dtype=np.int64)
+        found = self.accs[number]
+        return found.reshape(found.shape + (1,) * (len(self.shape) - found.ndim))
 
     def _load(self, e: Expr) -> Array:
-        operand, fill = e.value  # type: ignore[misc]
+        operand, fill = cast("tuple[int, float]", e.value)
         index = self.values([e.args[0]])[0]
         valid = self.values([e.args[1]])[0] if len(e.args) > 1 else np.asarray(True)
         index, valid = np.broadcast_arrays(index, valid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import cast
 
 from rabbet.expr.expr import Expr, topological
 from rabbet.kernel.loops import ContractKernel, Kernel, Operand, RowKernel, ScatterKernel, Store
@@ -86,7 +87,7 @@ class _Printer:
             case "var" | "size" | "acc":
                 return f"{e.op[0]}{e.value}"
             case "load":
-                operand, fill = e.value  # type: ignore[misc]
+                operand, fill = cast("tuple[int, float]", e.value)
                 guard = f" if {args[1]} else {fill!r}" if len(args) > 1 else ""
                 return f"in{operand}[{args[0]}{guard}]"
             case "cast":

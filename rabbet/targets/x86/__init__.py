@@ -74,7 +74,11 @@ def runnable() -> tuple[Target, ...]:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return ()
     flags = cpu_flags()
-    wanted = ((x86_v4, _FLAGS_V4), (x86_v3, _FLAGS_V3), (x86_baseline, set()))
+    wanted: tuple[tuple[Target, set[str]], ...] = (
+        (x86_v4, _FLAGS_V4),
+        (x86_v3, _FLAGS_V3),
+        (x86_baseline, set()),
+    )
     return tuple(target for target, needed in wanted if needed <= flags)
 
 
