@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from rabbet import codegen, expr
@@ -54,6 +55,14 @@ class Loaded:
         self.library = library
 
 
+class Wanted(NamedTuple):
+    """A kernel by name: its function, the key of its object, and how to make it (None: only found)."""
+
+    name: str
+    key: str
+    kernel: Kernel | None
+
+
 class KernelStore:
     """Object code and addresses of kernels for one target. Safe to use from several threads.
 
@@ -62,47 +71,59 @@ class KernelStore:
 
     def __init__(self, target: Target, disk: DiskCache | None = None) -> None:
         self.target = target
-        self._disk = DiskCache() if disk is None else disk
+        self.disk = DiskCache() if disk is None else disk
         self._lock = threading.RLock()
-        self._objects: OrderedDict[Kernel, tuple[str, bytes]] = OrderedDict()
-        self._loaded: WeakValueDictionary[Kernel, Loaded] = WeakValueDictionary()
-        self._kept: dict[Kernel, Loaded] = {}
+        self._objects: OrderedDict[str, bytes] = OrderedDict()
+        self._loaded: WeakValueDictionary[str, Loaded] = WeakValueDictionary()
+        self._kept: dict[str, Loaded] = {}
+
+    def wanted(self, kernel: Kernel) -> Wanted:
+        """The name and key of a kernel."""
+        return Wanted(kernel_name(kernel), object_key(kernel, self.target), kernel)
 
     def load(self, kernels: Sequence[Kernel]) -> tuple[list[int], list[Loaded]]:
         """Where each kernel's function lies, and what must be held while it may be called."""
+        found = self.load_named([self.wanted(k) for k in kernels])
+        assert found is not None, "a kernel at hand can always be made"
+        return found
+
+    def load_named(self, wanted: Sequence[Wanted]) -> tuple[list[int], list[Loaded]] | None:
+        """As `load`; None where an object is gone and there is no kernel to make it from."""
         with self._lock:
-            found = {k: self._loaded.get(k) for k in kernels}
-            missing = [k for k, loaded in found.items() if loaded is None]
+            found = {w.key: self._loaded.get(w.key) for w in wanted}
+            missing = {w.key: w for w in wanted if found[w.key] is None}
             if missing:
-                named = [(kernel, *self._object(kernel)) for kernel in missing]
-                library = machine.Library({name: code for _, name, code in named})
-                for kernel, name, _ in named:
-                    made = Loaded(library.addresses[name], library)
-                    self._loaded[kernel] = found[kernel] = made
-            loaded = [x for k in kernels if (x := found[k]) is not None]
+                codes = {w.name: self._object(w) for w in missing.values()}
+                objects = {name: code for name, code in codes.items() if code is not None}
+                if len(objects) < len(codes):
+                    return None
+                library = machine.Library(objects)
+                for key, w in missing.items():
+                    made = Loaded(library.addresses[w.name], library)
+                    self._loaded[key] = found[key] = made
+            loaded = [x for w in wanted if (x := found[w.key]) is not None]
             return [x.address for x in loaded], loaded
 
     def addresses(self, kernels: Sequence[Kernel]) -> list[int]:
         """`load`, with the kernels kept as long as this store lives."""
         addresses, loaded = self.load(kernels)
-        self._kept.update(zip(kernels, loaded, strict=True))
+        self._kept.update((w.key, x) for w, x in zip(map(self.wanted, kernels), loaded, strict=True))
         return addresses
 
     def objects(self, kernels: Sequence[Kernel]) -> dict[str, bytes]:
         """Function name -> object bytes, each kernel once, in order."""
         with self._lock:
-            return dict(self._object(kernel) for kernel in kernels)
+            made = {w.name: self._object(w) for w in map(self.wanted, kernels)}
+            return {name: code for name, code in made.items() if code is not None}
 
-    def _object(self, kernel: Kernel) -> tuple[str, bytes]:
-        found = self._objects.pop(kernel, None)
-        if found is None:
-            key = object_key(kernel, self.target)
-            code = self._disk.get(key)
-            if code is None:
-                code = machine.object_code(build(kernel, self.target).text, self.target)
-                self._disk.put(key, code)
-            found = (kernel_name(kernel), code)
-        self._objects[kernel] = found  # the last one is the most recently used
+    def _object(self, wanted: Wanted) -> bytes | None:
+        code = self._objects.pop(wanted.key, None) or self.disk.get(wanted.key)
+        if code is None:
+            if wanted.kernel is None:
+                return None
+            code = machine.object_code(build(wanted.kernel, self.target).text, self.target)
+            self.disk.put(wanted.key, code)
+        self._objects[wanted.key] = code  # the last one is the most recently used
         if len(self._objects) > OBJECTS_KEPT:
             self._objects.popitem(last=False)
-        return found
+        return code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from rabbet import targets
@@ -12,9 +12,10 @@ from rabbet.base.target import Target
 from rabbet.codegen.store import KernelStore
 from rabbet.graph import interpret
 from rabbet.graph.value import Graph
-from rabbet.runtime import _runtime, buffers
-from rabbet.runtime.compile import Compiled, compile_plan
+from rabbet.runtime import _runtime, buffers, saved
+from rabbet.runtime.compile import compile_plan
 from rabbet.runtime.errors import IndexFailure
+from rabbet.runtime.saved import Launchable
 
 
 class Program(Protocol):
@@ -24,12 +25,20 @@ class Program(Protocol):
         """The outputs for these symbol values."""
         ...
 
+    def accepts(self, symbols: tuple[int, ...]) -> bool:
+        """True where the program may run for these symbol values."""
+        ...
+
 
 class ReferenceProgram:
     """The NumPy reference, one op at a time: the oracle, never the product."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+
+    def accepts(self, symbols: tuple[int, ...]) -> bool:
+        """Always: the interpreter asks nothing of sizes."""
+        return True
 
     def run(self, symbols: tuple[int, ...], inputs: Sequence[Any]) -> list[Any]:
         """The outputs by interpretation."""
@@ -44,13 +53,20 @@ class ReferenceProgram:
 class CompiledProgram:
     """A plan with machine code, bound to sizes on demand and run by the native runtime."""
 
-    def __init__(self, compiled: Compiled, target: Target) -> None:
-        self.compiled = compiled
-        self.target = target
-        self.store = store_of(target)
-        addresses, keep = self.store.load(compiled.kernels)
-        self.native = _runtime.Program(compiled.words, addresses, [], keep)
+    def __init__(self, program: Launchable, addresses: list[int], keep: Any) -> None:
+        self.ops = program.ops
+        self.positions = program.positions
+        self.kernel_names = [w.name for w in program.kernels]
+        self.native = _runtime.Program(program.words, addresses, [], keep)
         self.bound: dict[tuple[int, ...], Any] = {}
+
+    def accepts(self, symbols: tuple[int, ...]) -> bool:
+        """True where the program's guards hold for these sizes."""
+        try:
+            self.bind(symbols)
+        except _runtime.GuardError:
+            return False
+        return True
 
     def bind(self, symbols: tuple[int, ...]) -> Any:
         """The program for these symbol values (kept)."""
@@ -73,7 +89,7 @@ class CompiledProgram:
 
     def explain_failure(self, failure: Any) -> IndexFailure:
         """The failure with the position of the op that met it."""
-        return IndexFailure(self.compiled.positions[failure.call], failure.element, failure.value)
+        return IndexFailure(self.positions[failure.call], failure.element, failure.value)
 
 
 BOUND_KEPT = 16
@@ -94,10 +110,33 @@ def host_target() -> Target:
 
 def compile_graph(graph: Graph, *, scope: SizeScope | None, fuse: bool) -> Program:
     """The program of a graph for the configured engine."""
+    return find_or_compile(None, lambda: (graph, scope), fuse=fuse)
+
+
+def find_or_compile(
+    parts: tuple[Any, ...] | None,
+    graph: Callable[[], tuple[Graph, SizeScope | None]],
+    *,
+    fuse: bool,
+) -> Program:
+    """The program described by `parts`, from disk if it is there, else compiled from `graph()`."""
     if config.engine == "reference":
-        return ReferenceProgram(graph)
+        return ReferenceProgram(graph()[0])
     target = host_target()
-    return CompiledProgram(compile_plan(graph, target, scope=scope, fuse=fuse), target)
+    store = store_of(target)
+    key = None if parts is None else saved.program_key((*parts, fuse), target)
+    if key is not None:
+        program = saved.load(key, store)
+        loaded = None if program is None else store.load_named(program.kernels)
+        if program is not None and loaded is not None:
+            return CompiledProgram(program, *loaded)
+    made, scope = graph()
+    program = saved.launchable(compile_plan(made, target, scope=scope, fuse=fuse), store)
+    loaded = store.load_named(program.kernels)
+    assert loaded is not None, "kernels at hand can always be made"
+    if key is not None:
+        saved.save(key, program, store)
+    return CompiledProgram(program, *loaded)
 
 
 def _shape(shape: tuple[Any, ...], symbols: tuple[int, ...]) -> tuple[int, ...]:

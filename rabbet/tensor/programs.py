@@ -16,7 +16,7 @@ from rabbet.base.config import config
 from rabbet.graph.value import lookup as lookup
 from rabbet.recorder import Node, Segment, current
 from rabbet.runtime import buffers
-from rabbet.runtime.program import Program, compile_graph
+from rabbet.runtime.program import Program, find_or_compile
 from rabbet.tensor.residuals import residuals_of
 from rabbet.tensor.segment import Output, Pattern, find_pattern, graph_of
 
@@ -41,7 +41,9 @@ class Entry:
         if sizes not in self.matches:
             if len(self.matches) > 1000:
                 self.matches.clear()
-            self.matches[sizes] = self.pattern.match(sizes)
+            symbols = self.pattern.match(sizes)
+            fits = symbols is not None and self.program.accepts(symbols)
+            self.matches[sizes] = symbols if fits else None
         return self.matches[sizes]
 
 
@@ -128,8 +130,11 @@ def _compile(
         family.sightings.append(segment.sizes)
     pattern = find_pattern(family.sightings)
     keep = tuple(sorted(needed))
-    graph, _ = graph_of(segment, pattern.dims, keep)
-    program = compile_graph(graph, scope=pattern.scope, fuse=fused)
+    program = find_or_compile(
+        (segment.key, pattern.describe(), keep),
+        lambda: (graph_of(segment, pattern.dims, keep)[0], pattern.scope),
+        fuse=fused,
+    )
     statistics["programs_compiled"] += 1
     entry = Entry(keep, pattern, program, fused)
     family.entries.insert(0, entry)

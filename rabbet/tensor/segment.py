@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rabbet.base import sizes as base_sizes
-from rabbet.base.sizes import Dim, Guard, SizeScope
+from rabbet.base.sizes import Dim, SizeScope
 from rabbet.base.spec import Spec
 from rabbet.graph import encode
 from rabbet.graph.value import Builder, Graph, Value
@@ -27,20 +27,17 @@ class Pattern:
     defined_at: list[int] = field(default_factory=list)
 
     def match(self, sizes: Sequence[int]) -> tuple[int, ...] | None:
-        """The symbols' values for these sizes, or None where the pattern or a guard does not hold."""
+        """The symbols' values for these sizes, or None where the pattern does not fit."""
         symbols = tuple(sizes[i] for i in self.defined_at)
         for dim, size in zip(self.dims, sizes, strict=True):
             if base_sizes.evaluate(dim, symbols) != size:
                 return None
-        if self.scope and not all(holds(g, symbols) for g in self.scope.guards.values()):
-            return None
         return symbols
 
-
-def holds(guard: Guard, symbols: Sequence[int]) -> bool:
-    """True where the guard holds for these symbol values."""
-    value = guard.expr.evaluate(tuple(symbols))
-    return {"==": value == 0, "!=": value != 0, "<": value < 0, ">=": value >= 0}[guard.relation]
+    def describe(self) -> tuple[object, ...]:
+        """The pattern in plain data: equal descriptions, equal programs."""
+        hints = tuple(self.scope.hints) if self.scope else ()
+        return tuple(d if isinstance(d, int) else d.key for d in self.dims), hints
 
 
 def find_pattern(sightings: Sequence[tuple[int, ...]]) -> Pattern:
