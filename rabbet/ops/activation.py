@@ -8,6 +8,7 @@ too.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
 
 
-def _activation(reference: Any, samples: Any) -> Any:
+def _activation(reference: Any, samples: Any) -> Callable[[Callable[..., Any]], Op]:
     """Declaration shared by all ops of this file: unary, float, shape kept."""
 
     def own(x: np.ndarray, *attrs: Any) -> np.ndarray:

@@ -154,9 +154,7 @@ def _conv_reference(
 
 
 def _conv_samples(rank: int) -> list[Sample]:
-    def sample(
-        channels: int, weight: Ints, bias: bool, batch: tuple = (2,), **attrs: Any
-    ) -> Sample:
+    def sample(channels: int, weight: Ints, bias: bool, batch: Ints = (2,), **attrs: Any) -> Sample:
         sizes = (6, 5, 4)[:rank]
         kernel = weight[2:] + (2, 3, 1)[:rank]
         third = Draw((weight[0],)) if bias else None
@@ -316,14 +314,15 @@ def _transpose_reference(
             for at in np.ndindex(*kernel):
                 where = patch_slices(at, x.shape[2:], stride, dilation)
                 y[:, c // ins * outs + o][where] += wide(x)[:, c] * wide(weight)[(c, o, *at)]
-    y = y[(..., *(slice(p, p + s) for p, s in zip(pad, sizes, strict=True)))]
+    inside = tuple(slice(p, p + s) for p, s in zip(pad, sizes, strict=True))
+    y = y[(slice(None), slice(None), *inside)]
     if bias is not None:
         y = y + wide(bias).reshape((-1,) + (1,) * rank)
     return y.astype(x.dtype)
 
 
 def _transpose_samples(rank: int) -> list[Sample]:
-    def sample(channels: int, weight: Ints, bias: int, batch: tuple = (2,), **attrs: Any) -> Sample:
+    def sample(channels: int, weight: Ints, bias: int, batch: Ints = (2,), **attrs: Any) -> Sample:
         x = Draw((*batch, channels, *(3, 4)[:rank]))
         w = Draw((*weight, *(3, 2)[:rank]))
         base = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}

@@ -16,7 +16,7 @@ import numpy as np
 from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
 from rabbet.graph.op import op
-from rabbet.graph.sample import Draw, Sample
+from rabbet.graph.sample import Draw, Sample, draws
 from rabbet.graph.value import Value
 from rabbet.ops.checks import fixed, need_float, wide
 from rabbet.ops.contract import contract
@@ -177,12 +177,12 @@ def _input_reference(
 def _backward_samples(second: str) -> list[Sample]:
     found = []
     for s in _convolution_samples():
-        x, w = (draw.shape for draw in s.operands)
+        x, w = (draw.shape for draw in draws(s))
         a = s.attrs
         sizes = output_sizes(
             "convolution", x[2:], w[2:], a["stride"], a["low"], a["high"], a["dilation"]
         )
-        g = Draw((x[0], w[0], *sizes))
+        g = Draw((x[0], w[0], *map(fixed, sizes)))
         if second == "weight":
             found.append(Sample((g, Draw(w)), a | {"spatial": x[2:]}))
         else:

@@ -186,7 +186,9 @@ def _nll_reference(
 def _class_samples(probabilities: bool, **base: Any) -> list[Sample]:
     base = {"ignore_index": -100, "reduction": "mean"} | base
 
-    def sample(shape: tuple, weight: bool = False, ignore: int = -100, **attrs: Any) -> Sample:
+    def sample(
+        shape: tuple[int, ...], weight: bool = False, ignore: int = -100, **attrs: Any
+    ) -> Sample:
         axis = 0 if len(shape) == 1 else 1
         rest = shape[:axis] + shape[axis + 1 :]
         target = Draw(rest, 0, shape[axis], "int")

@@ -24,6 +24,8 @@ from rabbet.ops.functions import exp, log, log1p
 from rabbet.ops.reduce import mean, sum_
 from rabbet.ops.reduction import REDUCTIONS, reduce_array, reduce_loss
 
+Ints = tuple[int, ...]
+
 # ---- numbers -------------------------------------------------------------------------------------
 
 
@@ -169,7 +171,7 @@ def _bce_reference(x: np.ndarray, t: np.ndarray, weight: Any, reduction: str) ->
 
 
 def _bce_samples(low: float, high: float, extra: int) -> list[Sample]:
-    def sample(shape: tuple, target: Draw, last: tuple | None, reduction: str) -> Sample:
+    def sample(shape: Ints, target: Draw, last: Ints | None, reduction: str) -> Sample:
         rest = (Draw(last, 0.5, 2) if last is not None else None,) * extra
         kept = (1.0,) if high == 1.0 else ()  # away from an infinite slope
         first = Draw(shape, low, high, avoid=kept)

@@ -112,10 +112,13 @@ def spread(
     return slice_(found, tuple(begin), tuple(end), steps)
 
 
-def patch_slices(at: Ints, outputs: Ints, stride: Ints, dilation: Ints) -> tuple[Any, ...]:
+def patch_slices(
+    at: Ints, outputs: tuple[Dim, ...], stride: Ints, dilation: Ints
+) -> tuple[Any, ...]:
     """For references: where element `at` of every window lies in a padded NumPy image."""
     found: list[Any] = [...]
     for k, n, s, d in zip(at, outputs, stride, dilation, strict=True):
+        assert isinstance(n, int)
         found.append(slice(k * d, k * d + (n - 1) * s + 1, s))
     return tuple(found)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from rabbet.ops.index import take
 
 from rabbet.base.dtypes import DType, int64
 from rabbet.base.errors import ShapeError
@@ -22,6 +21,7 @@ from rabbet.ops.arithmetic import cast
 from rabbet.ops.checks import fixed, need_float, per_axis, wide
 from rabbet.ops.compare import isnan, where
 from rabbet.ops.create import iota, ones
+from rabbet.ops.index import take
 from rabbet.ops.moves import expand, pad, reshape
 from rabbet.ops.patches import Ints, output_sizes, padded_array, patch_slices, patches, spread
 from rabbet.ops.reduce import max_, mean, min_, sum_
