@@ -220,6 +220,7 @@ class Jitted:
         self.traces: dict[Any, list[Trace]] = {}
         self.stats = {"recorded": 0, "replayed": 0}
         self.why = ""
+        programs.jitted.add(self)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)

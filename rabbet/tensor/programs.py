@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 from rabbet.base.config import config
 from rabbet.graph.value import lookup as lookup
@@ -65,6 +66,7 @@ class LastRun:
     segment_ops: list[tuple[str, Any]]
     entry: Entry
     symbols: tuple[int, ...]
+    inputs: list[Any]
     seconds: float
     compiled: str
 
@@ -72,6 +74,7 @@ class LastRun:
 families: dict[bytes, Family] = {}
 statistics = {"programs_compiled": 0, "segments_run": 0, "segments_found": 0}
 last_run: LastRun | None = None
+jitted: WeakSet[Any] = WeakSet()  # for explain: which functions cannot be replayed
 observers: list[Callable[[Segment, Entry, tuple[int, ...]], None]] = []
 
 
@@ -85,7 +88,7 @@ def run(segment: Segment, live: tuple[Output, ...]) -> tuple[tuple[Output, ...],
     seconds = time.perf_counter() - begin
     statistics["segments_run"] += 1
     last_run = LastRun(
-        [(n.op.name, n.site) for n in segment.nodes], entry, symbols, seconds, how
+        [(n.op.name, n.site) for n in segment.nodes], entry, symbols, inputs, seconds, how
     )
     for observer in observers:
         observer(segment, entry, symbols)
