@@ -7,9 +7,11 @@ gets a program without fusion over per-op kernels; from the second sight on it i
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from weakref import WeakSet
 
@@ -17,7 +19,6 @@ from rabbet.base.config import config
 from rabbet.graph.value import lookup as lookup
 from rabbet.recorder import Node, Segment, current
 from rabbet.runtime import buffers
-from rabbet.runtime.program import Program, find_or_compile
 from rabbet.tensor.residuals import residuals_of
 from rabbet.tensor.segment import Output, Pattern, find_pattern, graph_of
 
@@ -33,7 +34,7 @@ class Entry:
 
     keep: tuple[Output, ...]
     pattern: Pattern
-    program: Program
+    program: Any  # rabbet.runtime.program.Program
     fused: bool
     matches: dict[tuple[int, ...], tuple[int, ...] | None] = field(default_factory=dict)
 
@@ -133,7 +134,7 @@ def _compile(
         family.sightings.append(segment.sizes)
     pattern = find_pattern(family.sightings)
     keep = tuple(sorted(needed))
-    program = find_or_compile(
+    program = compiler().find_or_compile(
         (segment.key, pattern.describe(), keep),
         lambda: (graph_of(segment, pattern.dims, keep)[0], pattern.scope),
         fuse=fused,
@@ -145,6 +146,12 @@ def _compile(
     symbols = entry.match(segment.sizes)
     assert symbols is not None, "a new pattern must fit the sizes it was made from"
     return entry, symbols, "compiled" if fused else "first sight"
+
+
+@lru_cache(maxsize=1)
+def compiler() -> Any:
+    """The compiler, imported when something is computed: `import rabbet` must not wait for LLVM."""
+    return importlib.import_module("rabbet.runtime.program")
 
 
 def leaf_buffer(node: Node, index: int) -> Any:
