@@ -1,9 +1,9 @@
 """Contractions (matrix products, einsum, convolutions as implicit matrix products) to LLVM text.
 
-One task is a block of the result of one batch element. For each block of k it copies its rows of A and,
-panel by panel, its lanes of B into scratch memory, multiplies them in register tiles, and adds the
-tile's sums to those of earlier blocks; after the last block a panel goes through the epilogue. The
-additions of an element depend on k alone, never on blocks, panels or tasks.
+One task is a block of the result of one batch element. For each block of k it copies its rows of A
+and, panel by panel, its lanes of B into scratch memory, multiplies them in register tiles, and adds
+the tile's sums to those of earlier blocks; after the last block a panel goes through the epilogue.
+The additions of an element depend on k alone, never on blocks, panels or tasks.
 """
 
 from __future__ import annotations

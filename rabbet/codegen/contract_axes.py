@@ -1,8 +1,8 @@
 """What a contraction's loops and indices look like: roles, flattened loops, separable indices.
 
-Takes a ContractKernel, gives `Roles` (which loops are rows, lanes, sum) and, for one operand, a `View`:
-the loops it really has once neighbours that step through memory as one are merged, and how its index
-splits into a part of each axis. Pure functions over expressions; no LLVM here.
+Takes a ContractKernel, gives `Roles` (which loops are rows, lanes, sum) and, for one operand, a
+`View`: the loops it really has once neighbours that step through memory as one are merged, and how
+its index splits into a part of each axis. Pure functions over expressions; no LLVM here.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Roles:
 class View:
     """One operand as a matrix [rows][columns], to be written with columns side by side.
 
-    `value` is what the matrix holds. `parts`: the element's index as row part + column part, if the value
-    is one load (perhaps cast) whose index splits so; else None.
+    `value` is what the matrix holds. `parts`: the element's index as row part + column part, if the
+    value is one load (perhaps cast) whose index splits so; else None.
     """
 
     rows: Loops
@@ -84,7 +84,9 @@ class View:
 
     @property
     def plain(self) -> bool:
-        """Is the matrix (or its transpose) in memory as it is: no padding, no cast, one loop an axis?"""
+        """Is the matrix (or its transpose) in memory as it is: no padding, no cast, one loop an
+        axis?
+        """
         if self.parts is None or len(self.rows) > 1 or len(self.columns) > 1:
             return False
         affine = all(
@@ -178,7 +180,7 @@ def variables(roots: Iterable[Expr]) -> frozenset[int]:
 
 
 def coefficients(e: Expr, wanted: Iterable[int]) -> dict[int, Polynomial] | None:
-    """How an integer expression moves with each wanted variable; None if it is not affine in them."""
+    """How an integer expression moves with each variable; None if it is not affine in them."""
     found: dict[int, Polynomial] = {v: {} for v in wanted}
     for monomial, coefficient in polynomial(e).items():
         inside = [atom for atom in monomial if variables([atom]) & found.keys()]
@@ -204,7 +206,9 @@ def step(e: Expr, variable: int) -> int | None:
 
 
 def _uses(roots: Iterable[Expr]) -> list[Expr]:
-    """The integer expressions that others consume: arguments of loads, comparisons, casts; the roots."""
+    """The integer expressions that others consume: arguments of loads, comparisons, casts; the
+    roots.
+    """
     arithmetic = ("add", "sub", "mul", "neg")
     found: dict[Expr, None] = {}
     for e in topological(roots):
@@ -252,14 +256,20 @@ def replace_variables(roots: tuple[Expr, ...], values: Mapping[int, Expr]) -> tu
     """The roots with some loop variables replaced."""
     if not values:
         return roots
-    return substitute(roots, lambda e: values.get(e.value) if e.op == "var" else None)  # type: ignore[arg-type]
+
+    def replacement(e: Expr) -> Expr | None:
+        return values.get(e.value) if e.op == "var" else None  # type: ignore[call-overload]
+
+    return substitute(roots, replacement)
 
 
 # ---------------------------------------------------------------------- roles
 
 
 def roles(kernel: ContractKernel) -> Roles:
-    """Rows and lanes of a kernel; a batch loop that only one operand has joins that operand's loops."""
+    """Rows and lanes of a kernel; a batch loop that only one operand has joins that operand's
+    loops.
+    """
     groups: list[Loops] = []
     number = 0
     for extents in (kernel.batch, kernel.m, kernel.n, kernel.k):
@@ -288,13 +298,13 @@ class Side:
 def _should_swap(stores: tuple[Store, ...], sides: tuple[Side, Side], k: Loops) -> bool:
     """Should the first side be the lanes? Speed only: the sums are the same either way.
 
-    An operand that reads a sliding window has lanes if the window's positions are its own loops, and
-    rows if they are summed: then its copy is made of long runs. A padded operand that would have to be
-    turned has rows, where it need not be. Otherwise lanes run along the result's memory.
+    An operand that reads a sliding window has lanes if the window's positions are its own loops,
+    and rows if they are summed: then its copy is made of long runs. A padded operand that would
+    have to be turned has rows, where it need not be. Otherwise lanes run along the result's memory.
     """
     for number, side in enumerate(sides):
         if side.loops and _is_window(side, k):
-            return (number == 0) == _owns_positions(side, k)
+            return (number == 0) == _owns_positions(side, sides[1 - number], k)
     turned = [_is_turned_and_padded(side, k) for side in sides]
     if sides[0].loops and sides[1].loops and turned[0] != turned[1]:
         return turned[1]
@@ -317,10 +327,12 @@ def _is_window(side: Side, k: Loops) -> bool:
     return step(columns, lanes) in near and step(rows, inner) in near
 
 
-def _owns_positions(side: Side, k: Loops) -> bool:
-    """Are the window's positions the side's loops, and not k? The window also has a loop over channels.
+def _owns_positions(side: Side, other: Side, k: Loops) -> bool:
+    """Are the window's positions the side's loops, and not k?
 
-    With an image loop both have the same number of loops, and the image is the outermost in memory.
+    With loops over images and over channels both have as many loops, and the images are outermost
+    in memory. Where one of them is missing: weights step through all of k as one loop, outputs do
+    not.
     """
     index = view(k, side.loops, side.value).load
     assert index is not None
@@ -328,7 +340,7 @@ def _owns_positions(side: Side, k: Loops) -> bool:
     own = [loop for loop in side.loops if loop.variable in used]
     summed = [loop for loop in k if loop.variable in used]
     if len(own) != len(summed):
-        return len(own) < len(summed)
+        return len(view(other.loops, k, other.value).columns) <= 1
     found = coefficients(index.args[0], used) or {}
 
     def degree(loops: list[Loop]) -> int:

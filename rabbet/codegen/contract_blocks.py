@@ -1,7 +1,9 @@
-"""How a contraction is cut into tasks: expressions over sizes, used by the kernel and its caller alike.
+"""How a contraction is cut into tasks: expressions over sizes, used by the kernel and its caller
+alike.
 
-Only sizes decide, never the number of threads. A task is a block of the result: `rows` row panels by
-`lanes` lane panels of one batch element. Its copies of A and B, and its sums, live in scratch memory.
+Only sizes decide, never the number of threads. A task is a block of the result: `rows` row panels
+by `lanes` lane panels of one batch element. Its copies of A and B, and its sums, live in scratch
+memory.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ LANE_PANELS = 4  # lane panels of a task whose rows do not end before
 
 @dataclass(frozen=True)
 class Blocks:
-    """Sizes of one contraction on one target. All are expressions over size(n) unless they are ints."""
+    """Sizes of one contraction on one target. All are expressions over size(n) unless they are
+    ints.
+    """
 
     tile_rows: int
     panel: int  # lanes of a full panel of B
@@ -96,7 +100,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Scratch:
-    """Offsets in bytes into a thread's scratch memory: the copies, their tables, the sums, the end."""
+    """Byte offsets in a thread's scratch memory: the copies, their tables, the sums, the end."""
 
     a: Expr
     b: Expr

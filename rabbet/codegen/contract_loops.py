@@ -1,8 +1,8 @@
 """Walking flattened loop groups inside a contraction kernel.
 
-A group of loops (rows, lanes, sum) is addressed by one flat number; these helpers turn a range of flat
-numbers into loop variables: point by point (`walk`), or in runs along the last loop (`runs`), and cut a
-run into vectors (`chunks`). `Part` is a private function of the kernel's module.
+A group of loops (rows, lanes, sum) is addressed by one flat number; these helpers turn a range of
+flat numbers into loop variables: point by point (`walk`), or in runs along the last loop (`runs`),
+and cut a run into vectors (`chunks`). `Part` is a private function of the kernel's module.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class PartFunction(Function):
 
 
 class Part(Frame):
-    """A private function of a kernel: gets the kernel's buffers and sizes, and arguments of its own."""
+    """A private function of a kernel: gets the kernel's buffers and sizes, and arguments of its
+    own.
+    """
 
     def __init__(
         self,
@@ -162,7 +164,7 @@ def _advance(em: Emitter, loops: Loops, counters: dict[int, Variable], by: Value
 def walk(
     em: Emitter, loops: Loops, first: Value, count: Value
 ) -> Iterator[tuple[Value, dict[int, Value]]]:
-    """For each of `count` points from flat number `first` on: (0, 1, ..., and the loop variables)."""
+    """For each of `count` points from flat number `first` on: its number, the variables."""
     fn = em.fn
     for loop in loops:
         em.scalar(loop.extent)
@@ -210,7 +212,8 @@ def chunks(
 ) -> Iterator[tuple[Value, int, Value | None]]:
     """Cut a run into vectors: (offset, lanes, mask), first for the whole ones, then for the rest.
 
-    The caller writes its code once for each. A run that does not move (`moves` false) has one point.
+    The caller writes its code once for each. A run that does not move (`moves` false) has one
+    point.
     """
     if not moves:
         yield i64(0), 1, None

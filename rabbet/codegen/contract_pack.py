@@ -1,9 +1,9 @@
 """Copying an operand of a contraction into the layout that the register tile reads.
 
-The copy is a matrix D[rows][columns] with columns side by side: for A rows are m and columns k, for B
-rows are k and columns n. Where the operand's own memory runs along the columns, runs are copied; where
-it runs along the rows, blocks are turned in registers; anything else goes element by element. Values
-outside the operand (padding) become its fill value.
+The copy is a matrix D[rows][columns] with columns side by side: for A rows are m and columns k, for
+B rows are k and columns n. Where the operand's own memory runs along the columns, runs are copied;
+where it runs along the rows, blocks are turned in registers; anything else goes element by element.
+Values outside the operand (padding) become its fill value.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Module, Value, i64, literal
 from rabbet.codegen.operations import from_memory, memory_type, register_type
-from rabbet.expr.expr import Expr, acc, const, substitute
+from rabbet.expr.expr import acc, const, substitute
 from rabbet.kernel.loops import Operand
 
-# rows, columns: flat numbers of the first ones and how many; target: D, with `step` bytes from row to
-# row, which may be written for one vector of rows too many; padded: columns up to here are set to 0
-# where there is no element; table: see `Packer.table`.
+# rows, columns: flat numbers of the first ones and how many; target: D, with `step` bytes from row
+# to row, which may be written for one vector of rows too many; padded: columns up to here are set
+# to 0 where there is no element; table: see `Packer.table`.
 PARAMETERS = (
     ("i64", "row"),
     ("i64", "rows"),
@@ -68,9 +68,9 @@ def batch_emitter(part: Part, batch: Loops) -> Emitter:
 class Packer:
     """The functions that copy one operand.
 
-    `table` describes the axis that memory does not run along, if it has several loops: for each flat
-    number the offset in memory, then, in further columns of `capacity` entries, the loop variables that
-    the padding depends on. It is None where nothing has to be described.
+    `table` describes the axis that memory does not run along, if it has several loops: for each
+    flat number the offset in memory, then, in further columns of `capacity` entries, the loop
+    variables that the padding depends on. It is None where nothing has to be described.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Packer:
         return self.part.fn.masked_load(kind, address, mask, fill)
 
     def _every_second(self, address: Value, width: int, mask: Value | None) -> Value:
-        """Elements 0, 2, 4, ... from two vectors, the second ending with the last element needed."""
+        """Elements 0, 2, 4, ... from two vectors; the second ends with the last one needed."""
         assert self.view.load is not None
         fn, element = self.part.fn, memory_type(self.view.load.dtype)
         upper = fn.address(address, i64(width - 1), element)

@@ -1,8 +1,8 @@
 """Few rows times a matrix that runs along k in memory (a vector times transposed weights).
 
-Nothing is copied: W lanes of B are read along k, W elements at a time, turned in registers, and used at
-once, so every row of B is one long stream through memory. The order of additions is that of all
-contractions.
+Nothing is copied: W lanes of B are read along k, W elements at a time, turned in registers, and
+used at once, so every row of B is one long stream through memory. The order of additions is that of
+all contractions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from rabbet.kernel.loops import CONTRACT_BLOCK
 MOST_ROWS = 4  # more rows than this are worth copying B
 AHEAD = 2048  # bytes of a stream that are asked for early
 
-# a: A's rows, `a_step` bytes apart, elements along k; b: B's lanes, `b_step` bytes apart, elements along
-# k; c: the sums, rows of `c_step` bytes; count: how many k, all blocks.
+# a: A's rows, `a_step` bytes apart, elements along k; b: B's lanes, `b_step` bytes apart, elements
+# along k; c: the sums, rows of `c_step` bytes; count: how many k, all blocks.
 PARAMETERS = (
     ("ptr noalias readonly", "a"),
     ("i64", "a_step"),
@@ -34,7 +34,9 @@ PARAMETERS = (
 
 
 class Thin:
-    """The function for one to MOST_ROWS rows: missing ones repeat the last, which costs nothing here."""
+    """The function for one to MOST_ROWS rows: missing ones repeat the last, which costs nothing
+    here.
+    """
 
     def __init__(self, module: Module, dtype: DType) -> None:
         self.dtype = dtype
@@ -86,9 +88,9 @@ class Thin:
             rows.append(fn.load(self.kind, place))
         for number, column in enumerate(transpose(fn, rows, self.dtype.bits)):
             fn.store(column, fn.address(self.turned, i64(number), self.kind))
-        with fn.loop(i64(0), i64(self.width)) as number:
-            column = fn.load(self.kind, fn.address(self.turned, number, self.kind))
-            self._add(column, sums, fn.add(k, number))
+        with fn.loop(i64(0), i64(self.width)) as lane:
+            column = fn.load(self.kind, fn.address(self.turned, lane, self.kind))
+            self._add(column, sums, fn.add(k, lane))
 
     def _add_rest(
         self, streams: list[Value], sums: list[Variable], begin: Value, end: Value

@@ -1,9 +1,9 @@
 """The register tile of a contraction: C[rows][lanes] (+)= A[rows][k] * B[k][lanes].
 
 A is read one element at a time down k (each row its own stream), B in vectors, both with any row
-stride; the tile's sums stay in registers for one block of k. `sweep` goes down the rows in whole tiles
-of one width, `rest` does the rows that are left, always in the full width: columns that do not count
-are computed and never read.
+stride; the tile's sums stay in registers for one block of k. `sweep` goes down the rows in whole
+tiles of one width, `rest` does the rows that are left, always in the full width: columns that do
+not count are computed and never read.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from rabbet.codegen.contract_loops import Part
 from rabbet.codegen.ir import Function, Module, Value, i64, literal, type_suffix
 from rabbet.codegen.operations import register_type
 
-# a: address of A's first row, a_step: bytes from row to row. b likewise, from k to k. c: the sums, rows
-# of `c_step` bytes. rows: how many, count: how many k, first: is this the first block of k.
+# a: address of A's first row, a_step: bytes from row to row. b likewise, from k to k. c: the sums,
+# rows of `c_step` bytes. rows: how many, count: how many k, first: is this the first block of k.
 PARAMETERS = (
     ("ptr noalias readonly", "a"),
     ("i64", "a_step"),
@@ -32,7 +32,9 @@ Tile = list[list[Value]]
 
 
 def tile_shape(target: Target) -> tuple[int, int]:
-    """Rows and vectors of the register tile: as many sums as the registers hold beside one row of B."""
+    """Rows and vectors of the register tile: as many sums as the registers hold beside one row of
+    B.
+    """
     if target.tile_rows and target.tile_vectors:
         return target.tile_rows, target.tile_vectors
     return (6, 4) if target.registers >= 32 else (6, 2) if target.has_fma else (4, 2)
@@ -70,7 +72,7 @@ def rest(module: Module, dtype: DType) -> Part:
 
 
 def _tile(part: Part, dtype: DType, rows: int, vectors: int, first_row: Value) -> None:
-    """One tile: the sums over this block of k, then stored, or added to what earlier blocks left."""
+    """One tile: the sums over this block of k, stored, or added to those of earlier ones."""
     fn = part.fn
     kind = register_type(dtype, part.target.lanes(dtype.bits))
     offset = fn.mul(first_row, part["a_step"])

@@ -134,7 +134,7 @@ def check(found: np.ndarray, wanted: np.ndarray) -> None:
 
 
 def product(dtype: DType, a_turned: bool = False, b_turned: bool = False) -> ContractKernel:
-    """out[b, m, n] = a[b, m, k] * b[b, k, n]; turned operands are stored with their axes swapped."""
+    """out[b, m, n] = a[b, m, k] * b[b, k, n]; turned: stored with swapped axes."""
     count, m, n, k = (size(i) for i in range(4))
     i, r, c, s = (var(j) for j in range(4))
     a = i * m * k + (s * m + r if a_turned else r * k + s)
