@@ -115,7 +115,8 @@ class Builder:
             key = (op.name, attrs["number"])
         found = self.table.get(key)
         if found is None:
-            found = Call(op, inputs, attrs, form, specs, site or self.site, self)
+            where = self.site if site is None else site
+            found = Call(op, inputs, attrs, form, specs, where, self)
             found.outputs = tuple(Value(found, i) for i in range(len(specs)))
             self.table[key] = found
         return found.outputs
