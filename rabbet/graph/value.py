@@ -73,6 +73,10 @@ class Value:
         """Apply an op where this value lives (the protocol by which ops reach Values and Tensors)."""
         return self.call.builder.apply(op, operands, attrs, form)
 
+    def sibling(self, index: int) -> Value:
+        """Another output of the same call, a hidden one too."""
+        return self.call.outputs[index]
+
     def __repr__(self) -> str:
         return f"<{self.call.op.name}#{self.index} {self.spec}>"
 

@@ -239,7 +239,9 @@ class Fusion:
     def _use(self, group: Group, operand: Value, *, direct: bool) -> None:
         """`group` reads `operand`: what it loads must be stored, and by then computed."""
         if direct and (id(operand.call), operand.index) in self.copied:
-            self._depend(group, self.home[id(operand.call)])
+            base = access.storage(operand)
+            if id(base.call) in self.home:
+                self._depend(group, self.home[id(base.call)])
             return
         root = _root(operand)
         if root.op.kind == "source":

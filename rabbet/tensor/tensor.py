@@ -68,6 +68,10 @@ class Tensor(Handle):
         """Bytes of all elements."""
         return self.spec.nbytes  # type: ignore[return-value]
 
+    def sibling(self, index: int) -> Tensor:
+        """Another output of the op that made this tensor, a hidden one too."""
+        return type(self)(self._node, index)
+
     def numel(self) -> int:
         """Number of elements."""
         return self.size

@@ -106,7 +106,10 @@ def reverse_graph(
 
 
 def replay(values: Sequence[Value | None], bindings: dict[Value, Any], home: Any) -> list[Any]:
-    """Emit the Calls behind `values` where `home` lives; `bindings` says what the graph inputs are."""
+    """Emit the Calls behind `values` where `home` lives; `bindings` says what the graph inputs are.
+
+    Only visible outputs come back from emit; a rule that was given a residual reads it from the body.
+    """
     made: dict[tuple[int, int], Any] = {(id(v.call), v.index): h for v, h in bindings.items()}
     for call in topological(v.call for v in values if v is not None):
         if (id(call), 0) in made:
@@ -115,4 +118,7 @@ def replay(values: Sequence[Value | None], bindings: dict[Value, Any], home: Any
         out = home.emit(call.op, operands, call.attrs, call.form)
         for i, h in enumerate(out if isinstance(out, tuple) else (out,)):
             made[id(call), i] = h
+        if call.op.residuals:
+            for i in range(len(call.outputs) - call.op.residuals, len(call.outputs)):
+                made[id(call), i] = made[id(call), 0].sibling(i)
     return [None if v is None else made[id(v.call), v.index] for v in values]
