@@ -58,7 +58,7 @@ def reverse(
                 "backward(); pass retain_graph=True there to keep it"
             )
         outputs = [wrap(node, i) for i in range(len(node.specs))]
-        incoming = [arrived.pop((node, i), None) for i in range(node.prepared.visible)]
+        incoming = [arrived.pop((node, i), None) for i in range(len(node.specs))]
         inputs = [wrap(n, i) for n, i in node.inputs]
         needs = [n.requires_grad for n, _ in node.inputs]
         grads = call_rule(node.op, incoming, outputs, inputs, node.attrs, node.form, needs)

@@ -19,12 +19,17 @@ def call_rule(
     form: tuple[int, ...],
     needs: Sequence[bool],
 ) -> list[Any]:
-    """Gradients of the flat inputs (None: none), given gradients `g` of the visible outputs."""
+    """Gradients of the flat inputs (None: none), given gradients `g` of all outputs (None: none).
+
+    Rules know the visible outputs; where a gradient arrives at a residual (gradients of gradients), the
+    body is differentiated.
+    """
     if all(x is None for x in g) or not op.differentiable:
         return [None] * len(inputs)
-    if op.grad is None:
+    visible = len(g) - op.residuals
+    if op.grad is None or any(x is not None for x in g[visible:]):
         return _through_body(op, g, inputs, attrs, form, needs)
-    gradient = g[0] if len(g) == 1 else tuple(g)
+    gradient = g[0] if visible == 1 else tuple(g[:visible])
     forward = outputs[0] if len(outputs) == 1 else tuple(outputs)
     found = op.grad(gradient, forward, *op.arrange(inputs, form), **attrs)
     if not isinstance(found, tuple | list):
@@ -77,7 +82,10 @@ def _through_body(
 def reverse_graph(
     outputs: Sequence[Value], grads: Sequence[Value], wrt: Sequence[Value]
 ) -> list[Value | None]:
-    """d sum(outputs * grads) / d wrt as Values of the same builder; None where there is no path."""
+    """d sum(outputs * grads) / d wrt as Values of the same builder; None where there is no path.
+
+    One loop over Calls, last first: a call's gradients are complete when its rule is asked.
+    """
     arrived: dict[tuple[int, int], Any] = {}
 
     def send(v: Value, g: Any) -> None:
@@ -93,11 +101,12 @@ def reverse_graph(
         if any(id(v.call) in needed for v in call.inputs):
             needed.add(id(call))
     for call in reversed(order):
-        if id(call) in wanted or id(call) not in needed:
+        if id(call) not in needed:
             continue
-        visible = len(call.outputs) - call.op.residuals
-        g = [arrived.get((id(call), i)) for i in range(visible)]
-        needs = [id(v.call) in needed for v in call.inputs]
+        g = [arrived.get((id(call), i)) for i in range(len(call.outputs))]
+        needs = [id(v.call) in needed and v.dtype.is_float for v in call.inputs]
+        if not any(needs):
+            continue
         found = call_rule(call.op, g, call.outputs, call.inputs, call.attrs, call.form, needs)
         for v, gv, need in zip(call.inputs, found, needs, strict=True):
             if gv is not None and need:
