@@ -308,7 +308,7 @@ def _should_swap(stores: tuple[Store, ...], sides: tuple[Side, Side], k: Loops) 
     turned = [_is_turned_and_padded(side, k) for side in sides]
     if sides[0].loops and sides[1].loops and turned[0] != turned[1]:
         return turned[1]
-    return _prefers_rows(stores, sides[0].own, sides[1].own)
+    return prefers_first(stores, sides[0].own, sides[1].own)
 
 
 def _is_turned_and_padded(side: Side, k: Loops) -> bool:
@@ -349,16 +349,19 @@ def _owns_positions(side: Side, other: Side, k: Loops) -> bool:
     return degree(own) >= degree(summed)
 
 
-def _prefers_rows(stores: tuple[Store, ...], m: Loops, n: Loops) -> bool:
-    """Would vectors along m write consecutive elements where vectors along n would not?"""
-    m = tuple(loop for loop in m if loop.extent.op != "const" or loop.extent.value != 1)
-    n = tuple(loop for loop in n if loop.extent.op != "const" or loop.extent.value != 1)
-    if not m or not n:
-        return not n and bool(m)
-    unit = [
-        (step(s.index, m[-1].variable) == 1, step(s.index, n[-1].variable) == 1) for s in stores
-    ]
-    return sum(rows for rows, _ in unit) > sum(lanes for _, lanes in unit)
+def prefers_first(stores: tuple[Store, ...], first: Loops, second: Loops) -> bool:
+    """Would vectors along `first` write consecutive elements where those along `second` do not?"""
+    first, second = (
+        tuple(loop for loop in loops if loop.extent.op != "const" or loop.extent.value != 1)
+        for loops in (first, second)
+    )
+    if not first or not second:
+        return bool(first)
+
+    def consecutive(loops: Loops) -> int:
+        return sum(step(s.index, loops[-1].variable) == 1 for s in stores)
+
+    return consecutive(first) > consecutive(second)
 
 
 # ---------------------------------------------------------------------- views of an operand

@@ -23,6 +23,7 @@ TILES = (
     172  # most register tiles in a task: their sums fill a quarter of a 1 MiB second-level cache
 )
 ROW_PANELS = 43  # most row panels in a task: A's copy fills a quarter of it
+ROW_PANELS_WORTH = 12  # fewer row panels are not worth a copy of B, if there are more
 LANE_PANELS = 4  # lane panels of a task whose rows do not end before
 
 
@@ -120,6 +121,7 @@ def blocks(roles: Roles, a: View, b: View, target: Target) -> Blocks:
     rows, columns = _ceil(m, tile_rows), _ceil(n, panel)
     tile = larger(k, one) * (tile_rows * panel)
     tiles = larger(const(QUANTUM, int64) // tile, (rows * columns + (TASKS - 1)) // TASKS)
+    tiles = larger(tiles, smaller(rows, const(ROW_PANELS_WORTH, int64)))
     tiles = larger(smaller(tiles, const(TILES, int64)), one)
     lane_panels = larger(
         smaller(tiles // 20, const(LANE_PANELS, int64)), tiles // larger(rows, one)

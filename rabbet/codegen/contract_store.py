@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rabbet.codegen.contract_axes import Loops, Roles, merge
+from rabbet.base.dtypes import DType
+from rabbet.codegen.contract_axes import Loops, Roles, merge, prefers_first
 from rabbet.codegen.contract_loops import Part, chunks, runs, walk
 from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
-from rabbet.codegen.ir import Module
-from rabbet.codegen.operations import register_type
+from rabbet.codegen.ir import Module, Value, i64, literal
+from rabbet.codegen.operations import has_masks, register_type
 from rabbet.expr.expr import Expr
 from rabbet.kernel.loops import Operand, Store
 
@@ -24,31 +25,59 @@ PARAMETERS = (
 
 
 def epilogue(module: Module, operands: Sequence[Operand], roles: Roles) -> Part:
-    """The function that runs the stores for `rows` x `lanes` finished sums."""
+    """The function that runs the stores for `rows` x `lanes` finished sums.
+
+    Vectors run along the axis that the stores' memory runs along, lanes if there is none.
+    """
     m, n, stores = _merged(roles)
     part = Part(module, "epilogue", operands, (*batch_parameters(roles.batch), *PARAMETERS))
-    fn = part.fn
-    em = batch_emitter(part, roles.batch)
-    vector = part.target.lanes(roles.dtype.bits)
-    element = register_type(roles.dtype)
-    with runs(em, n, part["lane"], part["lanes"]) as run:
-        outer = em.inner({v: x for v, x in run.variables.items() if v != run.last})
-        with walk(outer, m, part["row"], part["rows"]) as (t, variables):
-            row = fn.address(part["sums"], fn.mul(t, part["step"]), "i8")
-            row = fn.address(row, run.position, element)
-            point = outer.inner(variables)
+    if prefers_first(stores, m, n):
+        _write(part, roles, stores, (m, "row", part["step"]), (n, "lane", None))
+    else:
+        _write(part, roles, stores, (n, "lane", None), (m, "row", part["step"]))
+    return part
+
+
+Axis = tuple[Loops, str, Value | None]  # loops, name of the parameters, bytes between sums or None
+
+
+def _write(part: Part, roles: Roles, stores: tuple[Store, ...], inner: Axis, outer: Axis) -> None:
+    """The stores with vectors along `inner`, for each point of `outer`."""
+    fn, em = part.fn, batch_emitter(part, roles.batch)
+    vector, itemsize = part.target.lanes(roles.dtype.bits), roles.dtype.itemsize
+    inner_step, outer_step = (axis[2] or i64(itemsize) for axis in (inner, outer))
+    with runs(em, inner[0], part[inner[1]], part[f"{inner[1]}s"]) as run:
+        around = em.inner({v: x for v, x in run.variables.items() if v != run.last})
+        first = fn.address(part["sums"], fn.mul(run.position, inner_step), "i8")
+        with walk(around, outer[0], part[outer[1]], part[f"{outer[1]}s"]) as (t, variables):
+            place = fn.address(first, fn.mul(t, outer_step), "i8")
+            point = around.inner(variables)
             for offset, width, mask in chunks(fn, run.length, vector, moves=run.last is not None):
                 moving = {}
                 if run.last is not None:
                     moving[run.last] = fn.add(run.variables[run.last], offset)
-                # the sums have room for whole vectors, so the rest is read without a mask
-                sums = fn.load(register_type(roles.dtype, width), fn.address(row, offset, element))
-                here = point.inner(moving, {0: sums}, lanes=width, vector=run.last, mask=mask)
+                here = fn.address(place, fn.mul(offset, inner_step), "i8")
+                sums = _sums(part, roles.dtype, here, inner[2], width, mask)
+                at = point.inner(moving, {0: sums}, lanes=width, vector=run.last, mask=mask)
                 for store in stores:
-                    here.store(
-                        store.operand, store.index, here.value(store.value), store.value.dtype
-                    )
-    return part
+                    at.store(store.operand, store.index, at.value(store.value), store.value.dtype)
+
+
+def _sums(
+    part: Part, dtype: DType, place: Value, step: Value | None, width: int, mask: Value | None
+) -> Value:
+    """Neighbouring sums of a row (there is room for whole vectors), or of a column."""
+    fn, kind = part.fn, register_type(dtype, width)
+    if step is None or width == 1:
+        return fn.load(kind, place)
+    offsets = fn.binary("mul", fn.iota(width), fn.splat(step, width))
+    every = literal(True, f"<{width} x i1>")
+    places = fn.address(place, offsets, "i8")
+    if mask is not None and not has_masks(part.target):
+        # rows that do not exist: read the first sum instead, so that nothing is read out of bounds
+        places = fn.select(mask, places, fn.splat(place, width))
+        mask = None
+    return fn.gather(kind, places, mask or every, literal(0, kind))
 
 
 def _merged(roles: Roles) -> tuple[Loops, Loops, tuple[Store, ...]]:
