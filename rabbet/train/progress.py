@@ -1,0 +1,103 @@
+"""The live bar of a training, and plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from rabbet.train.callbacks import Callback, Logs
+from rabbet.train.logs import show_logs
+
+REFRESH_SECONDS = 0.1  # values are read only then
+
+
+class Lines(Callback):
+    """One line per epoch: loss, metrics, samples per second, time."""
+
+    def __init__(self, epochs: int, samples: int, console: Console) -> None:
+        self.epochs, self.samples, self.console = epochs, samples, console
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        seconds = time.perf_counter() - self._began
+        rate = self.samples / max(seconds, 1e-9)
+        self.console.print(
+            f"epoch {epoch + 1}/{self.epochs}  {show_logs(logs)}  "
+            f"{rate:,.0f} samples/s  {seconds:.1f} s",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+class Bar(Lines):
+    """A bar that moves while an epoch runs, and a line when it is over."""
+
+    def __init__(self, epochs: int, samples: int, batches: int, console: Console) -> None:
+        super().__init__(epochs, samples, console)
+        self.batches = batches
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._shown = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
+        super().on_epoch_begin(epoch, logs)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[logs]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            auto_refresh=False,  # a thread of its own would read tensors of this one
+            transient=True,
+        )
+        description = f"epoch {epoch + 1}/{self.epochs}"
+        self._task = self._progress.add_task(description, total=self.batches, logs="", rate="")
+        self._progress.start()
+        self._shown = time.perf_counter()
+
+    def on_batch_end(self, batch: int, logs: Logs) -> None:
+        now = time.perf_counter()
+        if self._progress is None or now - self._shown < REFRESH_SECONDS:
+            return
+        self._shown = now
+        seen: Any = getattr(logs, "samples", 0)
+        rate = f"{seen / max(now - self._began, 1e-9):,.0f} samples/s"
+        self._progress.update(self._task, completed=batch + 1, logs=show_logs(logs), rate=rate)
+        self._progress.refresh()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        self._stop()
+        super().on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs: Logs) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def make_progress(verbose: int, epochs: int, samples: int, batches: int) -> list[Callback]:
+    """Nothing (verbose 0), a live bar (1), or lines (2, or 1 where there is no terminal)."""
+    if verbose == 0:
+        return []
+    console = Console()
+    if verbose == 1 and (console.is_terminal or console.is_jupyter):
+        return [Bar(epochs, samples, batches, console)]
+    return [Lines(epochs, samples, console)]
