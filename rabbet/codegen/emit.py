@@ -13,13 +13,14 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TypeAlias, cast
 
-from rabbet.base.dtypes import DType
+from rabbet.base.dtypes import DType, int64
 from rabbet.base.errors import InternalError
 from rabbet.base.target import Target
 from rabbet.codegen.ir import Function, Module, Value, bits_of, lanes_of, literal, vector_of
 from rabbet.codegen.operations import (
     from_memory,
     has_masks,
+    index_division,
     memory_type,
     register_type,
     row,
@@ -225,7 +226,7 @@ class Emitter:
         if e.op != "load" or form == SCALAR:
             return [(a, form) for a in e.args]
         stride = self._stride(e.args[0])
-        needs = [(e.args[0], SCALAR if stride in (1, -1) else form)]
+        needs = [(e.args[0], SCALAR if self._runs(e, stride) else form)]
         if len(e.args) > 1:
             needs.append((e.args[1], form if self.varies(e.args[1]) else SCALAR))
         return needs
@@ -245,6 +246,8 @@ class Emitter:
             case "load":
                 return self._load(e) if form == SCALAR else self._load_lanes(e)
         args = [self._known(a, form) for a in e.args]
+        if form != SCALAR and e.op in ("floordiv", "mod") and _is_position(e):
+            return index_division(self.fn, e.op, args[0], args[1])
         return row(self.fn, e.op, e.dtype, args, e.args[-1].dtype)
 
     def _known(self, e: Expr, form: int) -> Value:
@@ -297,6 +300,8 @@ class Emitter:
             valid = self._known(e.args[1], SCALAR)
         if stride in (1, -1):
             found = self._load_run(e, kind, fill, mask, valid, reverse=stride == -1)
+        elif self._runs(e, stride):
+            found = self._load_strided(e, kind, stride or 0)
         else:
             found = self._gather(e, kind, fill, mask, valid)
         return from_memory(self.fn, found, e.dtype)
@@ -324,6 +329,33 @@ class Emitter:
         else:
             found = self.fn.masked_load(kind, address, mask, literal(fill, kind))
         return self._reversed(found) if reverse else found
+
+    def _runs(self, e: Expr, stride: int | None) -> bool:
+        """Is the load made of runs of elements (else it is a gather)?"""
+        plain = self.mask is None and len(e.args) == 1
+        return stride in (1, -1) or (plain and stride in (2, 3, 4))
+
+    def _load_strided(self, e: Expr, kind: str, stride: int) -> Value:
+        """Every stride-th element: runs that cover them, the last one ending where they do."""
+        operand, _ = _operand(e)
+        element, lanes = memory_type(e.dtype), self.lanes
+        starts = [*range(0, (stride - 1) * lanes, lanes), (lanes - 1) * stride + 1 - lanes]
+        first = self._known(e.args[0], SCALAR)
+        base = self.frame.pointer(operand)
+        found: Value | None = None
+        for number, start in enumerate(starts):
+            run = self.fn.load(kind, self.fn.address(base, self.fn.add(first, start), element))
+            if found is None:
+                found = self.fn.shuffle(
+                    run, None, [min(i * stride, lanes - 1) for i in range(lanes)]
+                )
+                continue
+            # Lanes before this run keep what they have.
+            places = [min(i * stride - start, lanes - 1) for i in range(lanes)]
+            taken = [i if i * stride < number * lanes else lanes + p for i, p in enumerate(places)]
+            found = self.fn.shuffle(found, run, taken)
+        assert found is not None
+        return found
 
     def _reversed(self, value: Value) -> Value:
         return self.fn.shuffle(value, None, range(self.lanes - 1, -1, -1))
@@ -373,6 +405,12 @@ class Emitter:
             self.fn.store(value, address)
         else:
             self.fn.masked_store(value, address, mask)
+
+
+def _is_position(e: Expr) -> bool:
+    """Is it made of loop variables and sizes alone, so that it counts elements (fewer than 2^52)?"""
+    plain = ("var", "size", "const", "add", "sub", "mul", "floordiv", "mod", "min", "max")
+    return e.dtype is int64 and all(x.op in plain for x in topological([e]))
 
 
 def _operand(e: Expr) -> tuple[int, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rabbet.base.dtypes import DType, bool_
+from rabbet.base.dtypes import DType, bool_, float64
 from rabbet.base.errors import CompileError, InternalError
 from rabbet.base.target import Target
 from rabbet.codegen.ir import Function, Value, element_of, lanes_of, literal, type_suffix, vector_of
@@ -232,6 +232,25 @@ def _divide(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
         result = fn.select(uneven, fn.sub(quotient, one), quotient)
     else:
         result = fn.select(uneven, fn.add(rest, divisor), rest)
+    return fn.select(by_zero, zero, result)
+
+
+def index_division(fn: Function, op: str, x: Value, y: Value) -> Value:
+    """floordiv and mod of 64-bit vectors whose numbers are below 2^52, through float64.
+
+    Exact: a quotient that is not whole is further from the next whole number than float64 rounds.
+    Machines divide vectors of integers one lane at a time.
+    """
+    kind = vector_of("double", lanes_of(x.type))
+    zero, one = literal(0, y.type), literal(1, y.type)
+    by_zero = fn.icmp("eq", y, zero)
+    divisor = fn.select(by_zero, one, y)
+    ratio = fn.binary(
+        "fdiv", fn.convert("sitofp", x, "double"), fn.convert("sitofp", divisor, "double")
+    )
+    whole = _rounding(fn, "floor", [Value(ratio.text, kind)], float64)
+    quotient = fn.convert("fptosi", whole, "i64")
+    result = quotient if op == "floordiv" else fn.sub(x, fn.mul(quotient, divisor))
     return fn.select(by_zero, zero, result)
 
 

@@ -9,7 +9,7 @@ from rabbet.codegen.ir import Value, Variable, i64, literal
 from rabbet.codegen.operations import register_type
 from rabbet.codegen.reductions import combine, identities, parts
 from rabbet.codegen.rows_shared import Writer, sweep_roots
-from rabbet.codegen.stepping import decode, vectors
+from rabbet.codegen.stepping import tasks, vectors
 from rabbet.kernel.loops import Reduction, Sweep
 
 # A task is this many neighbouring outputs of the last outer loop: enough that reading them row
@@ -25,8 +25,8 @@ class Across(Writer):
         last = self.outer[-1]
         padded = self.fn.add(last, COLUMNS - 1)
         blocks = self.fn.binary("udiv", padded, i64(COLUMNS))
-        with self.fn.loop(self.frame.begin, self.frame.end) as task:
-            variables = decode(self.fn, task, [*self.outer[:-1], blocks])
+        extents = [*self.outer[:-1], blocks]
+        with tasks(self.fn, self.frame.begin, self.frame.end, extents) as variables:
             start = self.fn.mul(variables.pop(self.rank - 1), COLUMNS)
             stop = self.fn.intrinsic("smin.i64", "i64", self.fn.add(start, COLUMNS), last)
             em = self.root.inner(variables)

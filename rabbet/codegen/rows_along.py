@@ -8,7 +8,7 @@ from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Value, i64
 from rabbet.codegen.reductions import LaneMemory, combine, masked, parts, tree
 from rabbet.codegen.rows_shared import Writer, splits_inner, sweep_roots
-from rabbet.codegen.stepping import decode, vectors
+from rabbet.codegen.stepping import tasks, vectors
 from rabbet.kernel.loops import LANES, Reduction, Sweep
 
 Accs: TypeAlias = dict[int, Value]
@@ -20,8 +20,8 @@ class Along(Writer):
     def write(self) -> None:
         kernel, frame = self.kernel, self.frame
         if kernel.outer:
-            with self.fn.loop(frame.begin, frame.end) as task:
-                self.row(self.root.inner(decode(self.fn, task, self.outer)), None)
+            with tasks(self.fn, frame.begin, frame.end, self.outer) as variables:
+                self.row(self.root.inner(variables), None)
         elif splits_inner(kernel):
             self.row(self.root.inner(), frame.begin)
         else:

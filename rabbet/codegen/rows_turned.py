@@ -14,7 +14,7 @@ from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Value, i64
 from rabbet.codegen.rows_shared import Writer, expanded
-from rabbet.codegen.stepping import decode, operations, vectors
+from rabbet.codegen.stepping import operations, tasks, vectors
 from rabbet.expr.affine import coefficient
 from rabbet.expr.expr import Expr
 from rabbet.kernel.loops import RowKernel
@@ -85,8 +85,7 @@ class Turned(Writer):
         fn, rows = self.fn, self.outer[self.axis]
         blocks = fn.binary("udiv", fn.add(rows, ROWS - 1), i64(ROWS))
         extents = [blocks if a == self.axis else e for a, e in enumerate(self.outer)]
-        with fn.loop(self.frame.begin, self.frame.end) as task:
-            variables = decode(fn, task, extents)
+        with tasks(fn, self.frame.begin, self.frame.end, extents) as variables:
             first = fn.mul(variables.pop(self.axis), ROWS)
             stop = fn.intrinsic("smin.i64", "i64", fn.add(first, ROWS), rows)
             em = self.root.inner(variables)

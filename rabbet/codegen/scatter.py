@@ -17,7 +17,7 @@ from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Module, Value, i64
 from rabbet.codegen.launch import Launch
 from rabbet.codegen.operations import row
-from rabbet.codegen.stepping import decode, lanes_for, operations, product, vectors
+from rabbet.codegen.stepping import lanes_for, operations, product, tasks, vectors
 from rabbet.expr.affine import coefficient
 from rabbet.expr.expr import Expr, const, load, var
 from rabbet.expr.scalars import expand_all
@@ -70,9 +70,8 @@ class _Scatter:
         outer = [self.root.scalar(expand_all(e)) for e in self.kernel.outer]
         sequential = (*self.kernel.updates, *self.kernel.inner)
         limits = [self.root.scalar(expand_all(e)) for e in sequential]
-        with self.fn.loop(self.frame.begin, self.frame.end) as task:
-            em = self.root.inner(decode(self.fn, task, outer))
-            self.loops(em, len(outer), limits)
+        with tasks(self.fn, self.frame.begin, self.frame.end, outer) as variables:
+            self.loops(self.root.inner(variables), len(outer), limits)
 
     def loops(self, em: Emitter, number: int, limits: Sequence[Value]) -> None:
         """The loops over updates and inner points, outermost first."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rabbet.base.dtypes import int64
 from rabbet.base.errors import InternalError
@@ -55,16 +56,34 @@ def _is_computed(arguments: tuple[Expr, ...]) -> bool:
     return len(arguments) > 1 or any(e.op not in plain for e in topological(arguments))
 
 
-def decode(fn: Function, task: Value, extents: Sequence[Value]) -> dict[int, Value]:
-    """The loop variables 0, 1, ... of a task number, row-major."""
-    variables: dict[int, Value] = {}
-    rest = task
-    for number in range(len(extents) - 1, 0, -1):
-        variables[number] = fn.binary("urem", rest, extents[number])
-        rest = fn.binary("udiv", rest, extents[number])
-    if extents:
-        variables[0] = rest
-    return variables
+@contextmanager
+def tasks(
+    fn: Function, begin: Value, end: Value, extents: Sequence[Value]
+) -> Iterator[dict[int, Value]]:
+    """For each task of [begin, end): the loop variables 0, 1, ... it stands for, row-major.
+
+    They are found by division once, and counted on from then on.
+    """
+    if len(extents) < 2:
+        with fn.loop(begin, end) as task:
+            yield {0: task} if extents else {}
+        return
+    with fn.when(fn.icmp("slt", begin, end)):
+        rest, first = begin, {}
+        for number in range(len(extents) - 1, 0, -1):
+            first[number] = fn.binary("urem", rest, extents[number])
+            rest = fn.binary("udiv", rest, extents[number])
+        first[0] = rest
+        counters = [fn.variable("i64", first[number]) for number in range(len(extents))]
+        with fn.loop(begin, end):
+            now = [counter.get() for counter in counters]
+            yield dict(enumerate(now))
+            carry = i64(1)
+            for counter, value, extent in reversed(list(zip(counters, now, extents, strict=True))):
+                following = fn.add(value, carry)
+                full = fn.icmp("eq", following, extent)
+                counter.set(fn.select(full, i64(0), following))
+                carry = fn.convert("zext", full, "i64")
 
 
 def vectors(
@@ -102,11 +121,11 @@ def _phases(unroll: int, lanes: int, target: Target) -> list[tuple[int, int, boo
     if lanes * unroll == 1:
         return [(1, 1, False)]
     phases = [(unroll, lanes, False)]
-    if unroll >= 8:  # too many to leave to one vector at a time
-        phases.append((unroll // 4, lanes, False))
+    if unroll >= 8:  # too many to leave to one vector at a time, and to one under a mask
+        phases += [(unroll // 4, lanes, False), (1, lanes, False)]
     if has_masks(target) and lanes > 1:
         return [*phases, (1, lanes, True)]
-    if unroll > 1 and lanes > 1:
+    if 1 < unroll < 8 and lanes > 1:
         phases.append((1, lanes, False))
     return [*phases, (1, 1, False)]
 

@@ -21,6 +21,7 @@ from rabbet.base.cache import DiskCache
 from rabbet.base.target import Target
 from rabbet.codegen import machine
 from rabbet.codegen.build import build
+from rabbet.kernel import loops
 from rabbet.kernel.loops import Kernel
 from rabbet.kernel.show import kernel_name, show
 
@@ -31,10 +32,11 @@ OBJECTS_KEPT = 1024  # objects held in memory; the others come from disk again
 def generator_version() -> str:
     """Digest of the sources that turn a kernel into code, and of LLVM's version."""
     digest = hashlib.sha256(repr(machine.llvm_version()).encode())
-    for package in (codegen, expr):
-        for folder in package.__path__:
-            for source in sorted(Path(folder).glob("*.py")):
-                digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    sources = [
+        p for package in (codegen, expr) for f in package.__path__ for p in Path(f).glob("*.py")
+    ]
+    for source in [*sorted(sources), Path(loops.__file__)]:
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()
 
 
@@ -56,7 +58,7 @@ class Loaded:
 
 
 class Wanted(NamedTuple):
-    """A kernel by name: its function, the key of its object, and how to make it (None: only found)."""
+    """A kernel by name: its function, its object's key, how to make it (None: only found)."""
 
     name: str
     key: str
@@ -107,7 +109,9 @@ class KernelStore:
     def addresses(self, kernels: Sequence[Kernel]) -> list[int]:
         """`load`, with the kernels kept as long as this store lives."""
         addresses, loaded = self.load(kernels)
-        self._kept.update((w.key, x) for w, x in zip(map(self.wanted, kernels), loaded, strict=True))
+        self._kept.update(
+            (w.key, x) for w, x in zip(map(self.wanted, kernels), loaded, strict=True)
+        )
         return addresses
 
     def objects(self, kernels: Sequence[Kernel]) -> dict[str, bytes]:

@@ -57,6 +57,8 @@ class _Printer:
         order = topological(roots)
         uses = dict.fromkeys(order, 0)
         depth: dict[Expr, int] = {}
+        for root in roots:
+            uses[root] += 1
         for e in order:
             for a in set(e.args):
                 uses[a] += 1
@@ -145,7 +147,7 @@ def _rows(kernel: RowKernel) -> str:
     number = 0
     for sweep in sweeps:
         out.line(indent, "sweep")
-        inside = out.loops(len(kernel.outer), kernel.inner, "inner", indent)
+        inside = out.loops(len(kernel.outer), kernel.inner, "inner", indent + 1)
         for reduction in sweep.reductions:
             value = out.spell(reduction.value, inside)
             key = "" if reduction.key is None else f", {out.spell(reduction.key, inside)}"

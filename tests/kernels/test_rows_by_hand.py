@@ -337,3 +337,73 @@ def test_math_functions(runner, rng, dtype, name):
         [bits.view(dtype.numpy), (rng.standard_normal(500) * 5).astype(dtype.numpy)]
     )
     runner.check(kernel, [data, np.zeros_like(data)], [1000])
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4, 5, -2])
+@pytest.mark.parametrize("dtype", [float32, float64, uint8], ids=lambda d: d.name)
+def test_strides(runner, rng, dtype, stride):
+    """out[i, j] = x[i, stride * j], touching nothing behind the last element."""
+    first = size(1) * -stride + stride if stride < 0 else const(0, int64)
+    place = var(0) * size(2) + first + var(1) * stride
+    kernel = RowKernel(
+        operands(dtype, dtype),
+        (size(0),),
+        (size(1),),
+        (Sweep(stores=(Store(1, var(0) * size(1) + var(1), load(0, dtype, place)),)),),
+    )
+    for n in (1, 2, 16, 33, 100, 140):
+        width = (n - 1) * abs(stride) + 1
+        buffers = [numbers(rng, 2 * width, dtype), numbers(rng, 2 * n, dtype)]
+        for at_end in (True, False):
+            runner.check(kernel, buffers, [2, n, width], at_end=at_end)
+
+
+def test_many_outer_loops(runner, rng):
+    """Task numbers are taken apart and counted on, from any first task."""
+    axes = [var(n) for n in range(4)]
+    place = const(0, int64)
+    for n, axis in enumerate(axes):
+        place = place * size(n) + axis
+    swapped = ((axes[2] * size(1) + axes[1]) * size(0) + axes[0]) * size(3) + axes[3]
+    kernel = RowKernel(
+        operands(float32, float32),
+        tuple(size(n) for n in range(3)),
+        (size(3),),
+        (Sweep(stores=(Store(1, place, load(0, float32, swapped)),)),),
+    )
+    for sizes in ((2, 3, 4, 5), (1, 1, 7, 20), (3, 1, 2, 1), (2, 0, 3, 4)):
+        count = int(np.prod(sizes))
+        buffers = [numbers(rng, count, float32), numbers(rng, count, float32)]
+        for pieces in (1, 4):
+            runner.check(kernel, buffers, list(sizes), pieces=pieces)
+
+
+def test_division_in_an_index(runner, rng):
+    """out[i] = x[i // s, i % s] read from a transposed x; quotients and remainders are exact."""
+    i, s = var(0), size(1)
+    place = (i % s) * size(2) + i // s
+    quotient = (i * size(3) + size(4)) // size(5)
+    kernel = RowKernel(
+        operands(float32, float32, int64, int64, outputs=3),
+        (),
+        (size(0),),
+        (
+            Sweep(
+                stores=(
+                    Store(1, i, load(0, float32, place)),
+                    Store(2, i, quotient),
+                    Store(3, i, (i * size(3) + size(4)) % size(5)),
+                )
+            ),
+        ),
+    )
+    for rows, columns in ((1, 1), (7, 3), (3, 50), (40, 5)):
+        n = rows * columns
+        buffers = [numbers(rng, n, float32), numbers(rng, n, float32), *np.zeros((2, n), np.int64)]
+        for step, first, divisor in (
+            (1, -5, 3),
+            (2**44 + 1, -(2**45), 3),
+            (3 * 2**40, -1, 2**40),
+            (1, 0, 0),
+        ):
+            runner.check(kernel, buffers, [n, columns, rows, step, first, divisor])
