@@ -408,7 +408,7 @@ class Emitter:
 
 
 def _is_position(e: Expr) -> bool:
-    """Is it made of loop variables and sizes alone, so that it counts elements (fewer than 2^52)?"""
+    """Is it made of loop variables and sizes alone? Then it counts elements (fewer than 2^52)."""
     plain = ("var", "size", "const", "add", "sub", "mul", "floordiv", "mod", "min", "max")
     return e.dtype is int64 and all(x.op in plain for x in topological([e]))
 
