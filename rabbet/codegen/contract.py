@@ -107,7 +107,7 @@ class _Contraction:
         self.rest = contract_tile.rest(module, r.dtype)
         self.thin: Part | None = None
         along_k = self.a.kind == "runs" and self.b.kind == "turned"
-        if along_k and self.a.plain and self.b.plain:
+        if along_k and self.a.plain and self.b.plain and not self.a.dense():
             self.thin = Thin(module, r.dtype).part
         self.epilogue = epilogue(module, operands, r)
 
@@ -175,7 +175,7 @@ class _Contraction:
         a = self._direct(em, self.a, task, task.row, i64(0))
         step, sums = i64(cut.panel_step), self.memory["sums"]
         with self._panels(task) as (_, part):
-            b = self._direct(em.inner(), self.b, task, i64(0), part.lane)
+            b = self._direct(em.inner(), self.b, task, part.lane, i64(0))
             given = (*a, *b, sums, step, task.rows, part.lanes, self.sizes[cut.k])
             call(fn, thin, *given)
             self._finish(part, sums)
@@ -234,7 +234,9 @@ class _Contraction:
         copied = Value("true", "i1")
         if self.a.plain and self.a.kind == "runs":
             # few panels read A again: it may stay where it is
-            copied = fn.icmp("sgt", task.lanes, DIRECT_PANELS * cut.panel)
+            many = fn.icmp("sgt", task.lanes, DIRECT_PANELS * cut.panel)
+            scattered = fn.binary("xor", self._dense(em, self.a), Value("true", "i1"))
+            copied = fn.binary("or", many, scattered)
             place, step = self._direct(em, self.a, task, task.row, k)
             a.set(fn.select(copied, a.get(), place))
             a_step.set(fn.select(copied, a_step.get(), step))
@@ -247,21 +249,28 @@ class _Contraction:
         return _Block(k, count, first, last, a.get(), a_step.get())
 
     def _direct(
-        self, em: Emitter, operand: View, task: _Task, row: Value, column: Value
+        self, em: Emitter, operand: View, task: _Task, across: Value, along: Value
     ) -> tuple[Value, Value]:
-        """Address of an element of a plain operand, and bytes across its runs (to the next one)."""
+        """Address of an element of a plain operand, and bytes from one of its runs to the next."""
         fn, batch = self.fn, self.roles.batch
         assert operand.parts is not None and operand.load is not None
         at = {loop.variable: x for loop, x in zip(batch, task.batch, strict=True)}
-        at |= {loop.variable: row for loop in operand.rows}
-        at |= {loop.variable: column for loop in operand.columns}
+        at |= {loop.variable: i64(0) for loop in (*operand.rows, *operand.columns)}
+        at |= {loop.variable: across for loop in operand.across()[0]}
         here = em.inner(at)
         index = fn.add(here.scalar(operand.parts[0]), here.scalar(operand.parts[1]))
         number = operand.load.value[0]  # type: ignore[index]
-        place = fn.address(self.frame.pointer(number), index, memory_type(self.roles.dtype))
-        rows, columns = operand.steps()
-        step = here.scalar(rows if operand.kind == "runs" else columns)
-        return place, fn.mul(step, self.cut.itemsize)
+        kind = memory_type(self.roles.dtype)
+        place = fn.address(self.frame.pointer(number), fn.add(index, along), kind)
+        return place, fn.mul(here.scalar(operand.across_step()), self.cut.itemsize)
+
+    def _dense(self, em: Emitter, operand: View) -> Value:
+        """i1: do the columns of a plain operand follow each other in memory?"""
+        condition = Value("true", "i1")
+        for outer, inner in operand.dense():
+            same = self.fn.icmp("eq", em.scalar(outer), em.scalar(inner))
+            condition = self.fn.binary("and", condition, same)
+        return condition
 
     def _panel(self, em: Emitter, task: _Task, block: _Block, sums: Value) -> None:
         """Multiply all rows of the task with one panel of B."""
@@ -270,7 +279,7 @@ class _Contraction:
         step = i64(cut.panel_step)
         b, b_step = fn.variable("ptr", self.memory["b"]), fn.variable("i64", step)
         copied = Value("true", "i1")
-        if self.b.plain and self.b.kind == "runs":
+        if self.b.plain and self.b.kind == "runs" and not self.b.dense():
             # few rows read a panel again: a whole one may stay where it is
             many = fn.icmp("sgt", task.rows, DIRECT_TILES * cut.tile_rows)
             copied = fn.binary("or", many, fn.icmp("slt", task.lanes, cut.panel))

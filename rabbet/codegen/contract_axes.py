@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rabbet.base.dtypes import DType, int64
 from rabbet.expr.expr import Expr, binary, const, substitute, topological
@@ -84,29 +85,41 @@ class View:
 
     @property
     def plain(self) -> bool:
-        """Is the matrix (or its transpose) in memory as it is: no padding, no cast, one loop an
-        axis?
+        """Is the matrix (or its transpose) in memory as it is, without padding or cast?
+
+        One loop for each axis; for `runs` the columns may be several loops if `dense` holds.
         """
-        if self.parts is None or len(self.rows) > 1 or len(self.columns) > 1:
+        if self.parts is None or len(self.across()[0]) > 1:
+            return False
+        if self.kind == "turned" and len(self.rows) > 1:
             return False
         affine = all(
             coefficients(part, [loop.variable for loop in loops]) is not None
             for part, loops in zip(self.parts, (self.rows, self.columns), strict=True)
         )
         as_is = self.valid is None and self.value is self.load
-        dense = self.kind == "turned" or self.kind == "runs" and self.stride == 1
-        return affine and as_is and dense
+        near = self.kind == "turned" or self.kind == "runs" and self.stride == 1
+        return affine and as_is and near
 
-    def steps(self) -> tuple[Expr, Expr]:
-        """How far a plain operand's index moves from row to row, and from column to column."""
+    def dense(self) -> list[tuple[Expr, Expr]]:
+        """What must be equal at run time for the columns of a plain matrix to follow each other."""
         assert self.parts is not None
-        found = []
-        for part, loops in zip(self.parts, (self.rows, self.columns), strict=True):
-            total = const(0, int64)
-            for loop in loops:
-                total = expression((coefficients(part, [loop.variable]) or {})[loop.variable])
-            found.append(total)
-        return found[0], found[1]
+        found = coefficients(self.parts[1], [loop.variable for loop in self.columns]) or {}
+        return [
+            (
+                expression(found[outer.variable]),
+                expression(multiply(found[inner.variable], polynomial(inner.extent))),
+            )
+            for outer, inner in pairwise(self.columns)
+        ]
+
+    def across_step(self) -> Expr:
+        """How far a plain matrix's index moves from run to run."""
+        loops, part = self.across()
+        total = const(0, int64)
+        for loop in loops:
+            total = expression((coefficients(part, [loop.variable]) or {})[loop.variable])
+        return total
 
     def across(self) -> tuple[Loops, Expr]:
         """The axis that memory does not run along, and its part of the index."""
@@ -304,7 +317,7 @@ def _should_swap(stores: tuple[Store, ...], sides: tuple[Side, Side], k: Loops) 
     """
     for number, side in enumerate(sides):
         if side.loops and _is_window(side, k):
-            return (number == 0) == _owns_positions(side, sides[1 - number], k)
+            return (number == 0) == _owns_positions(side, k)
     turned = [_is_turned_and_padded(side, k) for side in sides]
     if sides[0].loops and sides[1].loops and turned[0] != turned[1]:
         return turned[1]
@@ -327,26 +340,22 @@ def _is_window(side: Side, k: Loops) -> bool:
     return step(columns, lanes) in near and step(rows, inner) in near
 
 
-def _owns_positions(side: Side, other: Side, k: Loops) -> bool:
+def _owns_positions(side: Side, k: Loops) -> bool:
     """Are the window's positions the side's loops, and not k?
 
-    With loops over images and over channels both have as many loops, and the images are outermost
-    in memory. Where one of them is missing: weights step through all of k as one loop, outputs do
-    not.
+    Sizes do not tell, but a window's index is written as position + element, in this order.
     """
-    index = view(k, side.loops, side.value).load
-    assert index is not None
-    used = variables([index.args[0]])
-    own = [loop for loop in side.loops if loop.variable in used]
-    summed = [loop for loop in k if loop.variable in used]
-    if len(own) != len(summed):
-        return len(view(other.loops, k, other.value).columns) <= 1
-    found = coefficients(index.args[0], used) or {}
-
-    def degree(loops: list[Loop]) -> int:
-        return max((len(m) for loop in loops for m in found.get(loop.variable, {})), default=0)
-
-    return degree(own) >= degree(summed)
+    found = view(k, side.loops, side.value)
+    assert found.load is not None
+    own, summed = found.columns[-1].variable, found.rows[-1].variable
+    for e in topological([found.load.args[0]]):
+        if e.op == "add":
+            left, right = (variables([a]) for a in e.args)
+            if own in left - right and summed in right - left:
+                return True
+            if summed in left - right and own in right - left:
+                return False
+    return True
 
 
 def prefers_first(stores: tuple[Store, ...], first: Loops, second: Loops) -> bool:
