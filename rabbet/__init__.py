@@ -53,13 +53,15 @@ from rabbet.tensor import (
     from_dlpack,
     from_numpy,
     full,
-    functions as _functions,
     is_grad_enabled,
     linspace,
     no_grad,
     ones,
     tensor,
     zeros,
+)
+from rabbet.tensor import (
+    functions as _functions,
 )
 from rabbet.tensor.functional import grad, value_and_grad
 from rabbet.tensor.jit import jit

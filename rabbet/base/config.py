@@ -28,9 +28,7 @@ class Config:
     """
 
     debug: str = field(default_factory=lambda: _choice("RABBET_DEBUG", ("", "eager")))
-    engine: str = field(
-        default_factory=lambda: _choice("RABBET_ENGINE", ("compiled", "reference"))
-    )
+    engine: str = field(default_factory=lambda: _choice("RABBET_ENGINE", ("compiled", "reference")))
     target: str = field(default_factory=lambda: os.environ.get("RABBET_TARGET", ""))
     fuse: bool = True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import ml_dtypes
 import numpy as np
@@ -96,7 +96,7 @@ def dtype_of(spec: object) -> DType:
         raise DTypeError(f"{spec!r} is not a dtype of Rabbet; there are {names}") from None
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote(a: DType, b: DType) -> DType:
     """The dtype that holds both (array API table; an integer with a float gives the float).
 

@@ -20,7 +20,9 @@ class Target:
     l3_bytes: int
     has_fma: bool
     dtypes: frozenset[str]  # computed dtypes this target supports
-    tile_rows: int = 0  # contract: rows (m) and vectors (n) of the register tile; 0: chosen from the registers
+    tile_rows: int = (
+        0  # contract: rows (m) and vectors (n) of the register tile; 0: chosen from the registers
+    )
     tile_vectors: int = 0
 
     def lanes(self, bits: int) -> int:

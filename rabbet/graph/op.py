@@ -173,7 +173,9 @@ class Op:
                 target = own[i] if target is None else self._promote(target, own[i])
         for i in group:
             if own[i] is None:
-                target = dtypes.weak(operands[i], target) if target else dtypes.number_dtype(operands[i])
+                target = (
+                    dtypes.weak(operands[i], target) if target else dtypes.number_dtype(operands[i])
+                )
         if self.promote == "float" and target is not None and target.kind not in "fc":
             target = dtypes.default_float
         result = []
@@ -190,7 +192,9 @@ class Op:
         except DTypeError as error:
             raise DTypeError(f"{self.name}: {error}") from None
 
-    def infer_specs(self, specs: Sequence[Spec], attrs: Attrs, form: tuple[int, ...]) -> tuple[Spec, ...]:
+    def infer_specs(
+        self, specs: Sequence[Spec], attrs: Attrs, form: tuple[int, ...]
+    ) -> tuple[Spec, ...]:
         """Specs of all outputs (residuals last); raises the op's ShapeError or DTypeError."""
         devices = {s.device for s in specs}
         if len(devices) > 1:

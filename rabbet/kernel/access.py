@@ -27,8 +27,11 @@ class Arguments:
     checks: dict[tuple[Expr, Expr], None] = field(default_factory=dict)
 
     def size(self, dim: Dim) -> Expr:
-        """A size as an expression; 0 and 1 are literals, everything else a run-time argument."""
-        if isinstance(dim, int) and dim in (0, 1):
+        """A size as an expression; 1 is a literal, everything else a run-time argument.
+
+        0 is none: a literal stride of 0 would tell the code generator that lanes share an element.
+        """
+        if isinstance(dim, int) and dim == 1:
             return expr.const(dim, int64)
         for number, known in enumerate(self.dims):
             if sizes.same(known, dim):
@@ -144,7 +147,9 @@ def through(
 Loader = Callable[[Value, Index, Expr | None], Expr]
 
 
-def read(v: Value, index: Index, arguments: Arguments, load: Loader, valid: Expr | None = None) -> Expr:
+def read(
+    v: Value, index: Index, arguments: Arguments, load: Loader, valid: Expr | None = None
+) -> Expr:
     """The element of `v` at `index`: movement is followed down, sources are computed, `load` does the rest."""
     step = through(v, index, arguments)
     if step is not None:

@@ -27,7 +27,9 @@ LISTS = {
 LINEAR = ("add", "sub", "mul", "neg")
 
 
-def merge_loops(kernel: Any, arguments: Arguments, *, forced: int = 0, keep_inner: bool = False) -> Any:
+def merge_loops(
+    kernel: Any, arguments: Arguments, *, forced: int = 0, keep_inner: bool = False
+) -> Any:
     """The kernel with unit loops dropped and neighbours merged.
 
     forced: the last `forced` inner loops become one whatever the accesses; keep_inner: the last inner
@@ -105,7 +107,9 @@ def _indices(kernel: Any) -> list[Expr]:
     return [e for e in found if any(p.op == "var" for p in expr.topological([e]))]
 
 
-def _merge(kernel: Any, arguments: Arguments, names: tuple[str, ...], a: int, *, divide: bool) -> Any:
+def _merge(
+    kernel: Any, arguments: Arguments, names: tuple[str, ...], a: int, *, divide: bool
+) -> Any:
     """Loops a and a + 1 as one loop a."""
     inner_extent = _extent(kernel, names, a + 1)
     both: Dim = arguments.dim_of(_extent(kernel, names, a)) * arguments.dim_of(inner_extent)

@@ -53,7 +53,9 @@ class Fusion:
         self.groups: list[Group] = []
         self.home: dict[int, Group] = {}
         self.boundaries = boundaries
-        self.copied: set[tuple[int, int]] = set()  # operands that contract and scatter read as copies
+        self.copied: set[tuple[int, int]] = (
+            set()
+        )  # operands that contract and scatter read as copies
         for call in graph.calls():
             self._place(call)
         for v in graph.outputs:
@@ -120,8 +122,10 @@ class Fusion:
         """The canonical index of `call` in `group`, or None where it cannot join."""
         if len(group.calls) >= FUSED_CALLS or group.kind == "scatter":
             return None
-        if (
-            any((id(v.call), v.index) in self.boundaries for v in map(_root, call.inputs) if v.call in group)
+        if any(
+            (id(v.call), v.index) in self.boundaries
+            for v in map(_root, call.inputs)
+            if v.call in group
         ):
             return None
         full = _same_shape(shape, group.domain)
@@ -161,9 +165,7 @@ class Fusion:
                 return False
         if v.call in group:
             return at == group.index[id(v.call)]
-        return all(
-            h is not group and not h.needs >> group.number & 1 for h in self._outside(v)
-        )
+        return all(h is not group and not h.needs >> group.number & 1 for h in self._outside(v))
 
     def _outside(self, v: Value) -> list[Group]:
         """The groups that must have run before `v` can be loaded."""
@@ -193,9 +195,7 @@ class Fusion:
         if kind == "scatter":
             self.require(call.outputs[0])
 
-    def _add(
-        self, group: Group, call: Call, index: Index, reduced: tuple[int, ...] | None
-    ) -> None:
+    def _add(self, group: Group, call: Call, index: Index, reduced: tuple[int, ...] | None) -> None:
         group.calls.append(call)
         group.index[id(call)] = index
         self.home[id(call)] = group
@@ -288,7 +288,9 @@ def _row_index(group: Group, shape: tuple[Dim, ...]) -> Index | None:
     kept = [a for a in range(len(axes)) if a not in group.reduced]
     if _same_shape(shape, tuple(group.domain[a] for a in kept)):
         return tuple(axes[a] for a in kept)
-    ones: tuple[Dim, ...] = tuple(1 if a in group.reduced else d for a, d in enumerate(group.domain))
+    ones: tuple[Dim, ...] = tuple(
+        1 if a in group.reduced else d for a, d in enumerate(group.domain)
+    )
     if _same_shape(shape, ones):
         return tuple(ZERO if a in group.reduced else i for a, i in enumerate(axes))
     return None

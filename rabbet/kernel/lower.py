@@ -18,6 +18,7 @@ from rabbet.graph.value import Call, Value
 from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
 from rabbet.kernel.collapse import merge_loops
+from rabbet.kernel.fuse import Fusion, Group
 from rabbet.kernel.loops import (
     ALONG_MINIMUM,
     ContractKernel,
@@ -29,7 +30,6 @@ from rabbet.kernel.loops import (
     Sweep,
 )
 from rabbet.kernel.rewrite import map_expressions
-from rabbet.kernel.fuse import Fusion, Group
 
 
 @dataclass(eq=False)
@@ -134,9 +134,7 @@ class _Rows(_Body):
         level_of_acc: list[int] = []
         for call in group.calls:
             if call.op.kind == "reduce":
-                value = access.read(
-                    call.inputs[0], group.axes(), self.arguments, self.load
-                )
+                value = access.read(call.inputs[0], group.axes(), self.arguments, self.load)
                 sweep = _level(value, level_of_acc)
                 key = self._key(call) if call.op.lower in ("argmax", "argmin") else None
                 number = len(level_of_acc)
@@ -362,6 +360,4 @@ def _renumbering(order: list[int], accs: dict[int, int]) -> Any:
 
 
 def _finished(kernel: Any, arguments: Arguments, group: Group) -> Lowered:
-    return Lowered(
-        kernel, arguments.buffers, arguments.dims, arguments, list(group.calls), []
-    )
+    return Lowered(kernel, arguments.buffers, arguments.dims, arguments, list(group.calls), [])

@@ -100,7 +100,9 @@ def _sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
     return sizes
 
 
-def zeros(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(
+    *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Zeros of the given shape; float32 by default."""
     check_device(device)
     return _filled(_sizes(shape), 0, dtype_of(dtype or dtypes.default_float), requires_grad)
@@ -117,7 +119,14 @@ def empty(*shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return zeros(*shape, dtype=dtype, device=device)
 
 
-def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full(
+    shape: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """`fill_value` everywhere."""
     check_device(device)
     value = as_operand(fill_value)
@@ -130,7 +139,15 @@ def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, 
     return t.requires_grad_() if requires_grad else t
 
 
-def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+def arange(
+    start: float,
+    /,
+    stop: float | None = None,
+    step: float = 1,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+) -> Tensor:
     """start, start + step, ... before stop (`arange(stop)` starts at 0)."""
     check_device(device)
     start, stop = (0, start) if stop is None else (start, stop)
@@ -139,14 +156,25 @@ def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype
     return from_numpy(np.arange(start, stop, step).astype(wanted.numpy))
 
 
-def linspace(start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Tensor:
+def linspace(
+    start: float,
+    stop: float,
+    /,
+    num: int,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    endpoint: bool = True,
+) -> Tensor:
     """`num` numbers at equal distances from start to stop."""
     check_device(device)
     wanted = dtype_of(dtype or dtypes.default_float)
     return from_numpy(np.linspace(start, stop, num, endpoint=endpoint).astype(wanted.numpy))
 
 
-def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
+def eye(
+    n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
+) -> Tensor:
     """Ones on the k-th diagonal, else zeros."""
     check_device(device)
     wanted = dtype_of(dtype or dtypes.default_float)

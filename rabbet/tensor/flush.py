@@ -9,7 +9,6 @@ from rabbet.base.errors import IndexRangeError, RabbetError
 from rabbet.recorder import Node, Segment, Tape, current
 from rabbet.runtime.errors import IndexFailure
 from rabbet.tensor import programs, site
-from rabbet.tensor.segment import Output
 
 _running = threading.RLock()
 
@@ -104,5 +103,3 @@ def _explain(failure: BaseException, segment: Segment) -> BaseException:
         where = site.describe(node.site)
         return type(failure)(f"{failure}\n  at {where}")
     return failure
-
-

@@ -54,10 +54,15 @@ def value_and_grad(
             raise GradientError(f"grad: the function must return a 0-d tensor, not {given}")
         keep = nested or any(isinstance(a, Tensor) and a.requires_grad for a in _leaves(args))
         if value.requires_grad:
-            found = backward.gradients([value], [None], inputs, create_graph=keep, retain_graph=keep)
+            found = backward.gradients(
+                [value], [None], inputs, create_graph=keep, retain_graph=keep
+            )
         else:
             found = [None] * len(inputs)
-        grads = [g if g is not None else lookup("zeros_like")(x) for g, x in zip(found, inputs, strict=True)]
+        grads = [
+            g if g is not None else lookup("zeros_like")(x)
+            for g, x in zip(found, inputs, strict=True)
+        ]
         trees, start = [], 0
         for structure, count in structures:
             trees.append(tree.unflatten(structure, grads[start : start + count]))

@@ -104,7 +104,12 @@ class Capture:
         """An op uses `handle`."""
         key = (handle._node, handle._index)
         node = handle._node
-        if key in self.sources or node.tape is not None or node.op is not None and node.sequence > self.first:
+        if (
+            key in self.sources
+            or node.tape is not None
+            or node.op is not None
+            and node.sequence > self.first
+        ):
             return
         if key in self.arguments:
             self.sources[key] = ("argument", self.arguments[key])
@@ -245,7 +250,12 @@ class Jitted:
         return self._record(key, None, structure, leaves, tensors)
 
     def _record(
-        self, key: Any, trace: Trace | None, structure: Structure, leaves: list[Any], tensors: list[Tensor]
+        self,
+        key: Any,
+        trace: Trace | None,
+        structure: Structure,
+        leaves: list[Any],
+        tensors: list[Tensor],
     ) -> Any:
         flush()
         for t in tensors:

@@ -46,9 +46,7 @@ def lift(op: Op) -> Callable[..., Any]:
 
 def tensors(operands: list[Any]) -> list[Any]:
     """Operands as the recorder takes them: Tensors and Python numbers."""
-    return [
-        o if isinstance(o, Tensor) or type(o) in NUMBERS else as_operand(o) for o in operands
-    ]
+    return [o if isinstance(o, Tensor) or type(o) in NUMBERS else as_operand(o) for o in operands]
 
 
 def _rename(name: str, names: list[str]) -> str:

@@ -63,7 +63,9 @@ def manual_seed(seed: int) -> Generator:
     return default_generator.manual_seed(seed)
 
 
-def draw(name: str, shape: tuple[int, ...], dtype: DType, generator: Generator | None, **attrs: Any) -> Tensor:
+def draw(
+    name: str, shape: tuple[int, ...], dtype: DType, generator: Generator | None, **attrs: Any
+) -> Tensor:
     """Record a random op `name(key, offset, ..., shape=, dtype=)`."""
     words = 1
     for n in shape:
@@ -81,21 +83,41 @@ def _float(dtype: Any) -> DType:
     return found
 
 
-def rand(*shape: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+def rand(
+    *shape: Any,
+    dtype: Any = None,
+    device: Any = None,
+    generator: Generator | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Uniform numbers in [0, 1) of the given shape."""
     check_device(device)
     t = draw("uniform", shape_argument(shape), _float(dtype), generator)
     return t.requires_grad_() if requires_grad else t
 
 
-def randn(*shape: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+def randn(
+    *shape: Any,
+    dtype: Any = None,
+    device: Any = None,
+    generator: Generator | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Normal numbers with mean 0 and standard deviation 1."""
     check_device(device)
     t = draw("normal", shape_argument(shape), _float(dtype), generator)
     return t.requires_grad_() if requires_grad else t
 
 
-def randint(low: int, high: int | None = None, size: tuple[int, ...] = (), *, dtype: Any = None, device: Any = None, generator: Generator | None = None) -> Tensor:
+def randint(
+    low: int,
+    high: int | None = None,
+    size: tuple[int, ...] = (),
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    generator: Generator | None = None,
+) -> Tensor:
     """Integers in [low, high) (or [0, low)) of shape `size`, int64 by default."""
     check_device(device)
     low, high = (0, low) if high is None else (low, high)

@@ -20,7 +20,10 @@ def residuals_of(segment: Segment, live: tuple[Output, ...]) -> frozenset[Output
     roots = [
         (p, i)
         for p, i in live
-        if nodes[p].requires_grad and not nodes[p].is_leaf and not nodes[p].cut and nodes[p].prepared.differentiable[i]
+        if nodes[p].requires_grad
+        and not nodes[p].is_leaf
+        and not nodes[p].cut
+        and nodes[p].prepared.differentiable[i]
     ]
     if not roots:
         return frozenset()

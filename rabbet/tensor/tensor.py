@@ -88,7 +88,9 @@ class Tensor(Handle):
     def T(self) -> Tensor:  # noqa: N802  (the array API's name)
         """The transpose of a matrix; ShapeError unless there are two axes."""
         if self.ndim != 2:
-            raise ShapeError(f"T: needs 2 axes, the shape is {shapes.show(self.shape)}; use .mT or permute")
+            raise ShapeError(
+                f"T: needs 2 axes, the shape is {shapes.show(self.shape)}; use .mT or permute"
+            )
         return lookup("permute")(self, (1, 0))
 
     @property
@@ -175,7 +177,11 @@ class Tensor(Handle):
         if tape.capture is not None:
             tape.capture.opaque_read("print", self)
         body = np.array2string(self.numpy(), separator=", ", prefix="tensor(")
-        extra = "" if self.dtype in (dtypes.float32, dtypes.int64, dtypes.bool_) else f", dtype={self.dtype!r}"
+        extra = (
+            ""
+            if self.dtype in (dtypes.float32, dtypes.int64, dtypes.bool_)
+            else f", dtype={self.dtype!r}"
+        )
         grad = ", requires_grad=True" if self.requires_grad else ""
         return f"tensor({body}{extra}{grad})"
 
@@ -233,7 +239,9 @@ class Tensor(Handle):
     def requires_grad_(self, value: bool = True) -> Tensor:
         """Make this tensor a leaf that collects gradients (or stop it); returns itself."""
         if value and self.dtype.kind not in "fc":
-            raise GradientError(f"requires_grad: only floating tensors have gradients, this is {self.dtype.name}")
+            raise GradientError(
+                f"requires_grad: only floating tensors have gradients, this is {self.dtype.name}"
+            )
         node = self._node
         if node.requires_grad and not node.is_leaf:
             if not value:
@@ -245,7 +253,13 @@ class Tensor(Handle):
             self.assign(self.detach())
         return self
 
-    def backward(self, gradient: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        *,
+        retain_graph: bool = False,
+        create_graph: bool = False,
+    ) -> None:
         """Add d self / d leaf to the `.grad` of every leaf that requires gradients.
 
         A scalar needs no `gradient`. The graph is freed unless `retain_graph`; a second call is then a
@@ -268,7 +282,9 @@ class Tensor(Handle):
                 f"in place: the result has shape {shapes.show(value.shape)}, the tensor {shapes.show(self.shape)}"
             )
         if value.dtype is not self.dtype:
-            raise DTypeError(f"in place: the result is {value.dtype.name}, the tensor {self.dtype.name}")
+            raise DTypeError(
+                f"in place: the result is {value.dtype.name}, the tensor {self.dtype.name}"
+            )
         node = self._node
         if node.is_leaf and node.requires_grad:
             if current().grad_enabled:
@@ -363,7 +379,12 @@ class Tensor(Handle):
 def make_leaf(t: Handle) -> None:
     """Turn what `t` stands for into a leaf whose gradient goes to `t`."""
     node = t._node
-    if len(node.specs) > 1 or node.is_leaf and node.owner is not None and node.owner() not in (None, t):
+    if (
+        len(node.specs) > 1
+        or node.is_leaf
+        and node.owner is not None
+        and node.owner() not in (None, t)
+    ):
         t.assign(lookup("detach")(t))
         node = t._node
     node.is_leaf, node.requires_grad, node.owner = True, True, weakref.ref(t)
