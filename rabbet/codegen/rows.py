@@ -14,9 +14,9 @@ from rabbet.codegen.ir import Module
 from rabbet.codegen.launch import Launch
 from rabbet.codegen.rows_across import COLUMNS, Across
 from rabbet.codegen.rows_along import Along
-from rabbet.codegen.rows_shared import Writer, expanded, splits_inner, sweep_roots
+from rabbet.codegen.rows_shared import expanded, splits_inner, sweep_roots
 from rabbet.codegen.rows_turned import ROWS, Turned, turned_axis
-from rabbet.codegen.stepping import operations, product
+from rabbet.codegen.stepping import product, weight
 from rabbet.expr.expr import Expr, const
 from rabbet.kernel.loops import RowKernel
 from rabbet.kernel.show import kernel_name
@@ -26,19 +26,20 @@ def emit_rows(kernel: RowKernel, target: Target) -> str:
     """The LLVM text of a RowKernel; the function is called `kernel_name(kernel)`."""
     module = Module(target)
     frame = Frame(module, kernel_name(kernel), kernel.operands)
-    writer: type[Writer] = Along
+    axis, primitive = turned_axis(kernel), expanded(kernel)
     if kernel.across and kernel.outer:
-        writer = Across
-    elif turned_axis(kernel) is not None:
-        writer = Turned
-    writer(expanded(kernel), frame).write()
+        Across(primitive, frame).write()
+    elif axis is not None:
+        Turned(primitive, frame, axis).write()
+    else:
+        Along(primitive, frame).write()
     return module.text()
 
 
 def launch_rows(kernel: RowKernel) -> Launch:
     """Tasks and cost of a RowKernel, from its sizes."""
-    inside = sum(operations(sweep_roots(s)) for s in kernel.sweeps)
-    after = operations(e for s in kernel.finish for e in (s.value, s.index))
+    inside = sum(weight(sweep_roots(s)) for s in kernel.sweeps)
+    after = weight(e for s in kernel.finish for e in (s.value, s.index))
     cost = product(kernel.outer) * (product(kernel.inner) * inside + after)
     return Launch(_tasks(kernel), const(0, int64), cost)
 

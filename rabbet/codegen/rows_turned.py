@@ -13,8 +13,8 @@ from rabbet.base.dtypes import bool_
 from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Value, i64
-from rabbet.codegen.rows_shared import Writer, expanded
-from rabbet.codegen.stepping import operations, tasks, vectors
+from rabbet.codegen.rows_shared import Writer
+from rabbet.codegen.stepping import tasks, vectors, weight
 from rabbet.expr.affine import coefficient
 from rabbet.expr.expr import Expr
 from rabbet.kernel.loops import RowKernel
@@ -28,13 +28,12 @@ def turned_axis(kernel: RowKernel) -> int | None:
     """The outer loop along which some load has its neighbours; None if no block must be turned."""
     if not _is_plain_map(kernel):
         return None
-    kernel = expanded(kernel)
     loads = turned_loads(kernel, None)
     axes = [a for a in range(len(kernel.outer)) if any(_moves_by_one(e, a) for e in loads)]
     if not axes or len(turned_loads(kernel, axes[-1])) > _MOST_TURNED:
         return None
     values = [s.value for s in kernel.sweeps[0].stores]
-    return axes[-1] if operations(values) <= _LARGEST_BODY else None
+    return axes[-1] if weight(values) <= _LARGEST_BODY else None
 
 
 def _is_plain_map(kernel: RowKernel) -> bool:
@@ -72,10 +71,8 @@ def _moves_by_one(e: Expr, variable: int) -> bool:
 class Turned(Writer):
     """Vectors run along the inner loop, blocks over it and the turned outer loop."""
 
-    def __init__(self, kernel: RowKernel, frame: Frame) -> None:
+    def __init__(self, kernel: RowKernel, frame: Frame, axis: int) -> None:
         super().__init__(kernel, frame)
-        axis = turned_axis(kernel)
-        assert axis is not None
         self.axis = axis
         self.loads = turned_loads(kernel, axis)
         self.lanes = min(self.lanes, ROWS)

@@ -17,7 +17,7 @@ from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Module, Value, i64
 from rabbet.codegen.launch import Launch
 from rabbet.codegen.operations import row
-from rabbet.codegen.stepping import lanes_for, operations, product, tasks, vectors
+from rabbet.codegen.stepping import lanes_for, product, tasks, vectors, weight
 from rabbet.expr.affine import coefficient
 from rabbet.expr.expr import Expr, const, load, var
 from rabbet.expr.scalars import expand_all
@@ -37,7 +37,7 @@ def emit_scatter(kernel: ScatterKernel, target: Target) -> str:
 def launch_scatter(kernel: ScatterKernel) -> Launch:
     """Tasks and cost of a ScatterKernel, from its sizes."""
     points = product((*kernel.outer, *kernel.updates, *kernel.inner))
-    cost = points * (operations([kernel.index, kernel.value]) + 2)
+    cost = points * (weight([kernel.index, kernel.value]) + 2)
     return Launch(product(kernel.outer), const(0, int64), cost)
 
 

@@ -12,7 +12,9 @@ from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Function, Value, i64
 from rabbet.codegen.operations import has_masks
 from rabbet.expr.expr import Expr, const, topological
-from rabbet.expr.scalars import expand_all
+from rabbet.expr.scalars import PRIMITIVE, expand_all
+
+EXPANDED_WEIGHT = 20  # operations of an exp, a log, ...
 
 
 def product(extents: Iterable[Expr]) -> Expr:
@@ -27,6 +29,15 @@ def operations(roots: Iterable[Expr]) -> int:
     """How many scalar operations and loads the expressions take."""
     expanded = [expand_all(r) for r in roots]
     return sum(e.op not in ("const", "var", "size", "acc") for e in topological(expanded))
+
+
+def weight(roots: Iterable[Expr]) -> int:
+    """About how many scalar operations and loads the expressions take, without expanding them."""
+    cost = 0
+    for e in topological(roots):
+        if e.op not in ("const", "var", "size", "acc"):
+            cost += 1 if e.op in PRIMITIVE or e.op == "load" else EXPANDED_WEIGHT
+    return cost
 
 
 def lanes_for(values: Iterable[Expr], target: Target) -> int:
