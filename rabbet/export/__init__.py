@@ -1,0 +1,8 @@
+"""Out of Python: program files (`.rbt`), loading them, and native libraries made from them."""
+
+from __future__ import annotations
+
+from rabbet.export.export import export
+from rabbet.export.loaded import LoadedProgram, Port, load_program
+
+__all__ = ["LoadedProgram", "Port", "export", "load_program"]

@@ -1,0 +1,252 @@
+"""A program file in memory, callable: `rb.load_program`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rabbet.base import sizes
+from rabbet.base.dtypes import DType, dtype_of
+from rabbet.base.errors import DTypeError, FormatError, IndexRangeError, RabbetError, ShapeError
+from rabbet.base.shapes import show
+from rabbet.base.sizes import SizeScope
+from rabbet.base.spec import intern
+from rabbet.export.graph import build
+from rabbet.export.portable import Entry, Named, holds, make_scope, show_form, to_dim
+from rabbet.export.read import ProgramFile, read_program
+from rabbet.recorder import leaf_node
+from rabbet.runtime import buffers
+from rabbet.runtime.errors import IndexFailure
+from rabbet.runtime.program import Program, compile_graph
+from rabbet.tensor import Tensor, asarray, value_of
+
+VERSIONS_KEPT = 16
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: its name, dtype and shape; sizes that may vary are given by name."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype.name}{show(self.shape)}"
+
+
+@dataclass(eq=False)
+class Version:
+    """The program compiled for sizes that answer its questions alike."""
+
+    program: Program
+    scope: SizeScope | None
+    weights: list[Any]
+
+    def fits(self, symbols: tuple[int, ...]) -> bool:
+        """True where it may run with these sizes."""
+        guards = self.scope.guards.values() if self.scope is not None else ()
+        return all(holds(g.relation, g.expr.evaluate(symbols)) for g in guards)
+
+
+class LoadedProgram:
+    """One entry of a program file, ready to be called; safe to call from several threads.
+
+    Positional arguments are the inputs in order, keywords are inputs by name; arrays must have the input's
+    dtype. The result has the form the model's result had: a Tensor, or a tuple, list or dict of them.
+
+    >>> program = rb.load_program("digits.rbt")
+    >>> program(images).shape
+    (32, 10)
+    """
+
+    def __init__(self, file: ProgramFile, entry: Entry) -> None:
+        self.file = file
+        self.entry = entry
+        self.inputs = tuple(_port(n) for n in entry.inputs)
+        self.outputs = tuple(_port(n) for n in entry.outputs)
+        self._versions: list[Version] = []
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The entry's name."""
+        return self.entry.name
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The names of the sizes that may vary."""
+        return tuple(name for name, _ in self.entry.symbols)
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The names of all entries of the file."""
+        return tuple(e.name for e in self.file.program.entries)
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, ports)) for ports in (self.inputs, self.outputs))
+        return f"<program {self.name}({inputs}) -> {outputs}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute; raises TypeError, ShapeError, DTypeError for arguments that do not fit."""
+        flat = self.run(self._arrange(args, kwargs))
+        return _assemble(self.entry.structure, flat)
+
+    def run(self, values: Sequence[Any]) -> list[Tensor]:
+        """All outputs, flat, for all inputs in order."""
+        given = [_input(port, v) for port, v in zip(self.inputs, values, strict=True)]
+        symbols = self._symbols_of([shape for shape, _ in given])
+        version = self.version(symbols)
+        try:
+            made = version.program.run(symbols, [*(b for _, b in given), *version.weights])
+        except IndexFailure as failure:
+            raise self._explain(failure) from None
+        return [
+            Tensor(leaf_node(intern(self._shape(n, symbols), n.spec.dtype), b))
+            for n, b in zip(self.entry.outputs, made, strict=True)
+        ]
+
+    def version(self, symbols: tuple[int, ...]) -> Version:
+        """The compiled program for these sizes, made at the first call that needs it."""
+        with self._lock:
+            found = next((v for v in self._versions if v.fits(symbols)), None)
+            if found is None:
+                found = self._compile(symbols)
+                self._versions.insert(0, found)
+                del self._versions[VERSIONS_KEPT:]
+            return found
+
+    def _compile(self, symbols: tuple[int, ...]) -> Version:
+        self._check_guards(symbols)
+        program = self.file.program
+        try:
+            built = build(program, self.entry, symbols)
+        except FormatError as error:
+            shown = ", ".join(f"{n}={v}" for n, v in zip(self.symbols, symbols, strict=True))
+            raise ShapeError(
+                f"{self.name}: the program does not work with {shown}: {error}"
+            ) from None
+        compiled = compile_graph(built.graph, scope=built.scope, fuse=True)
+        weights = [self.file.buffer(program.weights[i]) for i in built.weights]
+        return Version(compiled, built.scope, weights)
+
+    def _check_guards(self, symbols: tuple[int, ...]) -> None:
+        named = list(zip(self.symbols, symbols, strict=True))
+        _, dims = make_scope(named)
+        for relation, form in self.entry.guards:
+            if not holds(relation, sizes.hint(to_dim(form, dims))):
+                shown = ", ".join(f"{n}={v}" for n, v in named)
+                raise ShapeError(
+                    f"{self.name}: {shown} is outside what the model was exported for "
+                    f"({show_guard(relation, form)})"
+                )
+
+    def _arrange(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        names = [p.name for p in self.inputs]
+        if len(args) > len(names):
+            raise TypeError(f"{self.name}: {len(args)} inputs given; it takes {', '.join(names)}")
+        given = dict(zip(names, args, strict=False))
+        for name, value in kwargs.items():
+            if name not in names:
+                raise TypeError(
+                    f"{self.name}: there is no input {name!r}; it takes {', '.join(names)}"
+                )
+            if name in given:
+                raise TypeError(f"{self.name}: the input {name!r} is given twice")
+            given[name] = value
+        for name in names:
+            if name not in given:
+                raise TypeError(f"{self.name}: the input {name!r} is missing")
+        return [given[name] for name in names]
+
+    def _symbols_of(self, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+        """The sizes by name, from the inputs' shapes; ShapeError where they do not fit."""
+        found: dict[str, int] = {}
+        for port, shape in zip(self.inputs, shapes, strict=True):
+            fits = len(shape) == len(port.shape)
+            for wanted, size in zip(port.shape, shape, strict=False):
+                expected = found.setdefault(wanted, size) if isinstance(wanted, str) else wanted
+                fits = fits and expected == size
+            if not fits:
+                known = ", ".join(f"{n}={v}" for n, v in found.items())
+                note = f" ({known})" if known else ""
+                raise ShapeError(
+                    f"{self.name}: {port.name} must have shape {show(port.shape)}{note}, not {show(shape)}"
+                )
+        return tuple(found[name] for name in self.symbols)
+
+    def _shape(self, output: Named, symbols: tuple[int, ...]) -> tuple[int, ...]:
+        if not self.symbols:
+            return output.spec.shape
+        _, dims = make_scope(list(zip(self.symbols, symbols, strict=True)))
+        return tuple(sizes.hint(to_dim(form, dims)) for form in output.spec.shape)
+
+    def _explain(self, failure: IndexFailure) -> RabbetError:
+        calls = self.entry.calls
+        name = calls[failure.position].op if 0 <= failure.position < len(calls) else "index"
+        layer = calls[failure.position].layer if 0 <= failure.position < len(calls) else ""
+        where = f" in {layer}" if layer else ""
+        return IndexRangeError(
+            f"{self.name}: {name}{where}: index {failure.value} (element {failure.element}) is out of range"
+        )
+
+
+def load_program(
+    path: str | os.PathLike[str], entry: str | None = None, *, verify: bool = False
+) -> LoadedProgram:
+    """Load a program file; nothing in it is run, and it is compiled at the first call.
+
+    `entry` names one of several entries (the first by default); `verify` checks the weights' hash too.
+    Raises FormatError for a file that breaks a rule of the format, OSError if it cannot be read.
+
+    >>> rb.load_program("digits.rbt").inputs[0].shape
+    ('batch', 1, 8, 8)
+    """
+    file = read_program(path, verify=verify)
+    entries = {e.name: e for e in file.program.entries}
+    if entry is not None and entry not in entries:
+        raise RabbetError(f"{path}: there is no entry {entry!r}; there are {', '.join(entries)}")
+    return LoadedProgram(file, entries[entry] if entry is not None else file.program.entries[0])
+
+
+def show_guard(relation: str, form: Any) -> str:
+    """A guard as people write it: `batch != 0`, `n >= 2`."""
+    if isinstance(form, tuple) and form[0] == "+" and len(form) == 3 and isinstance(form[2], int):
+        return f"{show_form(form[1])} {relation} {-form[2]}"
+    return f"{show_form(form)} {relation} 0"
+
+
+def _port(named: Named) -> Port:
+    shape = tuple(d if isinstance(d, int) else show_form(d) for d in named.spec.shape)
+    return Port(named.name, named.spec.dtype, shape)
+
+
+def _input(port: Port, value: Any) -> tuple[tuple[int, ...], Any]:
+    """Shape and buffer of an argument; DTypeError where its dtype is another."""
+    if not isinstance(value, np.ndarray | np.generic | Tensor):
+        value = asarray(value)
+    dtype = dtype_of(value.dtype)
+    if dtype is not port.dtype:
+        raise DTypeError(
+            f"{port.name} must be {port.dtype.name}, not {dtype.name}; cast it: "
+            f'{port.name}.astype("{port.dtype.name}")'
+        )
+    if isinstance(value, Tensor):
+        return value.shape, value_of(value)
+    array = np.ascontiguousarray(value, dtype=dtype.numpy).reshape(value.shape)
+    return array.shape, buffers.from_numpy(array, copy=array.size == 0)
+
+
+def _assemble(structure: Any, flat: list[Tensor]) -> Any:
+    if isinstance(structure, int):
+        return flat[structure]
+    kind, keys, children = structure
+    items = [_assemble(c, flat) for c in children]
+    if kind == "dict":
+        return dict(zip(keys, items, strict=True))
+    return items if kind == "list" else tuple(items)

@@ -1,0 +1,199 @@
+"""Recording one call of a model without running it.
+
+The call's ops are taken from the tape as a Segment; what the model did to Python and to its own state
+(buffers, random streams) is undone, for a recording is not a run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from rabbet.base import tree
+from rabbet.base.errors import ExportError
+from rabbet.base.tree import Structure
+from rabbet.nn.module import Module
+from rabbet.recorder import Handle, Node, Segment, Tape, current
+from rabbet.tensor import Tensor, flush, no_grad, site
+
+NEVER = 1 << 60  # nodes or bytes: a recording is one segment, however long
+INSTEAD = {
+    "bool": "a branch on a tensor's value would be frozen as it came out here; write it as "
+    "rb.where(condition, a, b), or decide before export",
+    "item": "a number taken out of a tensor would be frozen; keep it a tensor",
+    "numpy": "NumPy's part of the computation would be missing; use Rabbet's ops",
+    "print": "there is no value to print while exporting; print outside forward",
+    "value": "the value of a tensor was needed (numpy(), tolist(), a mask as an index, ...) and would be "
+    "frozen; use ops on tensors, for instance rb.where",
+}
+
+
+@dataclass(eq=False)
+class Recording:
+    """One recorded call; `results` are (node, output) of the segment or from outside, or plain values."""
+
+    segment: Segment
+    results: list[Any]
+    structure: Structure
+    layers: list[str]  # per node: the module whose forward recorded it
+    assigned: list[str]  # where tensors from outside were updated in place
+
+    def discard(self) -> None:
+        """Cut the recorded nodes off: whoever still holds one of their tensors gets a clear error."""
+        _discard(
+            self.segment, ExportError("this tensor was only recorded for export; it has no value")
+        )
+
+
+@dataclass(eq=False)
+class Notes:
+    """What the recorder and Tensor report to during a recording (see tensor/jit.py for the other one)."""
+
+    draws: dict[int, tuple[Any, int]] = field(default_factory=dict)
+    grads: dict[int, tuple[Handle, Any]] = field(default_factory=dict)
+
+    def touched(self, handle: Handle) -> None:
+        """An op uses a handle: nothing to note, the segment's leaves tell."""
+
+    def assigned(self, handle: Handle) -> None:
+        """A handle is to stand for another value: the segment's assignments tell."""
+
+    def grad_read(self, handle: Handle) -> None:
+        """A gradient slot is read."""
+
+    def grad_assigned(self, handle: Handle) -> None:
+        """A gradient slot changes: remember what it held."""
+        self.grads.setdefault(id(handle), (handle, handle._grad))
+
+    def drawn(self, generator: Any, offset: int) -> None:
+        """A random range was reserved."""
+        self.draws.setdefault(id(generator), (generator, offset))
+
+    def guard(self, owner: Any, name: str, value: Any) -> None:
+        """A flag was looked at: an exported program has the value it had."""
+
+    def opaque_read(self, what: str, handle: Handle) -> NoReturn:
+        """A value leaves for Python."""
+        _refuse(what)
+
+    def decide(self, handle: Handle) -> NoReturn:
+        """A branch on a tensor."""
+        _refuse("bool")
+
+    def stage(self, segment: Segment, entry: Any, symbols: tuple[int, ...]) -> NoReturn:
+        """The segment was run: somebody needed a value."""
+        _refuse("value")
+
+
+def _refuse(what: str) -> NoReturn:
+    where = site.describe(_user_site())
+    line = f"\n  at {where}" if where else ""
+    raise ExportError(f"export: {what} of a tensor while recording: {INSTEAD[what]}{line}")
+
+
+def _user_site() -> tuple[Any, int] | None:
+    """The nearest frame outside the package."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("rabbet."):
+        frame = frame.f_back  # type: ignore[assignment]
+    return (frame.f_code, frame.f_lasti) if frame is not None else None
+
+
+def record_call(
+    function: Callable[..., Any], module: Module | None, args: Sequence[Any], kwargs: dict[str, Any]
+) -> Recording:
+    """Record function(*args, **kwargs).
+
+    Raises ExportError where the call needs a tensor's value, and whatever the call raises.
+    """
+    flush()
+    tape, notes = current(), Notes()
+    if tape.capture is not None:
+        raise ExportError("export: not possible inside a function that rb.jit or rb.export records")
+    limits = {name: getattr(tape, name) for name in ("limit", "byte_limit") if hasattr(tape, name)}
+    marks: list[tuple[int, str]] = [(0, "")]
+    tape.capture = notes
+    for name in limits:
+        setattr(tape, name, NEVER)
+    try:
+        with no_grad(), _marked(module, tape, marks):
+            result = function(*args, **kwargs)
+    except BaseException as error:
+        _discard(tape.take(), error)
+        raise
+    finally:
+        tape.capture = None
+        for name, value in limits.items():
+            setattr(tape, name, value)
+        for handle, grad in notes.grads.values():
+            handle._grad = grad
+        for generator, offset in notes.draws.values():
+            generator.offset = offset
+    leaves, structure = tree.flatten(result)
+    results = [(t._node, t._index) if isinstance(t, Tensor) else t for t in leaves]
+    segment = tape.take()
+    assigned = _take_back(segment)
+    return Recording(segment, results, structure, _layers(marks, len(segment.nodes)), assigned)
+
+
+@contextmanager
+def _marked(module: Module | None, tape: Tape, marks: list[tuple[int, str]]) -> Iterator[None]:
+    """Note in `marks` from which node on which part of the module computes."""
+    stack: list[str] = [""]
+    handles = []
+
+    def enter(path: str) -> Callable[..., None]:
+        def before(part: Module, args: Any) -> None:
+            stack.append(path)
+            marks.append((len(tape.nodes), path))
+
+        return before
+
+    def leave(part: Module, args: Any, result: Any) -> None:
+        stack.pop()
+        marks.append((len(tape.nodes), stack[-1]))
+
+    for path, part in module.named_modules() if module is not None else ():
+        handles.append(part.register_forward_pre_hook(enter(path), prepend=True))
+        handles.append(part.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layers(marks: list[tuple[int, str]], count: int) -> list[str]:
+    layers, mark = [], 0
+    for position in range(count):
+        while mark + 1 < len(marks) and marks[mark + 1][0] <= position:
+            mark += 1
+        layers.append(marks[mark][1])
+    return layers
+
+
+def _take_back(segment: Segment) -> list[str]:
+    """Undo in-place updates; where those of tensors from outside were recorded."""
+    found = []
+    own = {id(n) for n in segment.nodes}
+    for reference, node, index in reversed(segment.assignments):
+        handle = reference()
+        if handle is None:
+            continue
+        if id(node) not in own:
+            found.append(site.describe(handle._node.site))
+        handle.settle(node, index)
+    return found
+
+
+def _discard(segment: Segment, error: BaseException) -> None:
+    _take_back(segment)
+    for node in segment.nodes:
+        _forget(node, error)
+
+
+def _forget(node: Node, error: BaseException) -> None:
+    node.tape, node.inputs, node.error = None, (), error
