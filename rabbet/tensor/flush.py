@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from rabbet.base.errors import IndexRangeError, RabbetError
-from rabbet.recorder import Node, Segment, Tape, current
+from rabbet.recorder import Segment, Tape, current
 from rabbet.runtime.errors import IndexFailure
 from rabbet.tensor import programs, site
 
@@ -16,13 +16,14 @@ _running = threading.RLock()
 def flush(tape: Tape | None = None) -> None:
     """Compute everything recorded so far on this thread's tape (or on `tape`)."""
     tape = tape or current()
-    if not tape.nodes or tape.flushing:
-        return
-    tape.flushing = True
-    try:
-        _run(tape.take())
-    finally:
-        tape.flushing = False
+    with tape.lock:  # whoever comes while another thread computes this tape wants the result
+        if not tape.count or tape.flushing:
+            return
+        tape.flushing = True
+        try:
+            _run(tape.take())
+        finally:
+            tape.flushing = False
 
 
 def value_of(handle: Any) -> Any:
@@ -47,46 +48,22 @@ def detach_op() -> Any:
 
 
 def _run(segment: Segment) -> None:
-    live = tuple(
-        (p, i) for p, n in enumerate(segment.nodes) for i, h in enumerate(n.handles) if h > 0
-    )
+    live = segment.live()
     if not live:
-        for node in segment.nodes:
-            _settle(node)
+        segment.settle()
         return
     with _running:
         try:
             kept, buffers = programs.run(segment, live)
         except BaseException as failure:
             error = _explain(failure, segment)
-            _take_back(segment, error)
+            segment.fail(error)
             if error is failure:
                 raise
             raise error from None
     for (position, index), buffer in zip(kept, buffers, strict=True):
         segment.nodes[position].buffers[index] = buffer
-    for node in segment.nodes:
-        _settle(node)
-
-
-def _settle(node: Node) -> None:
-    """The node has left its tape: without gradients it no longer needs what it came from."""
-    node.tape = None
-    if not node.requires_grad or node.is_leaf:
-        node.inputs = ()
-
-
-def _take_back(segment: Segment, error: BaseException) -> None:
-    """After a failure every handle has the value it had before the segment."""
-    for reference, node, index in reversed(segment.assignments):
-        handle = reference()
-        if handle is not None:
-            handle._node.handles[handle._index] -= 1
-            handle._node, handle._index = node, index
-            node.handles[index] += 1
-    for node in segment.nodes:
-        node.tape, node.inputs = None, ()
-        node.error = error
+    segment.settle()
 
 
 def _explain(failure: BaseException, segment: Segment) -> BaseException:

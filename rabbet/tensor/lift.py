@@ -15,7 +15,7 @@ import numpy as np
 from rabbet.graph.op import Op
 from rabbet.graph.value import registry
 from rabbet.ops.operators import OPERATORS
-from rabbet.recorder import record
+from rabbet.recorder import Operator, record
 from rabbet.tensor.tensor import Tensor, as_operand
 
 RENAMED = {"dim": "axis", "keepdim": "keepdims"}
@@ -65,19 +65,14 @@ def _nothing() -> None:
     """A function to copy nothing from."""
 
 
-def _operator(op: Op, swapped: bool) -> Callable[..., Any]:
-    """A dunder method of a one- or two-operand op, without the general binding."""
-    if len(op.operands) == 1:
-        return lambda self: record(op, (self,), {}, ())
+def _operator(op: Op, swapped: bool) -> Operator:
+    """A dunder method of a one- or two-operand op: recorded without a Python call in between."""
+    return Operator(op, len(op.operands), swapped, _array_operand)
 
-    def method(self: Tensor, other: Any) -> Any:
-        if not isinstance(other, Tensor) and type(other) not in NUMBERS:
-            if not isinstance(other, np.ndarray | np.generic):
-                return NotImplemented
-            other = as_operand(other)
-        return record(op, (other, self) if swapped else (self, other), {}, ())
 
-    return method
+def _array_operand(value: Any) -> Any:
+    """What an operator makes of an operand that is neither Tensor nor number."""
+    return as_operand(value) if isinstance(value, np.ndarray | np.generic) else NotImplemented
 
 
 def _in_place(op: Op) -> Callable[..., Any]:

@@ -1,0 +1,345 @@
+#include "memo.h"
+
+#include "handle.h"
+#include "record.h"
+
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace rabbet {
+
+namespace {
+
+// The bytes of a key. Objects known by identity are written as addresses; an entry keeps them alive.
+class Key {
+  public:
+    ~Key() {
+        if (bytes_ != few_)
+            PyMem_Free(bytes_);
+    }
+    Key() = default;
+    Key(const Key &) = delete;
+    Key &operator=(const Key &) = delete;
+
+    void add(const void *data, size_t n) {
+        if (size_ + n > capacity_)
+            grow(size_ + n);
+        std::memcpy(bytes_ + size_, data, n);
+        size_ += n;
+    }
+    template <class T> void add(const T &value) { add(&value, sizeof value); }
+    void add_tag(char tag) { add(tag); }
+    bool add_value(PyObject *value);
+    bool add_dict(PyObject *dict);
+
+    uint64_t hash() const {
+        uint64_t sum = size_;
+        size_t i = 0;
+        for (; i + 8 <= size_; i += 8) {
+            uint64_t word;
+            std::memcpy(&word, bytes_ + i, 8);
+            sum = mix(sum ^ word);
+        }
+        for (; i < size_; i++)
+            sum = mix(sum ^ uint8_t(bytes_[i]));
+        return sum ^ sum >> 32;
+    }
+
+    const char *data() const { return bytes_; }
+    size_t size() const { return size_; }
+    const std::vector<PyObject *> &identities() const { return identities_; }
+
+  private:
+    static uint64_t mix(uint64_t x) {
+        x *= 0x9E3779B97F4A7C15u; // 2**64 / golden ratio: neighbouring addresses end far apart
+        return x ^ x >> 29;
+    }
+
+    void grow(size_t n) {
+        capacity_ = 2 * n;
+        auto *bytes = static_cast<char *>(PyMem_Malloc(capacity_));
+        if (!bytes)
+            throw std::bad_alloc();
+        std::memcpy(bytes, bytes_, size_);
+        if (bytes_ != few_)
+            PyMem_Free(bytes_);
+        bytes_ = bytes;
+    }
+
+    bool add_integer(PyObject *value);
+    bool add_text(PyObject *value);
+    bool add_items(PyObject *sequence);
+
+    char few_[256];
+    char *bytes_ = few_;
+    size_t size_ = 0, capacity_ = sizeof few_;
+    std::vector<PyObject *> identities_;
+};
+
+bool Key::add_integer(PyObject *value) {
+    int overflow = 0;
+    const long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
+    if (number == -1 && PyErr_Occurred())
+        return false;
+    add_tag(overflow ? 'I' : 'i');
+    if (!overflow) {
+        add(number);
+        return true;
+    }
+    const Ref text = Ref::steal(PyNumber_ToBase(value, 16));
+    return text && add_text(text.get());
+}
+
+bool Key::add_text(PyObject *value) {
+    Py_ssize_t n;
+    const char *text = PyUnicode_AsUTF8AndSize(value, &n);
+    if (!text)
+        return false;
+    add(n);
+    add(text, size_t(n));
+    return true;
+}
+
+bool Key::add_items(PyObject *sequence) {
+    const Py_ssize_t n = PySequence_Fast_GET_SIZE(sequence);
+    add(n);
+    if (Py_EnterRecursiveCall(" in an attribute of an op"))
+        return false;
+    bool done = true;
+    for (Py_ssize_t i = 0; done && i < n; i++)
+        done = add_value(PySequence_Fast_GET_ITEM(sequence, i));
+    Py_LeaveRecursiveCall();
+    return done;
+}
+
+// Plain data by its type and bits (1, 1.0 and True differ, 0.0 and -0.0 too); everything else by identity.
+bool Key::add_value(PyObject *value) {
+    if (value == Py_None || PyBool_Check(value)) {
+        add_tag(value == Py_None ? 'N' : value == Py_True ? 'T' : 'F');
+        return true;
+    }
+    PyTypeObject *type = Py_TYPE(value);
+    const bool exact = PyLong_CheckExact(value) || PyFloat_CheckExact(value) || PyUnicode_CheckExact(value) ||
+                       PyTuple_CheckExact(value) || PyList_CheckExact(value) || PyDict_CheckExact(value);
+    if (!exact && (PyLong_Check(value) || PyFloat_Check(value) || PyUnicode_Check(value))) {
+        add_tag('t'); // an IntEnum or a NumPy float: its type, then its value
+        add(type);
+        identities_.push_back(py(type));
+    }
+    if (PyLong_Check(value))
+        return add_integer(value);
+    if (PyFloat_Check(value)) {
+        add_tag('f');
+        add(PyFloat_AS_DOUBLE(value));
+        return true;
+    }
+    if (PyUnicode_Check(value)) {
+        add_tag('s');
+        return add_text(value);
+    }
+    if (PyTuple_CheckExact(value) || PyList_CheckExact(value)) {
+        add_tag(PyTuple_CheckExact(value) ? '(' : '[');
+        return add_items(value);
+    }
+    if (PyDict_CheckExact(value)) {
+        add_tag('{');
+        return add_dict(value);
+    }
+    add_tag('o');
+    add(value);
+    identities_.push_back(value);
+    return true;
+}
+
+bool Key::add_dict(PyObject *dict) {
+    add(PyDict_GET_SIZE(dict));
+    if (Py_EnterRecursiveCall(" in an attribute of an op"))
+        return false;
+    bool done = true;
+    Py_ssize_t i = 0;
+    PyObject *name, *value;
+    while (done && PyDict_Next(dict, &i, &name, &value))
+        done = (PyUnicode_CheckExact(name) ? add_text(name) : add_value(name)) && add_value(value);
+    Py_LeaveRecursiveCall();
+    return done;
+}
+
+struct Entry {
+    uint64_t hash;
+    std::string key;
+    Prepared *prepared;           // counted
+    std::vector<PyObject *> kept; // what the key's addresses stand for
+};
+
+// Open addressing, a power of two, at most half full.
+std::vector<std::unique_ptr<Entry>> table(64);
+Py_ssize_t entries = 0;
+PyObject *known_specs = nullptr; // Spec -> the equal Spec met first
+
+Entry *look_up(const Key &key, uint64_t hash) {
+    const size_t mask = table.size() - 1;
+    for (size_t i = hash & mask; table[i]; i = (i + 1) & mask) {
+        Entry *entry = table[i].get();
+        if (entry->hash == hash && entry->key.size() == key.size() &&
+            std::memcmp(entry->key.data(), key.data(), key.size()) == 0)
+            return entry;
+    }
+    return nullptr;
+}
+
+void place(std::unique_ptr<Entry> entry) {
+    const size_t mask = table.size() - 1;
+    size_t i = entry->hash & mask;
+    while (table[i])
+        i = (i + 1) & mask;
+    table[i] = std::move(entry);
+}
+
+void insert(const Key &key, uint64_t hash, Prepared *prepared, const std::vector<PyObject *> &kept) {
+    if (entries >= memo_limit)
+        clear_memo();
+    if (size_t(entries + 1) * 2 > table.size()) {
+        auto old = std::move(table);
+        table = std::vector<std::unique_ptr<Entry>>(2 * old.size());
+        for (auto &entry : old)
+            if (entry)
+                place(std::move(entry));
+    }
+    auto entry = std::make_unique<Entry>();
+    *entry = {hash, std::string(key.data(), key.size()), prepared, kept};
+    Py_INCREF(prepared);
+    for (PyObject *object : kept)
+        Py_INCREF(object);
+    place(std::move(entry));
+    entries++;
+}
+
+PyObject *kind_of(PyObject *operand) {
+    if (!is_handle(operand))
+        return py(Py_TYPE(operand));
+    const auto *handle = reinterpret_cast<Handle *>(operand);
+    return PyTuple_GET_ITEM(handle->node->specs, handle->index);
+}
+
+// Writes the key; `kinds` (of n) are borrowed Specs and types.
+bool write_key(const Call &call, PyObject *const *kinds, Key &key) {
+    const bool plain = (!call.attrs || PyDict_GET_SIZE(call.attrs) == 0) &&
+                       (!call.form || PyTuple_GET_SIZE(call.form) == 0);
+    key.add(call.op);
+    key.add(2 * call.n + plain);
+    key.add(kinds, size_t(call.n) * sizeof *kinds);
+    if (plain)
+        return true;
+    if (!key.add_value(call.form ? call.form : Py_None))
+        return false;
+    return call.attrs ? key.add_dict(call.attrs) : (key.add(Py_ssize_t(0)), true);
+}
+
+// An equal Spec may be another object (interning forgets): puts those met first into `kinds`. True where any changed.
+int replace_kinds(const Call &call, std::vector<PyObject *> &kinds) {
+    bool changed = false;
+    if (!known_specs && !(known_specs = PyDict_New()))
+        return -1;
+    for (Py_ssize_t i = 0; i < call.n; i++) {
+        if (!is_handle(call.operands[i]))
+            continue;
+        PyObject *known = PyDict_SetDefault(known_specs, kinds[size_t(i)], kinds[size_t(i)]);
+        if (!known)
+            return -1;
+        changed |= known != kinds[size_t(i)];
+        kinds[size_t(i)] = known;
+    }
+    return changed;
+}
+
+Ref ask(const Call &call) {
+    const Ref operands = Ref::steal(PyTuple_New(call.n));
+    for (Py_ssize_t i = 0; operands && i < call.n; i++)
+        PyTuple_SET_ITEM(operands.get(), i, Py_NewRef(call.operands[i]));
+    const Ref attrs = call.attrs ? Ref::borrow(call.attrs) : Ref::steal(PyDict_New());
+    const Ref form = call.form ? Ref::borrow(call.form) : Ref::steal(PyTuple_New(0));
+    if (!operands || !attrs || !form)
+        return {};
+    Ref found = Ref::steal(
+        PyObject_CallFunctionObjArgs(hooks.prepare, call.op, operands.get(), attrs.get(), form.get(), nullptr));
+    if (!found)
+        return {};
+    if (!Py_IS_TYPE(found.get(), prepared_type)) {
+        PyErr_Format(PyExc_TypeError, "prepare: returned a %s, not a Prepared", Py_TYPE(found.get())->tp_name);
+        return {};
+    }
+    if (PyTuple_GET_SIZE(found.as<Prepared>()->dtypes) == call.n)
+        return found;
+    PyErr_SetString(PyExc_ValueError, "prepare: one dtype per operand is needed");
+    return {};
+}
+
+// The slow way, for what was not found by identity.
+Prepared *find_anew(const Call &call, const std::vector<PyObject *> &kinds, const Key &key, uint64_t hash) {
+    std::vector<PyObject *> kept = kinds;
+    kept.push_back(call.op);
+    kept.insert(kept.end(), key.identities().begin(), key.identities().end());
+    std::vector<Ref> alive; // `prepare` is Python: it may do anything
+    for (PyObject *object : kept)
+        alive.push_back(Ref::borrow(object));
+    std::vector<PyObject *> first = kinds;
+    const int changed = replace_kinds(call, first);
+    if (changed < 0)
+        return nullptr;
+    Ref prepared;
+    if (changed) {
+        Key other;
+        if (!write_key(call, first.data(), other))
+            return nullptr;
+        if (const Entry *entry = look_up(other, other.hash()))
+            prepared = Ref::borrow(entry->prepared);
+    }
+    if (!prepared)
+        prepared = ask(call);
+    if (prepared && !look_up(key, hash))
+        insert(key, hash, prepared.as<Prepared>(), kept);
+    return reinterpret_cast<Prepared *>(prepared.release());
+}
+
+} // namespace
+
+Prepared *find_prepared(const Call &call) {
+    PyObject *few[8];
+    std::vector<PyObject *> many;
+    PyObject **kinds = few;
+    if (call.n > 8) {
+        many.resize(size_t(call.n));
+        kinds = many.data();
+    }
+    for (Py_ssize_t i = 0; i < call.n; i++)
+        kinds[i] = kind_of(call.operands[i]);
+    Key key;
+    if (!write_key(call, kinds, key))
+        return nullptr;
+    const uint64_t hash = key.hash();
+    if (const Entry *entry = look_up(key, hash)) {
+        Py_INCREF(entry->prepared);
+        return entry->prepared;
+    }
+    return find_anew(call, std::vector<PyObject *>(kinds, kinds + call.n), key, hash);
+}
+
+void clear_memo() {
+    auto old = std::move(table);
+    table = std::vector<std::unique_ptr<Entry>>(64);
+    entries = 0;
+    Py_CLEAR(known_specs);
+    for (auto &entry : old) {
+        if (!entry)
+            continue;
+        Py_DECREF(entry->prepared);
+        for (PyObject *object : entry->kept)
+            Py_DECREF(object);
+    }
+}
+
+Py_ssize_t memo_size() { return entries; }
+
+} // namespace rabbet

@@ -1,0 +1,110 @@
+// The extension rabbet.recorder._recorder: handles, nodes, tapes, and recording on them.
+#include "handle.h"
+#include "memo.h"
+#include "prepared.h"
+#include "record.h"
+#include "site.h"
+
+#include <nanobind/nanobind.h>
+
+namespace nb = nanobind;
+
+namespace {
+
+using namespace rabbet;
+
+PyObject *configure(PyObject *, PyObject *args, PyObject *kwargs) {
+    static const char *names[] = {"prepare", "handle", "flush", "cast", "eager", nullptr};
+    PyObject *prepare, *handle, *flush, *cast;
+    int eager;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OO!OOp:configure", const_cast<char **>(names), &prepare,
+                                     &PyType_Type, &handle, &flush, &cast, &eager))
+        return nullptr;
+    if (!PyType_IsSubtype(reinterpret_cast<PyTypeObject *>(handle), handle_type)) {
+        PyErr_SetString(PyExc_TypeError, "configure: the handle type must be a subclass of Handle");
+        return nullptr;
+    }
+    clear_memo(); // other rules may find otherwise
+    put(hooks.prepare, prepare);
+    put(hooks.flush, flush);
+    put(hooks.cast, cast);
+    put(hooks.handle, handle);
+    hooks.eager = eager != 0;
+    Py_RETURN_NONE;
+}
+
+PyObject *current(PyObject *, PyObject *) { return Py_XNewRef(py(current_tape())); }
+
+// (what, spec) -> a leaf; `what` goes where `keep` says.
+template <class Keep> PyObject *make_leaf(PyObject *const *args, Py_ssize_t n, const char *name, Keep keep) {
+    if (n != 2) {
+        PyErr_Format(PyExc_TypeError, "%s: needs 2 arguments, %zd were given", name, n);
+        return nullptr;
+    }
+    const bool spec_first = name[0] == 'l';
+    const Ref specs = Ref::steal(PyTuple_Pack(1, args[spec_first ? 0 : 1]));
+    Ref node = Ref::steal(specs ? new_leaf(specs.get()) : nullptr);
+    return node && keep(node.as<Node>(), args[spec_first ? 1 : 0]) ? node.release() : nullptr;
+}
+
+PyObject *leaf_node(PyObject *, PyObject *const *args, Py_ssize_t n) {
+    return make_leaf(args, n, "leaf_node", [](Node *node, PyObject *buffer) {
+        node->buffers = PyList_New(1);
+        if (node->buffers)
+            PyList_SET_ITEM(node->buffers, 0, Py_NewRef(buffer));
+        return node->buffers != nullptr;
+    });
+}
+
+PyObject *scalar_node(PyObject *, PyObject *const *args, Py_ssize_t n) {
+    return make_leaf(args, n, "scalar_node", [](Node *node, PyObject *number) {
+        node->number = Py_NewRef(number);
+        return true;
+    });
+}
+
+PyObject *offset_node(PyObject *, PyObject *const *args, Py_ssize_t n) {
+    return make_leaf(args, n, "offset_node", [](Node *node, PyObject *offset) {
+        node->offset = Py_NewRef(offset);
+        return true;
+    });
+}
+
+PyObject *forget(PyObject *, PyObject *) {
+    clear_memo();
+    Py_RETURN_NONE;
+}
+
+PyObject *remembered(PyObject *, PyObject *) { return PyLong_FromSsize_t(memo_size()); }
+
+template <class Function> PyCFunction c_function(Function *function) {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void *>(function));
+}
+
+PyMethodDef functions[] = {
+    {"configure", c_function(configure), METH_VARARGS | METH_KEYWORDS,
+     "Give the recorder what it must not know: shape rules, the Tensor type, how to run a segment."},
+    {"current", current, METH_NOARGS, "This thread's tape."},
+    {"leaf_node", c_function(leaf_node), METH_FASTCALL, "leaf_node(spec, buffer): a node that holds data from outside."},
+    {"scalar_node", c_function(scalar_node), METH_FASTCALL,
+     "scalar_node(number, spec): a node that holds a Python number as a run-time argument."},
+    {"offset_node", c_function(offset_node), METH_FASTCALL,
+     "offset_node(offset, spec): a node that holds the offset of a random draw."},
+    {"record", c_function(record), METH_FASTCALL,
+     "record(op, operands, attrs, form): append one op; Handles (or one Handle) of its visible outputs."},
+    {"clear_memo", forget, METH_NOARGS, "Forget what `prepare` answered."},
+    {"memo_size", remembered, METH_NOARGS, "How many answers of `prepare` are remembered."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+} // namespace
+
+NB_MODULE(_recorder, module) {
+    module.doc() = "Handles, nodes, tapes, and recording on them.";
+    PyObject *self = module.ptr();
+    if (!prepare_sites() || !define_prepared(self) || !define_node(self) || !define_handle(self) ||
+        !define_tape(self) || !define_segment(self) || !define_operator(self) ||
+        PyModule_AddFunctions(self, functions) != 0 ||
+        PyModule_AddIntConstant(self, "MEMO_LIMIT", long(memo_limit)) != 0)
+        throw nb::python_error();
+}

@@ -1,0 +1,166 @@
+#include "record.h"
+
+#include "handle.h"
+#include "prepared.h"
+#include "site.h"
+
+namespace rabbet {
+
+Hooks hooks{};
+
+namespace {
+
+// A node that holds a Python number as a run-time argument.
+Node *number_node(Prepared *prepared, Py_ssize_t i, PyObject *number) {
+    PyObject *specs = number_specs(prepared, i);
+    Node *node = specs ? new_leaf(specs) : nullptr;
+    if (node)
+        node->number = Py_NewRef(number);
+    return node;
+}
+
+// The operand converted to the dtype that the op wants.
+Ref cast(PyObject *operand, PyObject *dtype) {
+    const Ref attrs = Ref::steal(PyDict_New());
+    if (!attrs || PyDict_SetItemString(attrs.get(), "dtype", dtype) != 0)
+        return {};
+    return Ref::steal(record_call({hooks.cast, &operand, 1, attrs.get(), nullptr}));
+}
+
+bool add_edge(Tape *tape, Node *node, Prepared *prepared, Py_ssize_t i, PyObject *operand) {
+    Edge &edge = node->edges[i];
+    if (!is_handle(operand)) {
+        edge = {number_node(prepared, i, operand), 0};
+        node->n_edges += edge.node != nullptr;
+        return edge.node != nullptr;
+    }
+    if (tape->capture) {
+        const Ref done = Ref::steal(PyObject_CallMethod(tape->capture, "touched", "O", operand));
+        if (!done)
+            return false;
+    }
+    Ref converted;
+    const int convert = PyObject_IsTrue(PyTuple_GET_ITEM(prepared->casts, i));
+    if (convert < 0)
+        return false;
+    if (convert) {
+        converted = cast(operand, PyTuple_GET_ITEM(prepared->dtypes, i));
+        if (!converted)
+            return false;
+        operand = converted.get();
+        if (!is_handle(operand)) {
+            PyErr_SetString(PyExc_TypeError, "configure: the cast op has more than one output");
+            return false;
+        }
+    }
+    const auto *handle = reinterpret_cast<Handle *>(operand);
+    Py_INCREF(py(handle->node));
+    edge = {handle->node, handle->index};
+    node->n_edges++;
+    return true;
+}
+
+// A node of the call with its operands, not on the tape yet.
+Node *make_node(Tape *tape, const Call &call, Prepared *prepared) {
+    Node *node = new_node();
+    if (!node)
+        return nullptr;
+    bool done = resize_outputs(node, PyTuple_GET_SIZE(prepared->specs)) && reserve_edges(node, call.n);
+    for (Py_ssize_t i = 0; done && i < call.n; i++)
+        done = add_edge(tape, node, prepared, i, call.operands[i]);
+    if (!done || !make_ready(tape, node)) {
+        Py_DECREF(py(node));
+        return nullptr;
+    }
+    node->op = Py_NewRef(call.op);
+    node->attrs = Py_XNewRef(call.attrs);
+    node->form = Py_XNewRef(call.form);
+    Py_INCREF(prepared);
+    node->prepared = prepared;
+    node->specs = Py_NewRef(prepared->specs);
+    node->sequence = next_sequence(); // after the casts
+    if (tape->grad_enabled && prepared->any_differentiable)
+        for (int32_t i = 0; i < node->n_edges; i++)
+            node->requires_grad |= node->edges[i].node->requires_grad;
+    return node;
+}
+
+// A segment that grew long or heavy ends where it began: a loop is then cut at the same place each time round.
+bool is_full(const Tape *tape, const Site &site) {
+    if (tape->flushing || (tape->count() < tape->limit && tape->pending_bytes < tape->byte_limit))
+        return false;
+    if (site.code.get() == tape->first_code && site.lasti == tape->first_lasti)
+        return true;
+    return tape->count() / 4 >= tape->limit || tape->pending_bytes / 4 >= tape->byte_limit;
+}
+
+PyObject *handles_of(Node *node, int visible) {
+    if (visible == 1)
+        return new_handle(node, 0);
+    Ref handles = Ref::steal(PyTuple_New(visible));
+    for (int i = 0; handles && i < visible; i++) {
+        PyObject *handle = new_handle(node, i);
+        if (!handle)
+            return nullptr;
+        PyTuple_SET_ITEM(handles.get(), i, handle);
+    }
+    return handles.release();
+}
+
+bool check_call(const Call &call) {
+    if (!hooks.prepare) {
+        PyErr_SetString(PyExc_RuntimeError, "record: the recorder was not configured");
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < call.n; i++)
+        if (is_handle(call.operands[i]) && !stands(reinterpret_cast<Handle *>(call.operands[i])))
+            return false;
+    return true;
+}
+
+} // namespace
+
+PyObject *record_call(const Call &call) {
+    Tape *thread_tape = current_tape();
+    if (!thread_tape || !check_call(call))
+        return nullptr;
+    const Ref tape_kept = Ref::borrow(thread_tape), prepared = Ref::steal(find_prepared(call));
+    Tape *tape = tape_kept.as<Tape>();
+    if (!prepared)
+        return nullptr;
+    Site site = user_site();
+    if (is_full(tape, site) && !flush(tape))
+        return nullptr;
+    const Ref kept = Ref::steal(make_node(tape, call, prepared.as<Prepared>()));
+    Node *node = kept.as<Node>();
+    if (!node)
+        return nullptr;
+    node->code = site.code.release();
+    node->lasti = site.lasti;
+    start_tracking(node);
+    if (!append(tape, node))
+        return nullptr;
+    count_retained(node);
+    Ref outputs = Ref::steal(handles_of(node, prepared.as<Prepared>()->visible));
+    if (outputs && hooks.eager && !tape->flushing && !flush(tape))
+        return nullptr;
+    return outputs.release();
+}
+
+PyObject *record(PyObject *, PyObject *const *args, Py_ssize_t n) {
+    if (n != 4) {
+        PyErr_Format(PyExc_TypeError, "record: needs (op, operands, attrs, form), %zd arguments were given", n);
+        return nullptr;
+    }
+    if (!PyDict_Check(args[2]) || !PyTuple_Check(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "record: attrs is a dict, form a tuple");
+        return nullptr;
+    }
+    const Ref operands = Ref::steal(PySequence_Tuple(args[1])); // a list could change meanwhile
+    if (!operands)
+        return nullptr;
+    return record_call(
+        {args[0], &PyTuple_GET_ITEM(operands.get(), 0), PyTuple_GET_SIZE(operands.get()), args[2], args[3]});
+}
+
+} // namespace rabbet

@@ -1,0 +1,41 @@
+// Recording one op: from operands to the handles of its outputs.
+#pragma once
+
+#include "memo.h"
+#include "tape.h"
+
+namespace rabbet {
+
+// What the recorder must not know, given from above by `configure`.
+struct Hooks {
+    PyObject *prepare, *flush, *cast;
+    PyTypeObject *handle;
+    bool eager;
+};
+
+extern Hooks hooks;
+
+// Appends one op; a new Handle, or a tuple of Handles, of its visible outputs; nullptr and an error leave the tape
+// without it.
+PyObject *record_call(const Call &call);
+
+// record(op, operands, attrs, form), from Python.
+PyObject *record(PyObject *module, PyObject *const *args, Py_ssize_t n);
+
+// Flushes a tape; false and an error.
+bool flush(Tape *tape);
+
+// True where the operand can enter this tape as it is: pending here, or computed.
+inline bool is_ready(const Tape *tape, const Edge &edge) {
+    if (edge.node->tape)
+        return waits_on(edge.node, tape);
+    return !edge.node->error && has_value(edge.node, edge.index);
+}
+
+// Makes every operand of a node that is not on the tape yet ready: computes what waits on another tape, records again
+// what was dropped. False and an error.
+bool make_ready(Tape *tape, Node *node);
+
+bool define_operator(PyObject *module);
+
+} // namespace rabbet

@@ -1,0 +1,230 @@
+// Segment: what a flush takes from a tape, and what becomes of its nodes.
+#include "handle.h"
+#include "tape.h"
+
+#include <structmember.h>
+
+#include <cstddef>
+
+namespace rabbet {
+
+PyTypeObject *segment_type = nullptr;
+
+namespace {
+
+PyTypeObject *leaf_type = nullptr;
+
+Segment *as_segment(PyObject *object) { return reinterpret_cast<Segment *>(object); }
+
+int traverse(PyObject *self, visitproc visit, void *arg) {
+    Segment *segment = as_segment(self);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(segment->nodes);
+    Py_VISIT(segment->leaves);
+    Py_VISIT(segment->assignments);
+    if (!segment->recorded)
+        return 0;
+    for (Node *node : segment->recorded->nodes)
+        Py_VISIT(py(node));
+    for (const Edge &leaf : segment->recorded->leaves)
+        Py_VISIT(py(leaf.node));
+    for (const Assignment &assignment : segment->recorded->assignments) {
+        Py_VISIT(assignment.handle);
+        Py_VISIT(py(assignment.node));
+    }
+    return 0;
+}
+
+int clear(PyObject *self) {
+    Segment *segment = as_segment(self);
+    Py_CLEAR(segment->nodes);
+    Py_CLEAR(segment->leaves);
+    Py_CLEAR(segment->assignments);
+    if (segment->recorded)
+        segment->recorded->release();
+    return 0;
+}
+
+void dealloc(PyObject *self) {
+    Segment *segment = as_segment(self);
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    clear(self);
+    Py_XDECREF(segment->key);
+    Py_XDECREF(segment->sizes);
+    delete segment->recorded;
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+PyObject *live(PyObject *self, PyObject *) {
+    const auto &nodes = as_segment(self)->recorded->nodes;
+    const Ref found = Ref::steal(PyList_New(0));
+    for (size_t position = 0; found && position < nodes.size(); position++)
+        for (int32_t i = 0; i < nodes[position]->n_outputs; i++) {
+            if (nodes[position]->outputs[i].handles <= 0)
+                continue;
+            const Ref output = Ref::steal(Py_BuildValue("(ni)", Py_ssize_t(position), int(i)));
+            if (!output || PyList_Append(found.get(), output.get()) != 0)
+                return nullptr;
+        }
+    return found ? PyList_AsTuple(found.get()) : nullptr;
+}
+
+PyObject *settle_all(PyObject *self, PyObject *) {
+    Recorded &recorded = *as_segment(self)->recorded;
+    for (Node *node : recorded.nodes)
+        settle(node);
+    recorded.end_reading();
+    Py_RETURN_NONE;
+}
+
+PyObject *fail(PyObject *self, PyObject *error) {
+    Recorded &recorded = *as_segment(self)->recorded;
+    for (size_t i = recorded.assignments.size(); i-- > 0;) {
+        const Assignment &assignment = recorded.assignments[i];
+        PyObject *handle = PyWeakref_GET_OBJECT(assignment.handle);
+        if (handle != Py_None)
+            move_handle(reinterpret_cast<Handle *>(handle), assignment.node, assignment.index);
+    }
+    for (Node *node : recorded.nodes) {
+        put(node->error, error);
+        Py_CLEAR(node->tape);
+        drop_edges(node);
+    }
+    recorded.end_reading();
+    Py_RETURN_NONE;
+}
+
+template <PyObject *Segment::*field, PyObject *make(const Recorded &)> PyObject *get(PyObject *self, void *) {
+    PyObject *&slot = as_segment(self)->*field;
+    if (!slot)
+        slot = make(*as_segment(self)->recorded);
+    return Py_XNewRef(slot);
+}
+
+PyObject *key_bytes(const Recorded &recorded) {
+    return PyBytes_FromStringAndSize(recorded.key.data(), Py_ssize_t(recorded.key.size()));
+}
+
+PyGetSetDef fields[] = {
+    {"nodes", get<&Segment::nodes, list_of_nodes>, nullptr, "The nodes in order (a list made when asked for).",
+     nullptr},
+    {"leaves", get<&Segment::leaves, list_of_leaves>, nullptr, "Its outside operands, as Leaf records.", nullptr},
+    {"key", get<&Segment::key, key_bytes>, nullptr, "The structure without sizes, in canonical bytes.", nullptr},
+    {"sizes", get<&Segment::sizes, tuple_of_sizes>, nullptr, "All sizes, in the order of the key.", nullptr},
+    {"assignments", get<&Segment::assignments, list_of_assignments>, nullptr,
+     "(weak reference to a handle, node, index) before each assignment.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyMethodDef methods[] = {
+    {"live", live, METH_NOARGS, "(position, output index) of every output that a handle stands for, in order."},
+    {"settle", settle_all, METH_NOARGS,
+     "The segment is computed: its nodes leave the tape, and only those whose gradient may still be asked for\n"
+     "keep what they came from."},
+    {"fail", fail, METH_O,
+     "The segment failed: assigned handles get back what they stood for, and every use of a value of the\n"
+     "segment raises the given error."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyType_Slot slots[] = {
+    {Py_tp_doc, const_cast<char *>("What a flush takes from the tape.")},
+    {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
+    {Py_tp_clear, reinterpret_cast<void *>(clear)},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, fields},
+    {0, nullptr},
+};
+
+PyType_Spec spec = {"rabbet.recorder._recorder.Segment", sizeof(Segment), 0,
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+
+PyStructSequence_Field leaf_fields[] = {
+    {"node", "The node."}, {"index", "Which of its outputs."}, {nullptr, nullptr}};
+PyStructSequence_Desc leaf_description = {"rabbet.recorder._recorder.Leaf", "One outside operand of a segment.",
+                                          leaf_fields, 2};
+
+// A list of make(0), ..., make(n - 1).
+template <class Make> PyObject *list_of(size_t n, Make make) {
+    Ref list = Ref::steal(PyList_New(Py_ssize_t(n)));
+    for (size_t i = 0; list && i < n; i++) {
+        PyObject *item = make(i);
+        if (!item)
+            return nullptr;
+        PyList_SET_ITEM(list.get(), Py_ssize_t(i), item);
+    }
+    return list.release();
+}
+
+PyObject *make_leaf(const Edge &edge) {
+    PyObject *leaf = PyStructSequence_New(leaf_type);
+    PyObject *index = leaf ? PyLong_FromLong(edge.index) : nullptr;
+    if (!index) {
+        Py_XDECREF(leaf);
+        return nullptr;
+    }
+    PyStructSequence_SetItem(leaf, 0, Py_NewRef(py(edge.node)));
+    PyStructSequence_SetItem(leaf, 1, index);
+    return leaf;
+}
+
+} // namespace
+
+void Recorded::end_reading() {
+    for (const Edge &leaf : leaves)
+        leaf.node->outputs[leaf.index].readers -= reads;
+    reads = false;
+}
+
+void Recorded::release() {
+    end_reading();
+    Recorded old;
+    std::swap(old, *this); // what is freed below may come back here
+    for (Node *node : old.nodes)
+        Py_DECREF(py(node));
+    for (const Edge &leaf : old.leaves)
+        Py_DECREF(py(leaf.node));
+    for (const Assignment &assignment : old.assignments) {
+        Py_DECREF(assignment.handle);
+        Py_DECREF(py(assignment.node));
+    }
+}
+
+void settle(Node *node) {
+    Py_CLEAR(node->tape);
+    if (!node->requires_grad || node->is_leaf || node->cut)
+        drop_edges(node);
+}
+
+PyObject *list_of_nodes(const Recorded &recorded) {
+    return list_of(recorded.nodes.size(), [&](size_t i) { return Py_NewRef(py(recorded.nodes[i])); });
+}
+
+PyObject *list_of_leaves(const Recorded &recorded) {
+    return list_of(recorded.leaves.size(), [&](size_t i) { return make_leaf(recorded.leaves[i]); });
+}
+
+PyObject *tuple_of_sizes(const Recorded &recorded) {
+    const Ref list =
+        Ref::steal(list_of(recorded.sizes.size(), [&](size_t i) { return PyLong_FromLongLong(recorded.sizes[i]); }));
+    return list ? PyList_AsTuple(list.get()) : nullptr;
+}
+
+PyObject *list_of_assignments(const Recorded &recorded) {
+    return list_of(recorded.assignments.size(), [&](size_t i) {
+        const Assignment &assignment = recorded.assignments[i];
+        return Py_BuildValue("(OOi)", assignment.handle, assignment.node, int(assignment.index));
+    });
+}
+
+bool define_segment(PyObject *module) {
+    segment_type = reinterpret_cast<PyTypeObject *>(PyType_FromSpec(&spec));
+    leaf_type = PyStructSequence_NewType(&leaf_description);
+    return segment_type && leaf_type && PyModule_AddObjectRef(module, "Segment", py(segment_type)) == 0 &&
+           PyModule_AddObjectRef(module, "Leaf", py(leaf_type)) == 0;
+}
+
+} // namespace rabbet

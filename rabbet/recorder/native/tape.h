@@ -1,0 +1,80 @@
+// Tape: the pending nodes of one thread, and the key and sizes of their segment, built on the way.
+// Segment: what a flush takes from it.
+#pragma once
+
+#include "node.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace rabbet {
+
+struct Assignment {
+    PyObject *handle; // weak reference
+    Node *node;
+    int32_t index;
+};
+
+// What a segment is made of; counted references.
+struct Recorded {
+    std::vector<Node *> nodes;
+    std::vector<Edge> leaves;
+    std::string key;
+    std::vector<int64_t> sizes;
+    std::vector<Assignment> assignments;
+
+    bool reads = true; // counted among the `readers` of its leaves, until it is computed
+
+    void end_reading();
+    void release(); // gives everything back; afterwards nothing is in it
+};
+
+struct Tape {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    PyObject *capture, *lock;
+    PyObject *first_code; // where the first node was recorded
+    int first_lasti;
+    int64_t epoch, limit, byte_limit, pending_bytes;
+    bool grad_enabled, flushing;
+    Recorded *recorded;
+
+    int64_t count() const { return int64_t(recorded->nodes.size()); }
+};
+
+struct Segment {
+    PyObject_HEAD
+    Recorded *recorded;
+    PyObject *nodes, *leaves, *key, *sizes, *assignments; // made when asked for
+};
+
+extern PyTypeObject *tape_type, *segment_type;
+
+// This thread's tape, borrowed; nullptr and an error.
+Tape *current_tape();
+
+// True where `node` waits on `tape` itself, not in a segment that was taken from it.
+inline bool waits_on(const Node *node, const Tape *tape) {
+    return node->tape == tape && node->epoch == tape->epoch;
+}
+
+// Puts a complete node with ready operands on the tape (a new reference); false and an error leave all as it was.
+bool append(Tape *tape, Node *node);
+
+// Forgets that the node waits on a tape; without a gradient to come it no longer needs what it came from.
+void settle(Node *node);
+
+PyObject *take(PyObject *tape, PyObject *);
+bool log_assignment(Tape *tape, PyObject *handle);
+
+extern PyGetSetDef tape_fields[];
+PyObject *list_of_nodes(const Recorded &recorded);
+PyObject *list_of_leaves(const Recorded &recorded);
+PyObject *tuple_of_sizes(const Recorded &recorded);
+PyObject *list_of_assignments(const Recorded &recorded);
+
+bool define_tape(PyObject *module);
+bool define_segment(PyObject *module);
+
+} // namespace rabbet
