@@ -132,13 +132,11 @@ def _phases(unroll: int, lanes: int, target: Target) -> list[tuple[int, int, boo
     if lanes * unroll == 1:
         return [(1, 1, False)]
     phases = [(unroll, lanes, False)]
-    if unroll >= 8:  # too many to leave to one vector at a time, and to one under a mask
-        phases += [(unroll // 4, lanes, False), (1, lanes, False)]
-    if has_masks(target) and lanes > 1:
-        return [*phases, (1, lanes, True)]
-    if 1 < unroll < 8 and lanes > 1:
+    if unroll >= 8:  # too many to leave to one vector at a time
+        phases.append((unroll // 4, lanes, False))
+    if unroll > 1:  # masks are slower than whole vectors, above all in gathers and stores
         phases.append((1, lanes, False))
-    return [*phases, (1, 1, False)]
+    return [*phases, (1, lanes, True) if has_masks(target) and lanes > 1 else (1, 1, False)]
 
 
 def tail_mask(fn: Function, rest: Value, lanes: int) -> Value:
