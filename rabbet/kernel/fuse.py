@@ -244,7 +244,7 @@ class Fusion:
                 self._depend(group, self.home[id(base.call)])
             return
         root = _root(operand)
-        if root.op.kind == "source":
+        if root.op.kind == "source" and not _is_under_alias(operand):
             for x in root.call.inputs:
                 self._use(group, x, direct=False)
         elif root.call not in group:
@@ -258,6 +258,13 @@ def _root(v: Value) -> Value:
     while v.op.kind == "movement" and not access.is_alias(v):
         v = v.call.inputs[0]
     return access.storage(v) if access.is_alias(v) else v
+
+
+def _is_under_alias(v: Value) -> bool:
+    """True where the way down passes a reshape that reads memory: even a source must lie there."""
+    while v.op.kind == "movement" and not access.is_alias(v):
+        v = v.call.inputs[0]
+    return access.is_alias(v)
 
 
 def is_plain(v: Value) -> bool:
