@@ -96,7 +96,7 @@ def spread(
         reach = d * (k - 1)
         # Padding wider than a window's reach: the first or last windows see no image; cut them off.
         crop_before, crop_behind = max(a - reach, 0), max(b - reach, 0)
-        if isinstance(size, int) and size == 0:  # an empty image: `window` wants room for one element, cut off too
+        if isinstance(size, int) and size == 0:  # `window` wants room for one element
             crop_behind = max(crop_behind, 1)
         before.append(reach - a + crop_before)
         behind.append(size + crop_before + crop_behind + reach - before[-1] - (outputs - 1) * s - 1)
