@@ -21,7 +21,8 @@ class Config:
     """Settings read from the environment when Rabbet is imported.
 
     RABBET_DEBUG=eager      run every op at once (for a debugger)
-    RABBET_ENGINE=reference compute with the NumPy reference instead of the compiler (an oracle, slow)
+    RABBET_ENGINE=reference compute with the NumPy reference instead of the compiler (an oracle,
+    slow)
     RABBET_TARGET=NAME      compile for this target record instead of the host's own
     RABBET_CACHE_DIR=PATH   where compiled kernels are kept (see base/cache.py)
     RABBET_NUM_THREADS=N    threads of the native runtime (read by the runtime itself)

@@ -76,7 +76,9 @@ default_int = int64
 
 
 def dtype_of(spec: object) -> DType:
-    """The DType named by a DType, a name, a NumPy dtype or a Python type; DTypeError if there is none."""
+    """The DType named by a DType, a name, a NumPy dtype or a Python type; DTypeError if there is
+    none.
+    """
     if isinstance(spec, DType):
         return spec
     if spec is bool:

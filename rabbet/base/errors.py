@@ -1,4 +1,5 @@
-"""Every error a user can meet. The class says what kind of thing was wrong; the message names it."""
+"""Every error a user can meet. The class says what kind of thing was wrong; the message names it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Trees of containers: dicts, lists, tuples, named tuples and dataclasses with anything at the leaves."""
+"""Trees of containers: dicts, lists, tuples, named tuples and dataclasses with anything at the
+leaves.
+"""
 
 from __future__ import annotations
 

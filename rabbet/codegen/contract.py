@@ -101,8 +101,10 @@ class _Contraction:
         r, module, operands = self.roles, self.module, kernel.operands
         self.pack_a = Packer(module, "pack_a", operands, r.dtype, r.batch, self.a)
         self.pack_b = Packer(module, "pack_b", operands, r.dtype, r.batch, self.b)
+        tabled = self.b.kind == "runs" and self.pack_b.table is not None
+        source = self.b.load.dtype if tabled and self.b.load is not None else None
         self.sweeps: dict[int, Part] = {
-            v: contract_tile.sweep(module, r.dtype, v) for v in contract_tile.widths(target)
+            v: contract_tile.sweep(module, r.dtype, v, source) for v in contract_tile.widths(target)
         }
         self.rest = contract_tile.rest(module, r.dtype)
         self.thin: Part | None = None
@@ -209,7 +211,8 @@ class _Contraction:
                 self._write_table(em, self.pack_b, "b_table", task, block.k, block.count)
             with self._panels(task) as (panel, part):
                 sums = fn.address(self.memory["sums"], fn.mul(panel, column_step), "i8")
-                self._panel(em.inner(), part, block, sums)
+                ahead = self._ahead(em.inner(), task, part, block)
+                self._panel(em.inner(), part, block, sums, ahead)
                 with fn.when(block.last):
                     self._finish(part, sums)
 
@@ -272,7 +275,9 @@ class _Contraction:
             condition = self.fn.binary("and", condition, same)
         return condition
 
-    def _panel(self, em: Emitter, task: _Task, block: _Block, sums: Value) -> None:
+    def _panel(
+        self, em: Emitter, task: _Task, block: _Block, sums: Value, ahead: tuple[Value, ...]
+    ) -> None:
         """Multiply all rows of the task with one panel of B."""
         fn, cut = self.fn, self.cut
         vectors = quotient(fn, fn.add(task.lanes, cut.lanes - 1), i64(cut.lanes))
@@ -294,7 +299,27 @@ class _Contraction:
             padded = fn.mul(vectors, cut.lanes)
             call(fn, self.pack_b.part, *task.batch, *matrix, padded, *table)
         panel = (block.a, block.a_step, b.get(), b_step.get(), sums, step)
-        self._multiply(vectors, task.rows, (*panel, task.rows, block.count, block.first))
+        self._multiply(vectors, task.rows, (*panel, task.rows, block.count, block.first, *ahead))
+
+    def _ahead(self, em: Emitter, task: _Task, part: _Task, block: _Block) -> tuple[Value, Value]:
+        """Where the next panel of B lies, and bytes from k to k, if that is one step."""
+        fn, b = self.fn, self.b
+        table = self.memory["b_table"]
+        if b.kind != "runs" or b.load is None or b.parts is None:
+            return self.memory["b"], i64(0), table
+        following = fn.add(part.lane, self.cut.panel)
+        inside = fn.icmp("slt", following, fn.add(task.lane, task.lanes))
+        lane = fn.select(inside, following, task.lane)
+        k = fn.select(inside, block.k, fn.add(block.k, CONTRACT_BLOCK))
+        at = {loop.variable: x for loop, x in zip(self.roles.batch, task.batch, strict=True)}
+        at |= {loop.variable: k for loop in b.rows} | split(em, b.columns, lane)
+        here = em.inner(at)
+        index, step = here.scalar(b.parts[1]), i64(0)
+        if self.pack_b.table is None and b.plain_across:
+            index = fn.add(index, here.scalar(b.parts[0]))
+            step = fn.mul(here.scalar(b.across_step()), b.load.dtype.itemsize)
+        place = self.frame.pointer(b.load.value[0])  # type: ignore[index]
+        return fn.address(place, index, memory_type(b.load.dtype)), step, table
 
     def _multiply(self, vectors: Value, rows: Value, given: tuple[Value, ...]) -> None:
         """Whole row panels in the narrowest tile that covers the vectors, then the other rows."""

@@ -113,6 +113,13 @@ class View:
             for outer, inner in pairwise(self.columns)
         ]
 
+    @property
+    def plain_across(self) -> bool:
+        """Does the index move by the same step from run to run?"""
+        loops, part = self.across()
+        wanted = [loop.variable for loop in loops]
+        return len(loops) <= 1 and coefficients(part, wanted) is not None
+
     def across_step(self) -> Expr:
         """How far a plain matrix's index moves from run to run."""
         loops, part = self.across()

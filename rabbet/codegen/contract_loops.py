@@ -86,9 +86,9 @@ def minimum(fn: Function, a: Value, b: Value) -> Value:
     return fn.intrinsic("smin.i64", "i64", a, b)
 
 
-def prefetch(fn: Function, address: Value) -> None:
-    """Ask for a cache line that will be read; any address will do."""
-    hints = (Value("0", "i32"), Value("3", "i32"), Value("1", "i32"))  # read, keep, data
+def prefetch(fn: Function, address: Value, *, soon: bool = True) -> None:
+    """Ask for a cache line that will be read, soon or later; any address will do."""
+    hints = (Value("0", "i32"), Value("3" if soon else "2", "i32"), Value("1", "i32"))
     fn.intrinsic("prefetch.p0", "void", address, *hints)
 
 

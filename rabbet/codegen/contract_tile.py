@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from rabbet.base.dtypes import DType
 from rabbet.base.target import Target
-from rabbet.codegen.contract_loops import Part
+from rabbet.codegen.contract_loops import Part, prefetch
 from rabbet.codegen.ir import Function, Module, Value, i64, literal, type_suffix
 from rabbet.codegen.operations import register_type
 
 # a: address of A's first row, a_step: bytes from row to row. b likewise, from k to k. c: the sums,
-# rows of `c_step` bytes. rows: how many, count: how many k, first: is this the first block of k.
+# rows of `c_step` bytes. rows: how many, count: how many k, first: is this the first block of k. ahead: what to fetch
+# meanwhile for the next panel, one row of it for each k, `ahead_step` bytes apart or at the offsets of `ahead_table`.
 PARAMETERS = (
     ("ptr noalias readonly", "a"),
     ("i64", "a_step"),
@@ -26,7 +27,11 @@ PARAMETERS = (
     ("i64", "rows"),
     ("i64", "count"),
     ("i1", "first"),
+    ("ptr", "ahead"),
+    ("i64", "ahead_step"),
+    ("ptr noalias readonly", "ahead_table"),
 )
+LINE = 64  # bytes of a cache line
 
 Tile = list[list[Value]]
 
@@ -46,13 +51,16 @@ def widths(target: Target) -> tuple[int, ...]:
     return tuple(v for v in (1, 2, 4, 8) if v < vectors) + (vectors,)
 
 
-def sweep(module: Module, dtype: DType, vectors: int) -> Part:
-    """The function that multiplies the whole row panels of A with a panel of B, `vectors` wide."""
+def sweep(module: Module, dtype: DType, vectors: int, source: DType | None) -> Part:
+    """The function that multiplies the whole row panels of A with a panel of B, `vectors` wide.
+
+    `source`: the dtype of B in memory if the next panel is described by `ahead_table`.
+    """
     part = Part(module, f"sweep{vectors}", (), PARAMETERS)
     fn = part.fn
     height, _ = tile_shape(module.target)
     with fn.loop(i64(0), fn.sub(part["rows"], height - 1), height) as row:
-        _tile(part, dtype, height, vectors, row)
+        _tile(part, dtype, height, vectors, row, source)
     return part
 
 
@@ -71,7 +79,14 @@ def rest(module: Module, dtype: DType) -> Part:
     return part
 
 
-def _tile(part: Part, dtype: DType, rows: int, vectors: int, first_row: Value) -> None:
+def _tile(
+    part: Part,
+    dtype: DType,
+    rows: int,
+    vectors: int,
+    first_row: Value,
+    source: DType | None = None,
+) -> None:
     """One tile: the sums over this block of k, stored, or added to those of earlier ones."""
     fn = part.fn
     kind = register_type(dtype, part.target.lanes(dtype.bits))
@@ -81,7 +96,10 @@ def _tile(part: Part, dtype: DType, rows: int, vectors: int, first_row: Value) -
     for _ in range(rows):
         pointers.append(pointer)
         pointer = fn.address(pointer, part["a_step"], "i8")
-    sums = _products(part, dtype, pointers, vectors)
+    ahead: tuple[Value, Value] | None = None
+    if (rows, vectors) == tile_shape(part.target):
+        ahead = _line_ahead(part, first_row, rows, vectors * part.target.vector_bits // 8)
+    sums = _products(part, dtype, pointers, vectors, ahead, source)
     place = fn.address(part["c"], fn.mul(first_row, part["c_step"]), "i8")
     slots = []
     for _ in range(rows):
@@ -103,14 +121,33 @@ def _tile(part: Part, dtype: DType, rows: int, vectors: int, first_row: Value) -
     fn.label(done)
 
 
+def _line_ahead(part: Part, first_row: Value, rows: int, panel: int) -> tuple[Value, Value]:
+    """Tile number i fetches line i of each row of the next panel; later tiles fetch nothing new."""
+    fn = part.fn
+    number = fn.do("i64", f"udiv i64 {first_row.text}, {rows}")
+    useful = fn.icmp("ule", number, panel // LINE)
+    place = fn.address(part["ahead"], fn.mul(number, LINE), "i8")
+    return (
+        fn.select(useful, place, part["b"]),
+        fn.select(useful, part["ahead_step"], i64(0)),
+    )
+
+
 def _store(fn: Function, tile: Tile, slots: Tile) -> None:
     for values, places in zip(tile, slots, strict=True):
         for value, place in zip(values, places, strict=True):
             fn.store(value, place)
 
 
-def _products(part: Part, dtype: DType, pointers: list[Value], vectors: int) -> Tile:
-    """The loop over k, with one phi for each sum."""
+def _products(
+    part: Part,
+    dtype: DType,
+    pointers: list[Value],
+    vectors: int,
+    ahead: tuple[Value, Value] | None,
+    source: DType | None,
+) -> Tile:
+    """The loop over k, with one phi for each sum; on the way it fetches a column `ahead`."""
     fn, rows = part.fn, len(pointers)
     lanes = part.target.lanes(dtype.bits)
     kind = register_type(dtype, lanes)
@@ -130,6 +167,13 @@ def _products(part: Part, dtype: DType, pointers: list[Value], vectors: int) -> 
         moved.append(
             [add_product(fn, dtype, x, row[v], Value(sums[r][v], kind)) for v in range(vectors)]
         )
+    if ahead is not None:
+        if source is None:
+            offset = fn.mul(k, ahead[1])
+        else:
+            entry = fn.load("i64", fn.address(part["ahead_table"], k, "i64"))
+            offset = fn.mul(entry, source.itemsize)
+        prefetch(fn, fn.address(ahead[0], offset, "i8"), soon=False)
     following = fn.add(k, 1)
     below = fn.address(b, part["b_step"], "i8")
     phis = [f"{counter} = phi i64 [ 0, %{before} ], [ {following.text}, %{body} ]"]

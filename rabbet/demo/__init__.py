@@ -1,6 +1,8 @@
-"""`rabbet demo`: train on real handwritten digits, then run the model from Python, from C and over HTTP.
+"""`rabbet demo`: train on real handwritten digits, then run the model from Python, from C and over
+HTTP.
 
-Works offline: the 1797 images are part of the package. Stages that need something this machine lacks (a C
+Works offline: the 1797 images are part of the package. Stages that need something this machine
+lacks (a C
 compiler, the extra `serve`, the extra `plot`) say so and are left out of the closing table.
 """
 

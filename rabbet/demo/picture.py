@@ -15,7 +15,9 @@ SHOWN = 24
 def draw(
     path: Path, images: np.ndarray, truth: np.ndarray, labels: np.ndarray, history: Any
 ) -> None:
-    """Write `path` (PNG). Wrong predictions come first, in red. Raises MissingExtra without matplotlib."""
+    """Write `path` (PNG). Wrong predictions come first, in red. Raises MissingExtra without
+    matplotlib.
+    """
     require("matplotlib", "plot")
     figures = require("matplotlib.figure", "plot")
     figure = figures.Figure(figsize=(11, 4.5), layout="constrained")

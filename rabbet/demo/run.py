@@ -91,7 +91,9 @@ def main(folder: str | Path = "demo", *, seed: int = 0, quiet: bool = False) -> 
 
 
 def _optional(name: str, results: Results, console: Console, stage: Callable[[], None]) -> None:
-    """Run a stage that needs what a machine may lack; a missing thing is said, anything else raised."""
+    """Run a stage that needs what a machine may lack; a missing thing is said, anything else
+    raised.
+    """
     console.print(f"[dim]{name} ...")
     try:
         with results.stage(name):
@@ -275,11 +277,13 @@ def _agree(results: Results) -> None:
     """Python, C and HTTP must give the same label for every image."""
     wanted = results.labels["Python"]
     for way, labels in results.labels.items():
+        if len(labels) != len(wanted):
+            raise RabbetError(f"demo: {way} gave {len(labels)} labels for {len(wanted)} images")
         different = np.flatnonzero(labels != wanted)
-        if len(labels) != len(wanted) or len(different):
+        if len(different):
             raise RabbetError(
-                f"demo: {way} and Python disagree on {len(different)} of {len(wanted)} images, "
-                f"first at image {different[0] if len(different) else min(len(labels), len(wanted))}"
+                f"demo: {way} and Python disagree on {len(different)} of {len(wanted)} images: "
+                f"{different[:10].tolist()}"
             )
 
 

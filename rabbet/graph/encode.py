@@ -1,4 +1,5 @@
-"""The canonical byte encoding of attributes: the same in memory, on disk and in keys (SEMANTICS 7)."""
+"""The canonical byte encoding of attributes: the same in memory, on disk and in keys (SEMANTICS 7).
+"""
 
 from __future__ import annotations
 

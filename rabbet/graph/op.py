@@ -3,7 +3,8 @@
 The decorated function's signature is the public one. Parameters annotated `Value` are operands,
 `Value | None` optional operands, `Sequence[Value]` lists of operands; all others are attributes.
 Its body is the decomposition of a composite; a primitive has no body and says how it is lowered.
-`form` holds one number per operand parameter where that is not clear from the op alone: -1 for None,
+`form` holds one number per operand parameter where that is not clear from the op alone: -1 for
+None,
 1 for one operand, 2 + n for a list of n; it is () where every operand parameter is a plain `Value`.
 """
 
@@ -69,11 +70,15 @@ class Op:
         self.__name__ = self.name
 
     def gradient(self, rule: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorator: the gradient rule `rule(g, y, *inputs, **attrs)` -> one gradient (or None) per operand parameter.
+        """Decorator: the gradient rule `rule(g, y, *inputs, **attrs)` -> one gradient (or None) per
+        operand parameter.
 
-        `y` is the output, or a tuple of all outputs and residuals where there are several; `g` is one
-        gradient, or a tuple (None where unused) for ops with several visible outputs. Optional operands that
-        were left out arrive as None; list operands arrive as lists and want lists back. Gradients of
+        `y` is the output, or a tuple of all outputs and residuals where there are several; `g` is
+        one
+        gradient, or a tuple (None where unused) for ops with several visible outputs. Optional
+        operands that
+        were left out arrive as None; list operands arrive as lists and want lists back. Gradients
+        of
         elementwise ops may keep the broadcast shape: the transform sums them.
         """
         self.grad = rule
@@ -228,13 +233,18 @@ class Op:
 def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
     """Declare an op from a function (its signature, docstring and, for a composite, its body).
 
-    Fields: `reference` (NumPy: arrays and attributes as in the signature -> array or tuple of all outputs),
-    `samples` (() -> samples for the generated tests), `infer` (Specs and attributes -> Spec or tuple;
-    composites may leave it out), `lower` (by kind, see kernel/lower.py), `promote` (None; "common": operands
+    Fields: `reference` (NumPy: arrays and attributes as in the signature -> array or tuple of all
+    outputs),
+    `samples` (() -> samples for the generated tests), `infer` (Specs and attributes -> Spec or
+    tuple;
+    composites may leave it out), `lower` (by kind, see kernel/lower.py), `promote` (None; "common":
+    operands
     from `promote_from` on get their common dtype; "float": also integers become the default float),
     `sizes` (attribute names that hold sizes: never static), `residuals` (how many last outputs are
-    hidden), `outputs` (number of visible outputs), `method` (name as a Tensor method, None for none,
-    default: the op's name if its first parameter is an operand), `public`, `differentiable`, `since`.
+    hidden), `outputs` (number of visible outputs), `method` (name as a Tensor method, None for
+    none,
+    default: the op's name if its first parameter is an operand), `public`, `differentiable`,
+    `since`.
     """
 
     def declare(function: Callable[..., Any]) -> Op:

@@ -1,7 +1,9 @@
 """Value, Call and Graph: what is to be computed, as an immutable graph.
 
-A Call applies an Op to Values; a Value is one output of a Call. Calls are interned by their Builder: the
-same op on the same operands with the same attributes is the same Call, so common subexpressions need
+A Call applies an Op to Values; a Value is one output of a Call. Calls are interned by their
+Builder: the
+same op on the same operands with the same attributes is the same Call, so common subexpressions
+need
 no pass. Random draws differ by their offset operand and are never merged.
 """
 
@@ -70,7 +72,8 @@ class Value:
         return self.call.op
 
     def emit(self, op: Op, operands: Sequence[Any], attrs: Attrs, form: tuple[int, ...]) -> Any:
-        """Apply an op where this value lives (the protocol by which ops reach Values and Tensors)."""
+        """Apply an op where this value lives (the protocol by which ops reach Values and Tensors).
+        """
         return self.call.builder.apply(op, operands, attrs, form)
 
     def sibling(self, index: int) -> Value:

@@ -105,7 +105,9 @@ def is_alias(v: Value) -> bool:
 
 
 def unit_axes(old: tuple[Dim, ...], new: tuple[Dim, ...]) -> tuple[int, ...] | None:
-    """For a reshape that only adds or drops axes of size 1: the new axis of each old one (-1: dropped)."""
+    """For a reshape that only adds or drops axes of size 1: the new axis of each old one (-1:
+    dropped).
+    """
     result: list[int] = []
     j = 0
     for dim in old:
@@ -132,7 +134,9 @@ def storage(v: Value) -> Value:
 def through(
     v: Value, index: Index, arguments: Arguments
 ) -> tuple[Value, Index, Expr | None, float] | None:
-    """One step down through a movement op: (operand, its index, validity, fill); None for other ops."""
+    """One step down through a movement op: (operand, its index, validity, fill); None for other
+    ops.
+    """
     if v.op.kind != "movement" or is_alias(v):
         return None
     x = v.call.inputs[0]
@@ -150,7 +154,9 @@ Loader = Callable[[Value, Index, Expr | None], Expr]
 def read(
     v: Value, index: Index, arguments: Arguments, load: Loader, valid: Expr | None = None
 ) -> Expr:
-    """The element of `v` at `index`: movement is followed down, sources are computed, `load` does the rest."""
+    """The element of `v` at `index`: movement is followed down, sources are computed, `load` does
+    the rest.
+    """
     step = through(v, index, arguments)
     if step is not None:
         x, below, here, fill = step

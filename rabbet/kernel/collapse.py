@@ -1,7 +1,9 @@
 """Fewer loops: neighbours that every access walks as one become one loop.
 
-Row-major (n, m) walked in order is one loop of n * m; most maps end with a single loop. Loops of extent 1
-vanish. The innermost reduced loops are merged even where accesses do not allow it (their index is divided
+Row-major (n, m) walked in order is one loop of n * m; most maps end with a single loop. Loops of
+extent 1
+vanish. The innermost reduced loops are merged even where accesses do not allow it (their index is
+divided
 back), because the lanes of a reduction follow the logical shape, never the layout (loops.py).
 """
 
@@ -32,8 +34,10 @@ def merge_loops(
 ) -> Any:
     """The kernel with unit loops dropped and neighbours merged.
 
-    forced: the last `forced` inner loops become one whatever the accesses; keep_inner: the last inner
-    loop is then never merged with the one before it. Maps (RowKernels without reductions) may also merge
+    forced: the last `forced` inner loops become one whatever the accesses; keep_inner: the last
+    inner
+    loop is then never merged with the one before it. Maps (RowKernels without reductions) may also
+    merge
     across the border of outer and inner.
     """
     names = LISTS[type(kernel)]
@@ -78,7 +82,9 @@ def _same_list(kernel: Any, names: tuple[str, ...], a: int) -> bool:
 
 
 def _mergeable(kernel: Any, arguments: Arguments, names: tuple[str, ...], a: int) -> bool:
-    """True if in every index expression loop a moves as far as loop a + 1 does over its whole extent."""
+    """True if in every index expression loop a moves as far as loop a + 1 does over its whole
+    extent.
+    """
     extent = arguments.dim_of(_extent(kernel, names, a + 1))
     for index in _indices(kernel):
         outer, inner = affine.coefficient(index, a), affine.coefficient(index, a + 1)
@@ -94,7 +100,9 @@ def _mergeable(kernel: Any, arguments: Arguments, names: tuple[str, ...], a: int
 
 
 def _indices(kernel: Any) -> list[Expr]:
-    """The maximal integer expressions over loop variables: addresses, predicates' sides, iota values."""
+    """The maximal integer expressions over loop variables: addresses, predicates' sides, iota
+    values.
+    """
     found: dict[Expr, None] = {}
     for root in expressions(kernel):
         if root.dtype is int64:

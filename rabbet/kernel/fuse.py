@@ -1,7 +1,9 @@
 """Which calls share a kernel.
 
-Calls are taken in order; an elementwise call or a reduction joins the group that made one of its operands
-when both run over the same points and no cycle arises. What a group makes and others need is stored.
+Calls are taken in order; an elementwise call or a reduction joins the group that made one of its
+operands
+when both run over the same points and no cycle arises. What a group makes and others need is
+stored.
 Movement and sources belong to no group: every reader follows them by itself.
 """
 
@@ -22,7 +24,8 @@ FUSED_CALLS = 64  # more calls in one kernel cost registers and compile time, an
 
 @dataclass(eq=False)
 class Group:
-    """Calls of one kernel over the points of `domain`; `reduced` are the axes its reductions fold."""
+    """Calls of one kernel over the points of `domain`; `reduced` are the axes its reductions fold.
+    """
 
     number: int
     kind: str  # rows, contract, scatter
@@ -49,7 +52,9 @@ class Fusion:
     """The groups of one graph in an order in which they can run."""
 
     def __init__(self, graph: Graph, boundaries: set[tuple[int, int]]) -> None:
-        """`boundaries`: values (call id, index) that must be stored although only one group uses them."""
+        """`boundaries`: values (call id, index) that must be stored although only one group uses
+        them.
+        """
         self.groups: list[Group] = []
         self.home: dict[int, Group] = {}
         self.boundaries = boundaries
@@ -151,7 +156,9 @@ class Fusion:
     def _reachable(
         self, group: Group, call: Call, operand: Value, index: Index, shape: tuple[Dim, ...]
     ) -> bool:
-        """True if `operand` is at hand in `group`: made there at this very point, or before the group."""
+        """True if `operand` is at hand in `group`: made there at this very point, or before the
+        group.
+        """
         if call.op.kind == "gather":  # read at computed places: only from memory
             outside = self._outside(operand)
             return all(h is not group and not h.needs >> group.number & 1 for h in outside)
@@ -217,7 +224,8 @@ class Fusion:
                 g.needs |= gained
 
     def require(self, v: Value) -> None:
-        """`v` must lie in memory: store it where it is made; moves and sources get a copy kernel."""
+        """`v` must lie in memory: store it where it is made; moves and sources get a copy kernel.
+        """
         base = access.storage(v)
         if base.op.kind == "input":
             return
@@ -289,7 +297,8 @@ def _reduced_index(index: Index, call: Call) -> Index:
 
 
 def _row_index(group: Group, shape: tuple[Dim, ...]) -> Index | None:
-    """The canonical index of a value with the kept axes of the domain, with or without unit axes."""
+    """The canonical index of a value with the kept axes of the domain, with or without unit axes.
+    """
     assert group.reduced is not None
     axes = group.axes()
     kept = [a for a in range(len(axes)) if a not in group.reduced]

@@ -1,7 +1,9 @@
 """The kernel language: the whole grammar on one screen.
 
-A kernel is loops over run-time extents around scalar expressions (`rabbet.expr`). Loop variables are
-numbered in the order the loops are listed; `size(n)` expressions are run-time arguments. Kernels hold no
+A kernel is loops over run-time extents around scalar expressions (`rabbet.expr`). Loop variables
+are
+numbered in the order the loops are listed; `size(n)` expressions are run-time arguments. Kernels
+hold no
 sizes of any tensor, so one serves every shape with the same structure.
 """
 
@@ -39,7 +41,8 @@ class Store:
 class Reduction:
     """acc(n) = combine over all inner points of `value`; n counts over all sweeps.
 
-    combine: sum, prod, max, min (NaN wins in max and min; -0 < +0), or argmax, argmin: the int64 `key`
+    combine: sum, prod, max, min (NaN wins in max and min; -0 < +0), or argmax, argmin: the int64
+    `key`
     of the winning value (first NaN, else first best).
     """
 
@@ -61,13 +64,16 @@ class Sweep:
 
 @dataclass(frozen=True)
 class RowKernel:
-    """For each point of `outer`: the sweeps over `inner`, one after the other, then the `finish` stores.
+    """For each point of `outer`: the sweeps over `inner`, one after the other, then the `finish`
+    stores.
 
     Variables: outer loops 0..len(outer)-1, then inner loops. Extents are expressions over size(n).
     A map is a kernel with one sweep of stores and no reductions. Tasks: the product of the outer
-    extents, except that a kernel without outer loops and without reductions splits its *first* inner loop
+    extents, except that a kernel without outer loops and without reductions splits its *first*
+    inner loop
     (tasks = extent of inner[0]); without outer loops but with reductions there is one task.
-    `across`: vectors run along the last outer loop and reductions are sequential in the inner loops;
+    `across`: vectors run along the last outer loop and reductions are sequential in the inner
+    loops;
     the task space is then the product of all outer extents but the last (1 if there is none).
     Otherwise vectors run along the last inner loop, and reductions use LANES lanes.
     """
@@ -78,16 +84,20 @@ class RowKernel:
     sweeps: tuple[Sweep, ...]
     finish: tuple[Store, ...] = ()
     across: bool = False
-    checks: tuple[tuple[Expr, Expr], ...] = ()  # (index, extent): out of range is recorded, see below
+    # (index, extent): an index out of range is recorded in the status; loads keep it in range
+    checks: tuple[tuple[Expr, Expr], ...] = ()
 
 
 @dataclass(frozen=True)
 class ContractKernel:
     """acc(0)[b, m, n] = sum over k of a * b, then the stores (epilogue).
 
-    Loops are numbered batch, m, n, k in this order. `a` is a load over (batch, m, k), `b` a load over
-    (batch, n, k); each may carry a `valid` (padding) and casts around the load. Additions: for every block of
-    CONTRACT_BLOCK flattened k: acc = 0, acc = fma(a, b, acc) in order; total += acc (the first block:
+    Loops are numbered batch, m, n, k in this order. `a` is a load over (batch, m, k), `b` a load
+    over
+    (batch, n, k); each may carry a `valid` (padding) and casts around the load. Additions: for
+    every block of
+    CONTRACT_BLOCK flattened k: acc = 0, acc = fma(a, b, acc) in order; total += acc (the first
+    block:
     total = acc). Stores use acc(0) and loads over (batch, m, n). Tasks: see `contract_tasks`.
     """
 
@@ -105,7 +115,8 @@ class ContractKernel:
 class ScatterKernel:
     """For each point of `updates` in order, for each point of `inner`: out[index] combine= value.
 
-    One task per point of the flattened `outer` loops (independent destinations); updates are strictly sequential, so the sum is
+    One task per point of the flattened `outer` loops (independent destinations); updates are
+    strictly sequential, so the sum is
     the same on any number of threads. combine: add, set, max, min. `index` addresses operand `out`.
     Variables: outer, updates, inner.
     """

@@ -1,6 +1,7 @@
 """From a group of calls to a kernel: one function per kind.
 
-The index of a group's domain axis a is var(a) until the loops are chosen; then variables are renumbered
+The index of a group's domain axis a is var(a) until the loops are chosen; then variables are
+renumbered
 in loop order and neighbouring loops that every access walks as one are merged.
 """
 
@@ -11,6 +12,7 @@ from typing import Any
 
 from rabbet.base import sizes
 from rabbet.base.dtypes import int64
+from rabbet.base.errors import IndexRangeError
 from rabbet.base.sizes import Dim
 from rabbet.expr import expr
 from rabbet.expr.expr import Expr
@@ -88,6 +90,7 @@ class _Body:
         axis = call.attrs["axis"] % x.ndim
         index = self.group.index[id(call)]
         here = index[axis : axis + indices.ndim]
+        _refuse_empty(call, x.shape[axis], indices)
         place = access.read(indices, here, self.arguments, self.load)
         at = checked(place, x.shape[axis], self.arguments)
         full = (*index[:axis], at, *index[axis + indices.ndim :])
@@ -116,8 +119,17 @@ class _Body:
         return Store(self.arguments.operand(v, "out"), index, value)
 
 
+def _refuse_empty(call: Call, extent: Dim, indices: Value) -> None:
+    """No index is in range of an axis without elements; there would be nothing to keep it in."""
+    if extent == 0 and indices.spec.elements != 0:
+        error = IndexRangeError(f"{call.op.name}: the axis indexed has no elements")
+        error.position = call.site  # type: ignore[attr-defined]
+        raise error
+
+
 def checked(place: Expr, extent: Dim, arguments: Arguments) -> Expr:
-    """An index from data: negative counts from the end; out of range is recorded and kept in range."""
+    """An index from data: negative counts from the end; out of range is recorded and kept in range.
+    """
     raw = expr.cast(place, int64)
     size = arguments.size(extent)
     at = expr.select(raw < 0, raw + size, raw)
@@ -200,7 +212,9 @@ def _level(value: Expr, level_of_acc: list[int]) -> int:
 def _sweeps(
     reductions: list[tuple[int, Reduction]], stores: dict[int, list[Store]], count: int
 ) -> tuple[tuple[Sweep, ...], dict[int, int]]:
-    """Sweeps with reductions in order, and the new number of each acc (numbers count through sweeps)."""
+    """Sweeps with reductions in order, and the new number of each acc (numbers count through
+    sweeps).
+    """
     order = sorted(range(len(reductions)), key=lambda n: (reductions[n][0], n))
     renumber = {old: new for new, old in enumerate(order)}
     sweeps = tuple(
@@ -291,11 +305,13 @@ def _lower_scatter(group: Group, fusion: Fusion) -> Lowered:
             return access.load_stored(v, index, arguments, None)
         return access.read(v, index, arguments, body.load)
 
-    # loops: axes before `axis`, then the updates, then axes behind; all axes of `updates` in this order
+    # loops: axes before `axis`, then the updates, then axes behind; all axes of `updates` in this
+    # order
     loops = tuple(
         ZERO if isinstance(d, int) and d == 1 else expr.var(i) for i, d in enumerate(updates.shape)
     )
     value = load(updates, loops)
+    _refuse_empty(call, base.shape[axis], indices)
     place = load(indices, loops[axis : axis + rank])
     at = checked(place, base.shape[axis], arguments)
     index = (*loops[:axis], at, *loops[axis + rank :])

@@ -1,9 +1,10 @@
 """The recorder: handles, nodes and the tape (SEMANTICS: recording).
 
-A Handle is what the user holds; it points to one output of a Node. A Node is one recorded op, or a leaf
-with data. Each thread has a Tape: the nodes recorded since its last flush, and, built on the way, the
-segment's key (structure without sizes) and its sizes. Nothing here knows what an op does: shape and dtype
-rules come from a `prepare` function given from above and are memoised here. All of it is native (native/).
+A Handle is what the user holds; it points to one output of a Node. A Node is one recorded op, or a
+leaf with data. Each thread has a Tape: the nodes recorded since its last flush, and, built on the
+way, the segment's key (structure without sizes) and its sizes. Nothing here knows what an op does:
+shape and dtype rules come from a `prepare` function given from above and are memoised here. All of
+it is native: the sources are in native/, the key's encoding is described in native/tape.cpp.
 """
 
 from __future__ import annotations

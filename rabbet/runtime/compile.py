@@ -1,6 +1,7 @@
 """Graph -> Plan and kernels: the table of contents of the compiler.
 
-decompose -> fuse -> lower -> (kernels, plan). Machine code is made by the KernelStore; nothing here knows
+decompose -> fuse -> lower -> (kernels, plan). Machine code is made by the KernelStore; nothing here
+knows
 a machine, it is given one.
 """
 
@@ -140,7 +141,9 @@ def compile_plan(
 
 
 def _place_outputs(graph: Graph, assembly: Assembly) -> list[tuple[Value, Value]]:
-    """Give every output its buffer; outputs that share memory with an input or another output are copied."""
+    """Give every output its buffer; outputs that share memory with an input or another output are
+    copied.
+    """
     copies = []
     for number, v in enumerate(graph.outputs):
         base = access.storage(v)

@@ -1,6 +1,8 @@
-"""Plan: which kernels run in which order on which memory, as flat words that the native runtime reads.
+"""Plan: which kernels run in which order on which memory, as flat words that the native runtime
+reads.
 
-The layout of the words is written here and read in runtime/native/program.c (see docs/format.md). Sizes are
+The layout of the words is written here and read in runtime/native/program.c (see docs/format.md).
+Sizes are
 expressions over symbols, so one plan serves every batch size.
 """
 

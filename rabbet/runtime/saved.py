@@ -1,7 +1,10 @@
-"""Whole programs on disk: a plan and the keys of its kernels, so that a warm start compiles nothing.
+"""Whole programs on disk: a plan and the keys of its kernels, so that a warm start compiles
+nothing.
 
-What is read back is only used if every kernel object is still there; anything else is a miss. The key covers
-everything that can change the plan: the segment, its size pattern, what it keeps, the target, our sources.
+What is read back is only used if every kernel object is still there; anything else is a miss. The
+key covers
+everything that can change the plan: the segment, its size pattern, what it keeps, the target, our
+sources.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Reverse mode over recorded nodes: `backward()` records gradient ops on the same tape.
 
-One loop serves two uses. With handles it records; with opaque Values it is the dry run that finds which
+One loop serves two uses. With handles it records; with opaque Values it is the dry run that finds
+which
 forward values gradients will need (residuals.py).
 """
 
@@ -30,8 +31,10 @@ def reverse(
 ) -> None:
     """Send gradients from the seeds back through every node that requires gradients.
 
-    `wrap(node, index)` gives a forward value as rules take it; `done(node, index, g)` gets what arrives at
-    leaves and at nodes outside `within`; `visited(node)` is called after a node's rule ran. Later nodes
+    `wrap(node, index)` gives a forward value as rules take it; `done(node, index, g)` gets what
+    arrives at
+    leaves and at nodes outside `within`; `visited(node)` is called after a node's rule ran. Later
+    nodes
     first, so each node's gradient is complete when its rule runs.
     """
     arrived: dict[Ref, Any] = {}
@@ -54,8 +57,8 @@ def reverse(
         _, node = heapq.heappop(queue)
         if node.cut:
             raise GradientError(
-                f"the graph behind {node.op.name} ({site.describe(node.site)}) was freed by an earlier "
-                "backward(); pass retain_graph=True there to keep it"
+                f"the graph behind {node.op.name} ({site.describe(node.site)}) was freed by an "
+                "earlier backward(); pass retain_graph=True there to keep it"
             )
         outputs = [wrap(node, i) for i in range(len(node.specs))]
         incoming = [arrived.pop((node, i), None) for i in range(len(node.specs))]
@@ -153,8 +156,8 @@ def _seed(root: Handle) -> Any:
         )
     if spec.shape != ():
         raise GradientError(
-            f"backward: a tensor of shape {shapes.show(spec.shape)} needs an explicit gradient of its "
-            "shape; only a scalar has the implicit gradient 1"
+            f"backward: a tensor of shape {shapes.show(spec.shape)} needs an explicit gradient of "
+            "its shape; only a scalar has the implicit gradient 1"
         )
     return lookup("ones_like")(root)
 

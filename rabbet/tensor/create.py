@@ -19,7 +19,8 @@ def asarray(
 ) -> Tensor:
     """A tensor with the elements of `data` (array, DLPack object, nested lists, number, tensor).
 
-    Memory that others can write is copied unless `copy=False`; Python floats become float32, ints int64.
+    Memory that others can write is copied unless `copy=False`; Python floats become float32, ints
+    int64.
     Raises DTypeError for data without a dtype of ours, ShapeError for ragged lists.
     """
     check_device(device)
@@ -187,5 +188,6 @@ def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor
 
 
 def from_numpy_array(array: np.ndarray) -> Tensor:
-    """A tensor with a copy of the array (PyTorch's `from_numpy` shares; see `asarray(copy=False)`)."""
+    """A tensor with a copy of the array (PyTorch's `from_numpy` shares; see `asarray(copy=False)`).
+    """
     return from_numpy(array)

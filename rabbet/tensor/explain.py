@@ -12,7 +12,8 @@ from rabbet.tensor import programs, site
 
 @dataclass(frozen=True)
 class KernelReport:
-    """One kernel launch: the primitive ops it computes, its median time, the line of its first op."""
+    """One kernel launch: the primitive ops it computes, its median time, the line of its first op.
+    """
 
     ops: tuple[str, ...]
     nanoseconds: int
@@ -34,8 +35,9 @@ class Report:
         total = sum(k.nanoseconds for k in self.kernels) / 1000
         saved = 1 - self.arena_bytes / self.unshared_bytes if self.unshared_bytes else 0.0
         lines = [
-            f"last segment ({self.how}): {len(self.recorded_ops)} ops -> {len(self.kernels)} kernels, "
-            f"{total:.0f} us, arena {_bytes(self.arena_bytes)} (reused {saved:.0%})"
+            f"last segment ({self.how}): {len(self.recorded_ops)} ops -> "
+            f"{len(self.kernels)} kernels, {total:.0f} us, "
+            f"arena {_bytes(self.arena_bytes)} (reused {saved:.0%})"
         ]
         if self.kernels:
             lines.append(f"  {'kernel':<58}{'time':>10}  line")
@@ -50,7 +52,8 @@ class Report:
 
 
 def explain(repeats: int = 5) -> Report:
-    """Report on the last segment that was computed: ops, kernels after fusion, time of each, memory.
+    """Report on the last segment that was computed: ops, kernels after fusion, time of each,
+    memory.
 
     Runs the program `repeats` more times on scratch outputs to time its kernels (results are not
     touched). Raises RabbetError if nothing was computed yet.

@@ -1,4 +1,6 @@
-"""Running a segment: which outputs must be kept, which program computes them, what happens on failure."""
+"""Running a segment: which outputs must be kept, which program computes them, what happens on
+failure.
+"""
 
 from __future__ import annotations
 

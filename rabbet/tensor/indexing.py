@@ -1,4 +1,5 @@
-"""x[key] and x[key] = value: keys with data-dependent shapes are resolved here, the rest are ops."""
+"""x[key] and x[key] = value: keys with data-dependent shapes are resolved here, the rest are ops.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from rabbet.recorder import Handle
 
 
 def get(x: Any, key: Any) -> Any:
-    """x[key]. A bool tensor in the key ends the segment: the result's shape depends on its values."""
+    """x[key]. A bool tensor in the key ends the segment: the result's shape depends on its values.
+    """
     key = _resolve(x, key)
     result = index_ops.getitem(x, key)
     return lookup("positive")(result) if result is x else result
@@ -67,9 +69,10 @@ def _resolve(x: Any, key: Any) -> Any:
 
 def _positions(x: Any, mask: Any, axis: int) -> list[Any]:
     want = x.shape[axis : axis + mask.ndim]
-    if mask.shape != want and not any(k is Ellipsis for k in ()):
+    if mask.shape != want:
         raise ShapeError(
-            f"index: a mask of shape {shapes.show(mask.shape)} does not fit the axes {shapes.show(want)}"
+            f"index: a mask of shape {shapes.show(mask.shape)} does not fit "
+            f"the axes {shapes.show(want)}"
         )
     return [_as_tensor(p) for p in np.nonzero(mask.numpy())]
 
@@ -92,8 +95,8 @@ def warn_view(x: Any) -> None:
     if base.handles[index] > 0 and not _warned:
         _warned.append(True)
         warnings.warn(
-            "an in-place update of an indexing result changes only that result: tensors are values; "
-            "write x[0] += ... to change x",
+            "an in-place update of an indexing result changes only that result: "
+            "tensors are values; write x[0] += ... to change x",
             stacklevel=4,
         )
 

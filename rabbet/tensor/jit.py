@@ -1,8 +1,11 @@
 """@rb.jit: record a function once, then replay its segments without running its Python.
 
-While recording, the function runs as always; a Capture notes which outside tensors its segments read,
-which handles were reassigned, which draws were made, which flags were looked at, and the outcome of every
-`bool()` of a tensor. The record is a tree: segments, then a decision with a branch per outcome seen. A
+While recording, the function runs as always; a Capture notes which outside tensors its segments
+read,
+which handles were reassigned, which draws were made, which flags were looked at, and the outcome of
+every
+`bool()` of a tensor. The record is a tree: segments, then a decision with a branch per outcome
+seen. A
 replay walks it; nothing is committed before its end, so an unseen outcome simply records anew.
 """
 
@@ -26,7 +29,8 @@ from rabbet.tensor.tensor import Tensor, from_numpy
 
 TRACES_KEPT = 64
 Source = tuple[Any, ...]
-# ("argument", i) | ("handle", handle) | ("grad", handle) | ("made", stage, output) | ("constant", buffer)
+# ("argument", i) | ("handle", handle) | ("grad", handle) | ("made", stage, output) | ("constant",
+# buffer)
 # | ("offset", generator, relative, dtype)
 
 
@@ -217,7 +221,9 @@ class Capture:
 
 
 class Jitted:
-    """A function under `rb.jit`; `.stats` counts recordings and replays, `.why` says what forces recording."""
+    """A function under `rb.jit`; `.stats` counts recordings and replays, `.why` says what forces
+    recording.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
@@ -290,8 +296,10 @@ class Jitted:
 def jit(function: Callable[..., Any]) -> Jitted:
     """Record `function` once per kind of arguments, then replay it without its Python.
 
-    Tensors it reads from outside (parameters, optimizer state) are inputs; those it updates are outputs.
-    `if` on a tensor is a checked decision; `item()`, `numpy()` and `print` make it record at each call.
+    Tensors it reads from outside (parameters, optimizer state) are inputs; those it updates are
+    outputs.
+    `if` on a tensor is a checked decision; `item()`, `numpy()` and `print` make it record at each
+    call.
 
     >>> @rb.jit
     ... def f(x):

@@ -1,4 +1,6 @@
-"""What the recorder asks of an op the first time it meets it with these operand types; then memoised."""
+"""What the recorder asks of an op the first time it meets it with these operand types; then
+memoised.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
 """From a segment's key to a program: families, patterns of sizes, masks of what is alive, tiers.
 
-A *family* is all segments of one structure. Its entries are programs for a pattern of sizes and a set of
-kept outputs; one whose set covers what is alive now may run (SEMANTICS 5). The first sight of a family
-gets a program without fusion over per-op kernels; from the second sight on it is compiled whole (9).
+A *family* is all segments of one structure. Its entries are programs for a pattern of sizes and a
+set of
+kept outputs; one whose set covers what is alive now may run (SEMANTICS 5). The first sight of a
+family
+gets a program without fusion over per-op kernels; from the second sight on it is compiled whole
+(9).
 """
 
 from __future__ import annotations
@@ -80,7 +83,9 @@ observers: list[Callable[[Segment, Entry, tuple[int, ...]], None]] = []
 
 
 def run(segment: Segment, live: tuple[Output, ...]) -> tuple[tuple[Output, ...], list[Any]]:
-    """Compute a segment: the outputs kept (those alive and what their gradients will need), their buffers."""
+    """Compute a segment: the outputs kept (those alive and what their gradients will need), their
+    buffers.
+    """
     global last_run
     entry, symbols, how = find(segment, live)
     inputs = [leaf_buffer(leaf.node, leaf.index) for leaf in segment.leaves]

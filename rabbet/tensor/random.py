@@ -1,4 +1,6 @@
-"""Random state: a key and a 64-bit offset; a draw reserves its range when it is recorded (SEMANTICS 3)."""
+"""Random state: a key and a 64-bit offset; a draw reserves its range when it is recorded (SEMANTICS
+3).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _UINT64 = intern((), dtypes.uint64)
 
 
 class Generator:
-    """A stream of random numbers: Philox4x32-10 with the seed as key. The same seed draws the same numbers."""
+    """A stream of random numbers: Philox4x32-10 with the seed as key. The same seed draws the same
+    numbers.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
         self._lock = threading.Lock()

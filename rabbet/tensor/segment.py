@@ -41,8 +41,11 @@ class Pattern:
 
 
 def find_pattern(sightings: Sequence[tuple[int, ...]]) -> Pattern:
-    """One pattern for all sightings (the last gives the hints): constant sizes stay numbers; sizes that
-    changed become symbols, multiples of a symbol or a symbol plus a constant where all sightings agree."""
+    """One pattern for all sightings (the last gives the hints): constant sizes stay numbers; sizes
+    that
+    changed become symbols, multiples of a symbol or a symbol plus a constant where all sightings
+    agree.
+    """
     columns = list(zip(*sightings, strict=True))
     if all(len(set(c)) == 1 for c in columns):
         return Pattern(list(sightings[-1]))
@@ -75,7 +78,9 @@ def _related(column: tuple[int, ...], base: tuple[int, ...], symbol: Dim) -> Dim
 def graph_of(
     segment: Segment, dims: Sequence[Dim], outputs: Sequence[Output]
 ) -> tuple[Graph, Builder]:
-    """The Graph of a segment with the given sizes; inputs are its leaves, Call sites node positions."""
+    """The Graph of a segment with the given sizes; inputs are its leaves, Call sites node
+    positions.
+    """
     rest = list(dims)
     builder = Builder()
     builder.site = -1

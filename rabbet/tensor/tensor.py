@@ -23,7 +23,8 @@ from rabbet.tensor.flush import value_of
 class Tensor(Handle):
     """An n-dimensional array of one dtype on one device.
 
-    Ops on tensors are recorded and computed when a value is needed; nothing but speed shows it. Make
+    Ops on tensors are recorded and computed when a value is needed; nothing but speed shows it.
+    Make
     tensors with `rb.tensor`, `rb.asarray`, `rb.zeros` and their kin.
     """
 
@@ -262,7 +263,8 @@ class Tensor(Handle):
     ) -> None:
         """Add d self / d leaf to the `.grad` of every leaf that requires gradients.
 
-        A scalar needs no `gradient`. The graph is freed unless `retain_graph`; a second call is then a
+        A scalar needs no `gradient`. The graph is freed unless `retain_graph`; a second call is
+        then a
         GradientError. `create_graph=True` makes the gradients differentiable (and keeps the graph).
         """
         backward_module.backward(
@@ -279,7 +281,8 @@ class Tensor(Handle):
         """Make this tensor stand for `value` (the one place of every in-place op)."""
         if value.shape != self.shape:
             raise ShapeError(
-                f"in place: the result has shape {shapes.show(value.shape)}, the tensor {shapes.show(self.shape)}"
+                f"in place: the result has shape {shapes.show(value.shape)}, "
+                f"the tensor {shapes.show(self.shape)}"
             )
         if value.dtype is not self.dtype:
             raise DTypeError(
@@ -400,7 +403,9 @@ def check_device(device: Any) -> str:
 
 
 def from_numpy(array: np.ndarray, *, copy: bool = True) -> Tensor:
-    """A tensor with the elements of an array; shared only with copy=False or where nobody can write."""
+    """A tensor with the elements of an array; shared only with copy=False or where nobody can
+    write.
+    """
     dtype = dtype_of(array.dtype)
     writable = array.flags.writeable
     contiguous = np.ascontiguousarray(array, dtype=dtype.numpy).reshape(array.shape)

@@ -21,7 +21,8 @@ def call_rule(
 ) -> list[Any]:
     """Gradients of the flat inputs (None: none), given gradients `g` of all outputs (None: none).
 
-    Rules know the visible outputs; where a gradient arrives at a residual (gradients of gradients), the
+    Rules know the visible outputs; where a gradient arrives at a residual (gradients of gradients),
+    the
     body is differentiated.
     """
     if all(x is None for x in g) or not op.differentiable:
@@ -117,7 +118,8 @@ def reverse_graph(
 def replay(values: Sequence[Value | None], bindings: dict[Value, Any], home: Any) -> list[Any]:
     """Emit the Calls behind `values` where `home` lives; `bindings` says what the graph inputs are.
 
-    Only visible outputs come back from emit; a rule that was given a residual reads it from the body.
+    Only visible outputs come back from emit; a rule that was given a residual reads it from the
+    body.
     """
     made: dict[tuple[int, int], Any] = {(id(v.call), v.index): h for v, h in bindings.items()}
     for call in topological(v.call for v in values if v is not None):
