@@ -301,7 +301,9 @@ class _Contraction:
         panel = (block.a, block.a_step, b.get(), b_step.get(), sums, step)
         self._multiply(vectors, task.rows, (*panel, task.rows, block.count, block.first, *ahead))
 
-    def _ahead(self, em: Emitter, task: _Task, part: _Task, block: _Block) -> tuple[Value, Value]:
+    def _ahead(
+        self, em: Emitter, task: _Task, part: _Task, block: _Block
+    ) -> tuple[Value, Value, Value]:
         """Where the next panel of B lies, and bytes from k to k, if that is one step."""
         fn, b = self.fn, self.b
         table = self.memory["b_table"]

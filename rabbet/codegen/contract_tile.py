@@ -15,8 +15,9 @@ from rabbet.codegen.ir import Function, Module, Value, i64, literal, type_suffix
 from rabbet.codegen.operations import register_type
 
 # a: address of A's first row, a_step: bytes from row to row. b likewise, from k to k. c: the sums,
-# rows of `c_step` bytes. rows: how many, count: how many k, first: is this the first block of k. ahead: what to fetch
-# meanwhile for the next panel, one row of it for each k, `ahead_step` bytes apart or at the offsets of `ahead_table`.
+# rows of `c_step` bytes. rows: how many, count: how many k, first: is this the first block of k.
+# ahead: what to fetch meanwhile for the next panel, one row of it for each k, `ahead_step` bytes
+# apart or at the offsets of `ahead_table`.
 PARAMETERS = (
     ("ptr noalias readonly", "a"),
     ("i64", "a_step"),
