@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -13,12 +14,13 @@ from rabbet.base.dtypes import DType, dtype_of, float32, int64
 from rabbet.base.errors import CompileError
 from rabbet.base.target import Target
 from rabbet.codegen.contract import emit_contract, launch_contract
+from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.machine import Library, object_code
 from rabbet.expr.expr import Expr, acc, cast, const, load, size, var
 from rabbet.expr.interpret import evaluate
 from rabbet.expr.scalars import maximum
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Operand, Store
-from rabbet.targets.x86 import runnable
+from rabbet.targets.x86 import runnable, x86_baseline, x86_v3, x86_v4
 
 TARGETS = runnable()
 pytestmark = pytest.mark.skipif(not TARGETS, reason="needs an x86-64 processor")
@@ -371,6 +373,206 @@ def test_matrix_times_vector_and_transposed_result() -> None:
         result = np.zeros((21, 70), np.float32)
         run(turned, target, (a, b, result), (70, 21, 33))
         check(result, np.ascontiguousarray(model(a, np.ascontiguousarray(b.T), target).T))
+
+
+THIN = [(1, rows, n, k) for rows in (1, 2, 3, 4, 5) for n, k in ((1, 7), (17, 40), (70, 530))]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_few_rows_with_weights_along_k(target: Target) -> None:
+    for shape in (*THIN, (3, 2, 33, 0)):
+        run_product(float32, target, shape, (False, True))
+    run_product(dtype_of("float64"), target, (1, 3, 21, 19), (False, True))
+    run_product(dtype_of("int64"), target, (1, 1, 21, 19), (False, True))
+
+
+def convolution_channels_last() -> ContractKernel:
+    """y[i, r, c, o] = sum x[i, r + p - pad, c + q - pad, ch] w[p, q, ch, o]."""
+    images, filters, rows, columns, channels, kh, kw, height, width, pad = (
+        size(j) for j in range(10)
+    )
+    i, r, c, o, p, q, ch = (var(j) for j in range(7))
+    y, x = r + p - pad, c + q - pad
+    zero = const(0, int64)
+    valid = (zero <= y) & (y < height) & (zero <= x) & (x < width)
+    image = load(0, float32, ((i * height + y) * width + x) * channels + ch, valid)
+    weight = load(1, float32, ((p * kw + q) * channels + ch) * filters + o)
+    out = ((i * rows + r) * columns + c) * filters + o
+    return ContractKernel(
+        (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out")),
+        (),
+        (images, rows, columns),
+        (filters,),
+        (kh, kw, channels),
+        image,
+        weight,
+        (Store(2, out, acc(0, float32)),),
+    )
+
+
+@pytest.mark.parametrize("case", [c for c in CONVOLUTIONS if c[6] == 1], ids=str)
+def test_convolutions_with_channels_last(case: tuple) -> None:
+    images, channels, height, width, filters, k, _, pad = case
+    x = numbers_of(float32, (images, channels, height, width), 15)
+    w = numbers_of(float32, (*k, channels, filters), 16)
+    seen = patches(x, k, 1, pad).transpose(0, 1, 2, 4, 5, 3)
+    rows, columns = seen.shape[1:3]
+    sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
+    a = np.ascontiguousarray(seen).reshape(images * rows * columns, -1)
+    b = np.ascontiguousarray(w.reshape(-1, filters).T)
+    image = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    for target in TARGETS:
+        found = np.zeros((images, rows, columns, filters), np.float32)
+        run(convolution_channels_last(), target, (image, w, found), sizes, (1,))
+        check(found, model(a, b, target).reshape(found.shape))
+
+
+def strided(a_index: Expr, b_index: Expr, out: Expr) -> ContractKernel:
+    """Sizes m, n, k as size(0..2), variables m, n, k; other strides from size(3) on."""
+    operands = (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out"))
+    left, right = load(0, float32, a_index), load(1, float32, b_index)
+    store = Store(2, out, acc(0, float32))
+    return ContractKernel(operands, (), (size(0),), (size(1),), (size(2),), left, right, (store,))
+
+
+VIEWS = {  # index of row i and column j, rows g apart; the same formula for expressions and arrays
+    "gap": lambda g, i, j: i * g + j,
+    "turned": lambda g, i, j: j * g + i,
+    "halves": lambda g, i, j: i * g + j * 2,
+    "thirds": lambda g, i, j: i * g + j * 3,
+    "back": lambda g, i, j: 9000 - i * g - j,
+    "repeated": lambda g, i, j: i * g + j // 3,
+    "mixed": lambda g, i, j: (i * 2 + j) // 3 % 50,
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_operands_with_gaps_steps_reversals_and_quotients(name: str) -> None:
+    m, n, k, gap = 14, 70, 37, 90
+    r, c, s = (var(j) for j in range(3))
+    index = VIEWS[name]
+    kernel = strided(index(size(3), r, s), index(size(3), s, c), r * size(1) + c)
+    memory = numbers_of(float32, (10000,), 17)
+    rows, lanes, sums = (np.arange(x) for x in (m, n, k))
+    a = memory[index(gap, rows[:, None], sums)]
+    b = memory[index(gap, sums[None], lanes[:, None])]
+    for target in TARGETS:
+        found = np.zeros((m, n), np.float32)
+        run(kernel, target, (memory, memory, found), (m, n, k, gap))
+        check(found, model(a, b, target))
+
+
+def guarded(values: np.ndarray) -> np.ndarray:
+    """A copy that ends where a page begins that nobody may touch."""
+    page = mmap.PAGESIZE
+    pages = -(-values.nbytes // page)
+    memory = mmap.mmap(-1, (pages + 1) * page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None, use_errno=True)
+    forbidden = ctypes.c_void_p(address + pages * page)
+    assert libc.mprotect(forbidden, ctypes.c_size_t(page), 0) == 0
+    begin = pages * page - values.nbytes
+    copy = np.frombuffer(memory, values.dtype, values.size, begin).reshape(values.shape)
+    copy[...] = values
+    return copy
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_nothing_is_read_or_written_behind_a_buffer(target: Target) -> None:
+    for turned in ((False, False), (False, True), (True, False), (True, True)):
+        for shape in ((1, 1, 19, 33), (1, 7, 83, 33), (1, 33, 5, 270), (2, 20, 64, 16)):
+            count, m, n, k = shape
+            a = guarded(numbers_of(float32, (count, k, m) if turned[0] else (count, m, k), 1))
+            b = guarded(numbers_of(float32, (count, n, k) if turned[1] else (count, k, n), 2))
+            found = guarded(np.zeros((count, m, n), np.float32))
+            run(product(float32, *turned), target, (a, b, found), shape)
+            exact = np.einsum(
+                "bkm,bkn->bmn" if turned[0] else "bmk,bkn->bmn",
+                a.astype(np.float64),
+                (b.swapaxes(1, 2) if turned[1] else b).astype(np.float64),
+            )
+            assert np.abs(found - exact).max() < 1e-3
+    for stride in (1, 2):
+        x, w = numbers_of(float32, (2, 3, 9, 19), 3), numbers_of(float32, (5, 3, 3, 3), 4)
+        seen = patches(x, (3, 3), stride, 1)
+        rows, columns = seen.shape[1:3]
+        found = guarded(np.zeros((2, 5, rows, columns), np.float32))
+        sizes = (2, 5, rows, columns, 3, 3, 3, 9, 19, 1)
+        run(convolution(stride), target, (guarded(x), guarded(w), found), sizes)
+        exact = np.einsum("irshpq,ohpq->iors", seen.astype(np.float64), w.astype(np.float64))
+        assert np.abs(found - exact).max() < 1e-3
+
+
+def test_weights_whose_loops_do_not_follow_each_other() -> None:
+    """Several loops of k that are one in memory only for some sizes: both are right."""
+    m, n, outer, inner, gap = (size(i) for i in range(5))
+    r, c, o, i = (var(j) for j in range(4))
+    kernel = ContractKernel(
+        (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out")),
+        (),
+        (m,),
+        (n,),
+        (outer, inner),
+        load(0, float32, (r * outer + o) * gap + i),
+        load(1, float32, (o * inner + i) * n + c),
+        (Store(2, r * n + c, acc(0, float32)),),
+    )
+    for stride in (9, 11):
+        a = numbers_of(float32, (13, 30, stride), 18)
+        b = numbers_of(float32, (270, 40), 19)
+        left = np.ascontiguousarray(a[:, :, :9]).reshape(13, 270)
+        for target in TARGETS:
+            found = np.zeros((13, 40), np.float32)
+            run(kernel, target, (a, b, found), (13, 40, 30, 9, stride))
+            check(found, model(left, np.ascontiguousarray(b.T), target))
+
+
+def test_grouped_convolution_and_nothing_to_sum() -> None:
+    """One batch loop for groups beside one for images, and a kernel of one element."""
+    images, groups, filters, columns, channels, kw, width = (size(j) for j in range(7))
+    i, g, o, c, ch, q = (var(j) for j in range(6))
+    kernel = ContractKernel(
+        (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out")),
+        (images, groups),
+        (filters,),
+        (columns,),
+        (channels, kw),
+        load(1, float32, ((g * filters + o) * channels + ch) * kw + q),
+        load(0, float32, ((i * groups + g) * channels + ch) * width + (c + q)),
+        (Store(2, ((i * groups + g) * filters + o) * columns + c, acc(0, float32)),),
+    )
+    for size_of in ((2, 3, 4, 20, 5, 3), (3, 4, 1, 33, 1, 5), (1, 2, 3, 4, 0, 3)):
+        count, g_count, f, w_out, c_in, k = size_of
+        x = numbers_of(float32, (count, g_count, c_in, w_out + k - 1), 20)
+        w = numbers_of(float32, (g_count, f, c_in, k), 21)
+        seen = np.lib.stride_tricks.sliding_window_view(x, k, 3).transpose(0, 1, 3, 2, 4)
+        b = np.ascontiguousarray(seen).reshape(count, g_count, w_out, c_in * k)
+        a = np.broadcast_to(w.reshape(g_count, f, c_in * k), (count, g_count, f, c_in * k))
+        for target in TARGETS:
+            found = np.full((count, g_count, f, w_out), 9, np.float32)
+            run(kernel, target, (x, w, found), (*size_of, w_out + k - 1), (2,))
+            check(found, model(np.ascontiguousarray(a), b, target))
+
+
+@pytest.mark.parametrize("count, bits", [(4, 32), (8, 32), (16, 32), (2, 64), (4, 64), (8, 64)])
+def test_turned_blocks(count: int, bits: int) -> None:
+    """The shuffles that turn a block, applied to lane numbers."""
+
+    class Lanes:
+        def shuffle(self, a: list, b: list, picks: Sequence[int]) -> list:
+            both = a + b
+            return [both[p] for p in picks]
+
+    rows = [[(r, c) for c in range(count)] for r in range(count)]
+    turned = transpose(Lanes(), rows, bits)  # type: ignore[arg-type]
+    assert turned == [[(r, c) for r in range(count)] for c in range(count)]
+
+
+def test_same_text_twice_and_every_target_compiles() -> None:
+    for target in (x86_v4, x86_v3, x86_baseline):
+        text = emit_contract(convolution(2), target, "f")
+        assert text == emit_contract(convolution(2), target, "f")
+        assert object_code(text, target)
 
 
 # ---------------------------------------------------------------------- larger
