@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from rabbet.export.export import export
 from rabbet.export.loaded import LoadedProgram, Port, load_program
+from rabbet.export.native import build
 
-__all__ = ["LoadedProgram", "Port", "export", "load_program"]
+__all__ = ["LoadedProgram", "Port", "build", "export", "load_program"]

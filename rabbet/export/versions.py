@@ -1,0 +1,80 @@
+"""All compiled versions of an entry that a library needs: no compiler is there when it runs.
+
+A plan is valid where its guards hold. Starting from typical sizes, sizes that are often special are tried,
+and where no plan so far accepts them another one is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rabbet.base import sizes
+from rabbet.base.errors import BuildError, FormatError
+from rabbet.base.sizes import SizeScope
+from rabbet.base.target import Target
+from rabbet.export.graph import build
+from rabbet.export.portable import Entry, Portable, holds, make_scope, to_dim
+from rabbet.runtime.compile import Compiled, compile_plan
+
+TYPICAL = 8
+TRIED = (1, 0, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 64, 100, 128, 256, 512, 1000, 4096, 65536)
+VERSIONS_KEPT = 32
+
+
+@dataclass(eq=False)
+class Compilation:
+    """One plan with the numbers of the weights that follow the inputs."""
+
+    compiled: Compiled
+    scope: SizeScope | None
+    weights: list[int]
+
+    def accepts(self, symbols: Sequence[int]) -> bool:
+        """True where its guards hold."""
+        guards = self.scope.guards.values() if self.scope is not None else ()
+        return all(holds(g.relation, g.expr.evaluate(tuple(symbols))) for g in guards)
+
+
+def guards_hold(entry: Entry, symbols: Sequence[int]) -> bool:
+    """True where the entry may be called with these sizes."""
+    named = [(n, v) for (n, _), v in zip(entry.symbols, symbols, strict=True)]
+    _, dims = make_scope(named)
+    return all(holds(r, sizes.hint(to_dim(f, dims))) for r, f in entry.guards)
+
+
+def compile_versions(program: Portable, entry: Entry, target: Target) -> list[Compilation]:
+    """Plans for the sizes a library will meet, the most general first.
+
+    Raises BuildError if nothing can be compiled, CompileError where the compiler fails.
+    """
+    versions: list[Compilation] = []
+    failure: FormatError | None = None
+    for symbols in _tried(entry):
+        if not guards_hold(entry, symbols) or any(v.accepts(symbols) for v in versions):
+            continue
+        try:
+            built = build(program, entry, symbols)
+        except FormatError as error:  # the model has no meaning at this size
+            failure = failure or error
+            continue
+        compiled = compile_plan(built.graph, target, scope=built.scope)
+        versions.append(Compilation(compiled, built.scope, built.weights))
+        if len(versions) == VERSIONS_KEPT:
+            break
+    if not versions:
+        raise BuildError(f"{entry.name}: there is no size it can be built for: {failure}")
+    return versions
+
+
+def _tried(entry: Entry) -> Iterator[list[int]]:
+    """Sizes to make sure of: the example and typical ones, then each size special on its own, then all."""
+    example = [v for _, v in entry.symbols]
+    typical = [max(v, TYPICAL) for v in example]
+    yield typical
+    yield example
+    for value in TRIED if entry.symbols else ():
+        yield [value] * len(example)
+        for i in range(len(example)):
+            for start in (typical, example):
+                yield [*start[:i], value, *start[i + 1 :]]
