@@ -33,9 +33,8 @@ class Linear(Module):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(zeros((out_features, in_features), dtype=dtype, device=device))
-        self.bias = Parameter(zeros((out_features,), dtype=dtype)) if bias else None
-        if not bias:
-            self.register_parameter("bias", None)
+        shift = Parameter(zeros((out_features,), dtype=dtype)) if bias else None
+        self.register_parameter("bias", shift)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

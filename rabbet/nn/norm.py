@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from rabbet.base.errors import ShapeError
+from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.nn import functional, init
 from rabbet.nn.module import Module
@@ -223,11 +223,16 @@ class _InstanceNorm(Module):
         self,
         num_features: int,
         eps: float = 1e-5,
+        momentum: float = 0.1,
         affine: bool = False,
+        track_running_stats: bool = False,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        if track_running_stats:
+            raise RabbetError(f"{type(self).__name__}: track_running_stats=True is not there yet")
+        self.momentum = momentum  # PyTorch's argument; without running statistics it does nothing
         self.num_features, self.eps, self.affine = num_features, eps, affine
         for name, start in (("weight", ones), ("bias", zeros)):
             value = start((num_features,), dtype=dtype, device=device) if affine else None

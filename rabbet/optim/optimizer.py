@@ -193,7 +193,9 @@ class Optimizer:
             if name != "params" and (name in group or name == "initial_lr"):
                 group[name] = tuple(value) if isinstance(value, list) else value
         if self.counts_steps:
-            group.set_steps([float(np.asarray(own.get("step", 0.0))) for own in states])
+            # A state without a count but with values is PyTorch's SGD: past its first step.
+            counts = [own.get("step", 1.0 if own else 0.0) for own in states]
+            group.set_steps([float(np.asarray(count)) for count in counts])
         for p, own in zip(group["params"], states, strict=True):
             for slot in self.slots_of(group):
                 value = own.get(slot)
