@@ -30,7 +30,6 @@ from rabbet.expr.scalars import expand_all
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Store
 
 DTYPES = ("float32", "float64", "int32", "int64", "uint32", "uint64")
-DIRECT_PANELS = 8  # A is read where it is if a task has no more lane panels than this
 DIRECT_TILES = 2  # B is read where it is if a task has no more row panels than this
 
 
@@ -99,7 +98,9 @@ class _Contraction:
         self.module = Module(target)
         self.frame = Frame(self.module, name, kernel.operands)
         r, module, operands = self.roles, self.module, kernel.operands
-        self.pack_a = Packer(module, "pack_a", operands, r.dtype, r.batch, self.a)
+        self.pack_a: Packer | None = None
+        if not self.a.direct:
+            self.pack_a = Packer(module, "pack_a", operands, r.dtype, r.batch, self.a)
         self.pack_b = Packer(module, "pack_b", operands, r.dtype, r.batch, self.b)
         tabled = self.b.kind == "runs" and self.pack_b.table is not None
         source = self.b.load.dtype if tabled and self.b.load is not None else None
@@ -200,7 +201,7 @@ class _Contraction:
     def _blocks(self, em: Emitter, task: _Task) -> None:
         fn, cut = self.fn, self.cut
         if self.a.kind == "runs":
-            self._write_table(em, self.pack_a, "a_table", task, task.row, task.rows)
+            self._write_table(self.pack_a, "a_table", task, task.row, task.rows)
         k_blocks = self.sizes[cut.k_blocks]
         # sums of different panels need different places only if they wait for another block of k
         several = fn.icmp("sgt", k_blocks, 1)
@@ -208,7 +209,7 @@ class _Contraction:
         with fn.loop(i64(0), k_blocks) as number:
             block = self._block(em.inner(), task, number, k_blocks)
             if self.b.kind == "runs":
-                self._write_table(em, self.pack_b, "b_table", task, block.k, block.count)
+                self._write_table(self.pack_b, "b_table", task, block.k, block.count)
             with self._panels(task) as (panel, part):
                 sums = fn.address(self.memory["sums"], fn.mul(panel, column_step), "i8")
                 ahead = self._ahead(em.inner(), task, part, block)
@@ -217,13 +218,13 @@ class _Contraction:
                     self._finish(part, sums)
 
     def _write_table(
-        self, em: Emitter, packer: Packer, name: str, task: _Task, first: Value, count: Value
+        self, packer: Packer | None, name: str, task: _Task, first: Value, count: Value
     ) -> None:
-        if packer.table is not None:
-            given = (first, count, self.memory[name], self._capacity(em, name))
+        if packer is not None and packer.table is not None:
+            given = (first, count, self.memory[name], self._capacity(name))
             call(self.fn, packer.table, *task.batch, *given)
 
-    def _capacity(self, em: Emitter, name: str) -> Value:
+    def _capacity(self, name: str) -> Value:
         entries = self.cut.table_entries
         return self.sizes[entries[0]] if name == "a_table" else i64(entries[1])
 
@@ -233,23 +234,26 @@ class _Contraction:
         k = fn.mul(number, CONTRACT_BLOCK)
         count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(self.sizes[cut.k], k))
         first, last = fn.icmp("eq", number, 0), fn.icmp("eq", fn.add(number, 1), k_blocks)
-        a, a_step = fn.variable("ptr", self.memory["a"]), fn.variable("i64", i64(cut.a_step))
-        copied = Value("true", "i1")
-        if self.a.plain and self.a.kind == "runs":
-            # few panels read A again: it may stay where it is
-            many = fn.icmp("sgt", task.lanes, DIRECT_PANELS * cut.panel)
-            scattered = fn.binary("xor", self._dense(em, self.a), Value("true", "i1"))
-            copied = fn.binary("or", many, scattered)
-            place, step = self._direct(em, self.a, task, task.row, k)
-            a.set(fn.select(copied, a.get(), place))
-            a_step.set(fn.select(copied, a_step.get(), step))
-        with fn.when(copied):
-            if self.a.kind == "turned":
-                self._write_table(em.inner(), self.pack_a, "a_table", task, k, count)
-            matrix = (task.row, task.rows, k, count, self.memory["a"], i64(cut.a_step), count)
-            table = (self.memory["a_table"], self._capacity(em.inner(), "a_table"))
-            call(fn, self.pack_a.part, *task.batch, *matrix, *table)
-        return _Block(k, count, first, last, a.get(), a_step.get())
+        if not (self.a.plain and self.a.kind == "runs"):
+            self._copy_a(task, k, count)
+            return _Block(k, count, first, last, self.memory["a"], i64(cut.a_step))
+        place, step = self._direct(em, self.a, task, task.row, k)
+        if self.a.direct:
+            return _Block(k, count, first, last, place, step)
+        dense = self._dense(em, self.a)
+        with fn.when(fn.binary("xor", dense, Value("true", "i1"))):
+            self._copy_a(task, k, count)
+        place = fn.select(dense, place, self.memory["a"])
+        return _Block(k, count, first, last, place, fn.select(dense, step, i64(cut.a_step)))
+
+    def _copy_a(self, task: _Task, k: Value, count: Value) -> None:
+        """This task's rows of A for one block of k."""
+        assert self.pack_a is not None
+        if self.a.kind == "turned":
+            self._write_table(self.pack_a, "a_table", task, k, count)
+        matrix = (task.row, task.rows, k, count, self.memory["a"], i64(self.cut.a_step), count)
+        table = (self.memory["a_table"], self._capacity("a_table"))
+        call(self.fn, self.pack_a.part, *task.batch, *matrix, *table)
 
     def _direct(
         self, em: Emitter, operand: View, task: _Task, across: Value, along: Value
@@ -293,9 +297,9 @@ class _Contraction:
             b_step.set(fn.select(copied, b_step.get(), direct_step))
         with fn.when(copied):
             if self.b.kind == "turned":
-                self._write_table(em.inner(), self.pack_b, "b_table", task, task.lane, task.lanes)
+                self._write_table(self.pack_b, "b_table", task, task.lane, task.lanes)
             matrix = (block.k, block.count, task.lane, task.lanes, self.memory["b"], step)
-            table = (self.memory["b_table"], self._capacity(em.inner(), "b_table"))
+            table = (self.memory["b_table"], self._capacity("b_table"))
             padded = fn.mul(vectors, cut.lanes)
             call(fn, self.pack_b.part, *task.batch, *matrix, padded, *table)
         panel = (block.a, block.a_step, b.get(), b_step.get(), sums, step)

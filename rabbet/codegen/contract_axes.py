@@ -101,6 +101,11 @@ class View:
         near = self.kind == "turned" or self.kind == "runs" and self.stride == 1
         return affine and as_is and near
 
+    @property
+    def direct(self) -> bool:
+        """Can the matrix always be read where it is?"""
+        return self.plain and self.kind == "runs" and not self.dense()
+
     def dense(self) -> list[tuple[Expr, Expr]]:
         """What must be equal at run time for the columns of a plain matrix to follow each other."""
         assert self.parts is not None

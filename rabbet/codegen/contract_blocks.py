@@ -49,6 +49,7 @@ class Blocks:
     table_columns: tuple[int, int]  # of the tables of A and B
     a_rows: bool  # does A's table describe rows of its copy
     b_rows: bool
+    a_copied: bool
 
     @property
     def a_step(self) -> int:
@@ -69,7 +70,7 @@ class Blocks:
         """Where a thread's scratch memory holds what, in bytes."""
         a_table, b_table = self.table_entries
         sizes = (
-            (self.row_panels * self.tile_rows + self.lanes) * self.a_step,
+            (self.row_panels * self.tile_rows + self.lanes) * (self.a_step * self.a_copied),
             const((CONTRACT_BLOCK + self.lanes) * self.panel_step, int64),
             a_table * 8 * self.table_columns[0],
             const(b_table * 8 * self.table_columns[1], int64),
@@ -147,6 +148,7 @@ def blocks(roles: Roles, a: View, b: View, target: Target) -> Blocks:
         (a.table_columns, b.table_columns),
         a.kind == "runs",
         b.kind == "runs",
+        not a.direct,
     )
 
 
