@@ -407,11 +407,23 @@ def from_numpy(array: np.ndarray, *, copy: bool = True) -> Tensor:
     write.
     """
     dtype = dtype_of(array.dtype)
-    writable = array.flags.writeable
+    writable = _is_writable(array)
     contiguous = np.ascontiguousarray(array, dtype=dtype.numpy).reshape(array.shape)
     fresh = contiguous is not array and not np.shares_memory(contiguous, array)
     buffer = buffers.from_numpy(contiguous, copy=copy and writable and not fresh)
     return Tensor(leaf_node(intern(tuple(array.shape), dtype), buffer))
+
+
+def _is_writable(array: np.ndarray) -> bool:
+    """True where somebody may write to the array's memory: a read-only view proves nothing."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return True
+        owner = owner.base
+    if owner is None or isinstance(owner, bytes):
+        return False
+    return not (isinstance(owner, memoryview) and owner.readonly)
 
 
 def as_operand(value: Any, like: Tensor | None = None) -> Tensor:
