@@ -249,7 +249,7 @@ class _Contraction:
     def _copy_a(self, task: _Task, k: Value, count: Value) -> None:
         """This task's rows of A for one block of k."""
         assert self.pack_a is not None
-        if self.a.kind == "turned":
+        if self.a.kind != "runs":
             self._write_table(self.pack_a, "a_table", task, k, count)
         matrix = (task.row, task.rows, k, count, self.memory["a"], i64(self.cut.a_step), count)
         table = (self.memory["a_table"], self._capacity("a_table"))
@@ -296,7 +296,7 @@ class _Contraction:
             b.set(fn.select(copied, b.get(), place))
             b_step.set(fn.select(copied, b_step.get(), direct_step))
         with fn.when(copied):
-            if self.b.kind == "turned":
+            if self.b.kind != "runs":
                 self._write_table(self.pack_b, "b_table", task, task.lane, task.lanes)
             matrix = (block.k, block.count, task.lane, task.lanes, self.memory["b"], step)
             table = (self.memory["b_table"], self._capacity("b_table"))

@@ -65,7 +65,11 @@ class View:
 
     @property
     def kind(self) -> str:
-        """Memory runs along the columns ("runs"), along the rows ("turned"), or neither ("any")."""
+        """How memory lies under the matrix, and so how it is copied.
+
+        "runs": along the columns, "turned": along the rows, "gathered": neither, but rows and
+        columns are independent and there is no padding, "any": everything else.
+        """
         if self.parts is None:
             return "any"
         rows, columns = self.parts
@@ -73,7 +77,7 @@ class View:
             return "runs"
         if self.rows and step(rows, self.rows[-1].variable) == 1:
             return "turned"
-        return "any"
+        return "gathered" if self.valid is None else "any"
 
     @property
     def stride(self) -> int:
@@ -89,10 +93,11 @@ class View:
 
         One loop for each axis; for `runs` the columns may be several loops if `dense` holds.
         """
-        if self.parts is None or len(self.across()[0]) > 1:
+        if self.kind not in ("runs", "turned") or len(self.across()[0]) > 1:
             return False
         if self.kind == "turned" and len(self.rows) > 1:
             return False
+        assert self.parts is not None
         affine = all(
             coefficients(part, [loop.variable for loop in loops]) is not None
             for part, loops in zip(self.parts, (self.rows, self.columns), strict=True)
@@ -149,6 +154,8 @@ class View:
     @property
     def table_columns(self) -> int:
         """Columns of the table that describes that axis; 0 if it needs none."""
+        if self.kind == "gathered":
+            return 1
         if self.kind == "any" or len(self.across()[0]) <= 1:
             return 0
         return 1 + len(self.tabled())

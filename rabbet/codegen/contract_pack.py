@@ -97,7 +97,8 @@ class Packer:
         some = fn.binary("and", fn.icmp("sgt", rows, 0), fn.icmp("sgt", columns, 0))
         with fn.when(some):
             self._pad()
-            {"runs": self._copy_runs, "turned": self._turn, "any": self._copy_any}[view.kind]()
+            copy = {"runs": self._copy_runs, "turned": self._turn, "gathered": self._gather}
+            copy.get(view.kind, self._copy_any)()
 
     def _source(self) -> tuple[Value, str]:
         """The operand's address and the type of its elements in memory."""
@@ -164,6 +165,12 @@ class Packer:
             found = self._every_second(address, width, mask)
         else:
             found = self._consecutive(address, width, mask)
+        return self._converted(em, found, width)
+
+    def _converted(self, em: Emitter, found: Value, width: int) -> Value:
+        """What the view makes of elements as they are in memory."""
+        load = self.view.load
+        assert load is not None
         value = from_memory(self.part.fn, found, load.dtype)
         if self.view.value is load:
             return value
@@ -368,6 +375,27 @@ class Packer:
                 for i in range(begin, min(begin + 4, self.lanes)):
                     place = self._row(fn.add(first, i))
                     fn.store(turned[i], fn.address(place, column, register_type(self.dtype)))
+
+    # ------------------------------------------------------------------ memory along neither
+
+    def _gather(self) -> None:
+        """Row by row: the offsets of the columns are in the table."""
+        part, view, fn = self.part, self.view, self.part.fn
+        assert view.parts is not None and view.load is not None
+        source, element = self._source()
+        em, wide = self._emitter(), register_type(self.dtype)
+        with walk(em, view.rows, part["row"], part["rows"]) as (t, at):
+            start = fn.address(source, em.inner(at).scalar(view.parts[0]), element)
+            for offset, width, mask in chunks(fn, part["columns"], self.lanes):
+                entries = fn.address(part["table"], offset, "i64")
+                places = fn.address(start, fn.load(f"<{width} x i64>", entries), element)
+                if mask is not None:  # entries behind the last column are stale
+                    places = fn.select(mask, places, fn.splat(source, width))
+                kind = memory_type(view.load.dtype, width)
+                every = literal(True, f"<{width} x i1>")
+                found = fn.gather(kind, places, every, literal(0, kind))
+                place = fn.address(self._row(t), offset, wide)
+                self._write(self._converted(em, found, width), place, mask)
 
     # ------------------------------------------------------------------ anything
 
