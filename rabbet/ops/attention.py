@@ -112,7 +112,7 @@ def _attention_reference(
     q, k, v = wide(query), wide(key), wide(value)
     if enable_gqa:
         k, v = (np.repeat(x, q.shape[-3] // x.shape[-3], -3) for x in (k, v))
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scale = 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else scale
     scores = q @ np.swapaxes(k, -1, -2) * scale
     if is_causal:
         mask = np.tril(np.ones(scores.shape[-2:], bool))
@@ -168,7 +168,7 @@ def scaled_dot_product_attention(
         key = _repeat_heads(key, query.shape[-3], name)
         value = _repeat_heads(value, query.shape[-3], name)
     if scale is None:
-        scale = 1.0 / math.sqrt(fixed(query.shape[-1]))
+        scale = 1.0 / math.sqrt(max(fixed(query.shape[-1]), 1))
     scores = matmul(query * float(scale), swapaxes(key, -1, -2))
     if is_causal:
         table = scores.shape[-2:]
