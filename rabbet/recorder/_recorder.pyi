@@ -1,6 +1,6 @@
 from collections.abc import Callable, Sequence
 from types import CodeType
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 MEMO_LIMIT: int
 
@@ -11,7 +11,7 @@ class Prepared:
         dtypes: tuple[Any, ...],
         specs: tuple[Any, ...],
         code: bytes,
-        sizes: tuple[int, ...],
+        sizes: tuple[Any, ...],
         visible: int,
         differentiable: tuple[bool, ...],
         casts: tuple[bool, ...],
@@ -78,9 +78,12 @@ class Handle:
     def settle(self, node: Node, index: int = 0) -> None: ...
     def assign(self, other: Handle, /) -> None: ...
 
-class Leaf(NamedTuple):
-    node: Node
-    index: int
+@final
+class Leaf:
+    @property
+    def node(self) -> Node: ...
+    @property
+    def index(self) -> int: ...
 
 @final
 class Segment:

@@ -122,7 +122,8 @@ PyMemberDef members[] = {
 
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>(
-                    "One recorded op, or a leaf (op None): its outputs' Specs, buffers, and how many handles are alive.")},
+                    "One recorded op, or a leaf (op None): its outputs' Specs, buffers, and how many handles are "
+                    "alive.")},
     {Py_tp_new, reinterpret_cast<void *>(create)},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_traverse, reinterpret_cast<void *>(traverse)},

@@ -15,7 +15,9 @@ int refuse(const char *what) {
 }
 
 // Attributes that hold any object, None for nothing.
-template <PyObject *Node::*field> PyObject *get_object(PyObject *self, void *) { return or_none(as_node(self)->*field); }
+template <PyObject *Node::*field> PyObject *get_object(PyObject *self, void *) {
+    return or_none(as_node(self)->*field);
+}
 
 template <PyObject *Node::*field> int set_object(PyObject *self, PyObject *value, void *) {
     put(as_node(self)->*field, value);

@@ -4,6 +4,8 @@
 #include "prepared.h"
 #include "site.h"
 
+#include <cstdlib>
+
 namespace rabbet {
 
 Hooks hooks{};
@@ -85,11 +87,17 @@ Node *make_node(Tape *tape, const Call &call, Prepared *prepared) {
     return node;
 }
 
+// In Python 3.11 a call moves from the CALL instruction to the PRECALL 4 bytes before it once it has been specialised.
+bool is_same_site(const Tape *tape, const Site &site) {
+    const int distance = std::abs(site.lasti - tape->first_lasti);
+    return site.code.get() == tape->first_code && (distance == 0 || (PY_VERSION_HEX < 0x030C0000 && distance == 4));
+}
+
 // A segment that grew long or heavy ends where it began: a loop is then cut at the same place each time round.
 bool is_full(const Tape *tape, const Site &site) {
     if (tape->flushing || (tape->count() < tape->limit && tape->pending_bytes < tape->byte_limit))
         return false;
-    if (site.code.get() == tape->first_code && site.lasti == tape->first_lasti)
+    if (is_same_site(tape, site))
         return true;
     return tape->count() / 4 >= tape->limit || tape->pending_bytes / 4 >= tape->byte_limit;
 }
