@@ -1,0 +1,101 @@
+"""Programs that Python ran, written down so that C alone can run them again (see replay.c)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rabbet.base.target import Target
+from rabbet.codegen.store import KernelStore
+from rabbet.kernel.loops import Kernel
+from rabbet.kernel.show import kernel_name
+from rabbet.runtime import saved
+from rabbet.runtime.buffers import Buffer
+from rabbet.runtime.compile import compile_plan
+from rabbet.runtime.program import CompiledProgram
+from rabbet.tensor import programs
+from rabbet.tensor.segment import graph_of
+
+NAME_BYTES = 128
+
+
+@dataclass
+class Case:
+    """One program with the inputs it was given and the outputs it gave."""
+
+    words: bytes
+    symbols: tuple[int, ...]
+    kernels: list[Kernel]
+    inputs: list[bytes]
+    outputs: list[bytes]
+
+
+def record(function: Callable[[], object], target: Target) -> list[Case]:
+    """Run `function`; one Case, compiled for `target`, for every segment it ran."""
+    found: list[Case] = []
+    store = KernelStore(target)
+
+    def observe(segment: object, entry: programs.Entry, symbols: tuple[int, ...]) -> None:
+        buffers = [programs.leaf_buffer(leaf.node, leaf.index) for leaf in segment.leaves]
+        pattern = entry.pattern
+        graph = graph_of(segment, pattern.dims, entry.keep)[0]
+        compiled = compile_plan(graph, target, scope=pattern.scope, fuse=entry.fused)
+        launchable = saved.launchable(compiled, store)
+        program = CompiledProgram(launchable, *store.load(compiled.kernels))
+        outputs = [bytes(memoryview(b)) for b in program.run(symbols, buffers)]
+        # As many bytes as the program reads: a buffer may be larger.
+        sizes = program.bind(symbols).input_bytes
+        inputs = [_first(b, n) for b, n in zip(buffers, sizes, strict=True)]
+        found.append(Case(launchable.words, symbols, compiled.kernels, inputs, outputs))
+
+    programs.observers.append(observe)
+    try:
+        function()
+    finally:
+        programs.observers.remove(observe)
+    return found
+
+
+def _first(buffer: Buffer, n: int) -> bytes:
+    return bytes(memoryview(buffer)[:n])
+
+
+def write_case(case: Case, path: Path) -> None:
+    """The file that replay.c reads: words, symbols, kernels' names, inputs, outputs."""
+    parts = [_words(len(case.words) // 8), case.words]
+    parts += [_words(len(case.symbols), *case.symbols), _words(len(case.kernels))]
+    parts += [kernel_name(k).encode().ljust(NAME_BYTES, b"\0") for k in case.kernels]
+    for blocks in (case.inputs, case.outputs):
+        parts.append(_words(len(blocks)))
+        for block in blocks:
+            parts += [_words(len(block)), block]
+    path.write_bytes(b"".join(parts))
+
+
+def write_objects(cases: Sequence[Case], target: Target, folder: Path) -> list[Path]:
+    """Object files of every kernel, and table.c that names them."""
+    kernels = {kernel_name(k): k for case in cases for k in case.kernels}
+    objects: Mapping[str, bytes] = KernelStore(target).objects(list(kernels.values()))
+    files = []
+    for number, code in enumerate(objects.values()):
+        files.append(folder / f"kernel{number}.o")
+        files[-1].write_bytes(code)
+    table = folder / "table.c"
+    table.write_text(_table(list(objects)))
+    return [table, *files]
+
+
+def _table(names: list[str]) -> str:
+    signature = "(uint8_t *const *, const int64_t *, int64_t, int64_t, uint8_t *, int64_t *)"
+    lines = ['#include "rabbet.h"', *(f"extern void {n}{signature};" for n in names)]
+    lines += ["typedef struct named_kernel { const char *name; rb_kernel function; } named_kernel;"]
+    lines += ["const named_kernel replay_kernels[] = {"]
+    lines += [f'    {{"{n}", {n}}},' for n in names]
+    lines += ["};", f"const size_t replay_count = {len(names)};", ""]
+    return "\n".join(lines)
+
+
+def _words(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}q", *numbers)
