@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rabbet.base import sizes
+from rabbet.base.dtypes import DType
 from rabbet.base.errors import FormatError, RabbetError
 from rabbet.base.sizes import Dim, SizeScope
 from rabbet.base.spec import Spec
@@ -28,10 +29,12 @@ from rabbet.export.portable import (
     show_form,
     to_dim,
 )
-from rabbet.graph.op import Op
+from rabbet.export.verify import is_size, verify
+from rabbet.graph.op import Op, Parameter
 from rabbet.graph.value import Builder, Graph, Value, registry
 
 SIZE_LIMIT = 1 << 62
+ALIASES = {"Axes": "int | tuple[int, ...] | None", "Padding": "int | tuple[int, ...] | str"}
 
 
 @dataclass(eq=False)
@@ -57,6 +60,14 @@ def check(program: Portable, weights_bytes: int) -> None:
     for entry in program.entries:
         _check_symbols(entry)
         build(program, entry, [example for _, example in entry.symbols])
+
+
+def used_weights(entry: Entry) -> list[int]:
+    """The numbers of the weights an entry uses, in the order of its graph's inputs."""
+    operands = [o for call in entry.calls for o in call.operands] + entry.results
+    return list(
+        dict.fromkeys(o.number for o in operands if isinstance(o, Ref) and o.kind == "weight")
+    )
 
 
 def _check_symbols(entry: Entry) -> None:
@@ -104,6 +115,13 @@ class _Build:
             self.compare(where, value.spec, output.spec)
             graph.outputs.append(value)
         graph.inputs = [*self.inputs, *self.weights.values()]
+        try:
+            verify(graph)
+        except RecursionError:
+            raise FormatError("the graph nests too deeply") from None
+        except Exception as error:
+            # As in `call`: bodies of ops may fail in any way on such arguments.
+            raise FormatError(_reason(error)) from None
         return Built(graph, self.scope, list(self.weights), self.values)
 
     def call(self, number: int, call: OpCall) -> tuple[Value, ...]:
@@ -129,10 +147,7 @@ class _Build:
             raise FormatError(f"{where}: its attributes nest too deeply") from None
         except Exception as error:
             # Rules may fail in any way on arguments no user function would let through.
-            reason = (
-                str(error) if isinstance(error, RabbetError) else f"{type(error).__name__}: {error}"
-            )
-            raise FormatError(f"{where}: {reason}") from None
+            raise FormatError(f"{where}: {_reason(error)}") from None
         if len(specs) != len(call.results):
             raise FormatError(f"{where}: {len(call.results)} results, the op gives {len(specs)}")
         for spec, stated in zip(specs, call.results, strict=True):
@@ -187,6 +202,9 @@ class _Build:
             odd = sorted(set(given) ^ names)[0]
             state = "has no attribute" if odd in given else "lacks the attribute"
             raise FormatError(f"{where}: {state} {odd!r}")
+        for parameter in op.parameters:
+            if parameter.role == "attribute":
+                _check_type(f"{where}: {parameter.name}", parameter, given[parameter.name])
         return {k: self.sizes_in(f"{where}: {k}", v) for k, v in given.items()}
 
     def sizes_in(self, where: str, value: Any) -> Any:
@@ -222,6 +240,8 @@ class _Build:
             )
         elements = 1
         for dim in spec.shape:
+            if not is_size(dim):
+                raise FormatError(f"{where}: {dim!r:.60} is no size")
             size = sizes.hint(dim)
             if size < 0:
                 raise FormatError(f"{where}: the size {dim} is negative")
@@ -240,6 +260,24 @@ class _Build:
                 f"{where}: the file says {stated.dtype.name}{list(wanted)}, the op gives "
                 f"{found.dtype.name}{list(shape)}"
             )
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, RabbetError) else f"{type(error).__name__}: {error}"
+
+
+def _check_type(where: str, parameter: Parameter, value: Any) -> None:
+    """Floats, text and dtypes only where the op's signature has them; integers anywhere."""
+    if isinstance(value, tuple):
+        for item in value:
+            _check_type(where, parameter, item)
+    kinds = {float: "float", str: "str", DType: "DType", type(None): "None"}
+    word = next((w for t, w in kinds.items() if isinstance(value, t)), None)
+    annotation = parameter.annotation
+    for alias, meaning in ALIASES.items():
+        annotation = annotation.replace(alias, meaning)
+    if word is not None and not any(a in annotation for a in (word, "Any")):
+        raise FormatError(f"{where}: {value!r:.60} is no {parameter.annotation}")
 
 
 def _check_form(where: str, op: Op, form: tuple[int, ...], count: int) -> None:

@@ -16,13 +16,14 @@ from rabbet.base.errors import DTypeError, FormatError, IndexRangeError, RabbetE
 from rabbet.base.shapes import show
 from rabbet.base.sizes import SizeScope
 from rabbet.base.spec import intern
-from rabbet.export.graph import build
+from rabbet.export.graph import build, used_weights
 from rabbet.export.portable import Entry, Named, holds, make_scope, show_form, to_dim
-from rabbet.export.read import ProgramFile, read_program
+from rabbet.export.read import PACKAGE_VERSION, ProgramFile, read_program
+from rabbet.graph.value import Graph
 from rabbet.recorder import leaf_node
 from rabbet.runtime import buffers
 from rabbet.runtime.errors import IndexFailure
-from rabbet.runtime.program import Program, compile_graph
+from rabbet.runtime.program import Program, ReferenceProgram, find_or_compile
 from rabbet.tensor import Tensor, asarray, value_of
 
 VERSIONS_KEPT = 16
@@ -45,13 +46,11 @@ class Version:
     """The program compiled for sizes that answer its questions alike."""
 
     program: Program
-    scope: SizeScope | None
-    weights: list[Any]
+    exact: tuple[int, ...] | None  # the only sizes it is for, or None: the program's guards decide
 
     def fits(self, symbols: tuple[int, ...]) -> bool:
         """True where it may run with these sizes."""
-        guards = self.scope.guards.values() if self.scope is not None else ()
-        return all(holds(g.relation, g.expr.evaluate(symbols)) for g in guards)
+        return self.program.accepts(symbols) if self.exact is None else self.exact == symbols
 
 
 class LoadedProgram:
@@ -71,6 +70,7 @@ class LoadedProgram:
         self.inputs = tuple(_port(n) for n in entry.inputs)
         self.outputs = tuple(_port(n) for n in entry.outputs)
         self._versions: list[Version] = []
+        self._weights = [file.buffer(file.program.weights[i]) for i in used_weights(entry)]
         self._lock = threading.Lock()
 
     @property
@@ -103,7 +103,7 @@ class LoadedProgram:
         symbols = self._symbols_of([shape for shape, _ in given])
         version = self.version(symbols)
         try:
-            made = version.program.run(symbols, [*(b for _, b in given), *version.weights])
+            made = version.program.run(symbols, [*(b for _, b in given), *self._weights])
         except IndexFailure as failure:
             raise self._explain(failure) from None
         return [
@@ -123,17 +123,19 @@ class LoadedProgram:
 
     def _compile(self, symbols: tuple[int, ...]) -> Version:
         self._check_guards(symbols)
-        program = self.file.program
-        try:
-            built = build(program, self.entry, symbols)
-        except FormatError as error:
-            shown = ", ".join(f"{n}={v}" for n, v in zip(self.symbols, symbols, strict=True))
-            raise ShapeError(
-                f"{self.name}: the program does not work with {shown}: {error}"
-            ) from None
-        compiled = compile_graph(built.graph, scope=built.scope, fuse=True)
-        weights = [self.file.buffer(program.weights[i]) for i in built.weights]
-        return Version(compiled, built.scope, weights)
+        parts = (PACKAGE_VERSION, self.file.header.graph_digest.hex(), self.name, symbols)
+
+        def graph() -> tuple[Graph, SizeScope | None]:
+            try:
+                built = build(self.file.program, self.entry, symbols)
+            except FormatError as error:
+                shown = ", ".join(f"{n}={v}" for n, v in zip(self.symbols, symbols, strict=True))
+                raise ShapeError(f"{self.name}: does not work with {shown}: {error}") from None
+            return built.graph, built.scope
+
+        program = find_or_compile(parts, graph, fuse=True)
+        interpreted = isinstance(program, ReferenceProgram)
+        return Version(program, symbols if interpreted else None)
 
     def _check_guards(self, symbols: tuple[int, ...]) -> None:
         named = list(zip(self.symbols, symbols, strict=True))

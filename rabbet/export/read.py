@@ -20,6 +20,16 @@ from rabbet.export.portable import Portable, Weight
 from rabbet.runtime import buffers
 
 
+def _digest_sources() -> str:
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
+
+
+PACKAGE_VERSION = _digest_sources()  # of what gives a file its meaning
+
+
 @dataclass(eq=False)
 class ProgramFile:
     """A checked file: its records, and its weights as read-only memory."""

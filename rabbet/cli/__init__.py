@@ -1,0 +1,7 @@
+"""The `rabbet` command."""
+
+from __future__ import annotations
+
+from rabbet.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,7 @@
+"""`python -m rabbet.cli`."""
+
+from __future__ import annotations
+
+from rabbet.cli.commands import main
+
+main()
