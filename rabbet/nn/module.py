@@ -388,7 +388,7 @@ def functional_call(
             path, _, name = target.rpartition(".")
             owner = module.get_submodule(path)
             home = owner._parameters if name in owner._parameters else owner._buffers
-            if name not in home:
+            if home.get(name) is None:
                 raise AttributeError(f"{type(module).__name__} has no parameter {target!r}")
             replaced.append((home, name, home[name]))
             home[name] = value
