@@ -3,12 +3,6 @@
 from rabbet.ops.arithmetic import (
     abs_,
     add,
-    bitwise_and,
-    bitwise_invert,
-    bitwise_left_shift,
-    bitwise_or,
-    bitwise_right_shift,
-    bitwise_xor,
     cast,
     ceil,
     clip,
@@ -27,6 +21,14 @@ from rabbet.ops.arithmetic import (
     square,
     subtract,
     trunc,
+)
+from rabbet.ops.bits import (
+    bitwise_and,
+    bitwise_invert,
+    bitwise_left_shift,
+    bitwise_or,
+    bitwise_right_shift,
+    bitwise_xor,
 )
 from rabbet.ops.compare import (
     equal,

@@ -8,7 +8,7 @@ from typing import Any
 from rabbet.base.errors import DTypeError
 from rabbet.base.sizes import SizeExpr
 from rabbet.graph.op import Op
-from rabbet.ops import arithmetic, compare, contract, functions
+from rabbet.ops import arithmetic, bits, compare, contract, functions
 from rabbet.ops.create import number
 
 _BINARY: dict[str, Op] = {
@@ -20,11 +20,11 @@ _BINARY: dict[str, Op] = {
     "mod": arithmetic.remainder,
     "pow": functions.pow_,
     "matmul": contract.matmul,
-    "and": arithmetic.bitwise_and,
-    "or": arithmetic.bitwise_or,
-    "xor": arithmetic.bitwise_xor,
-    "lshift": arithmetic.bitwise_left_shift,
-    "rshift": arithmetic.bitwise_right_shift,
+    "and": bits.bitwise_and,
+    "or": bits.bitwise_or,
+    "xor": bits.bitwise_xor,
+    "lshift": bits.bitwise_left_shift,
+    "rshift": bits.bitwise_right_shift,
 }
 
 # special method -> (op, operands swapped)
@@ -40,7 +40,7 @@ OPERATORS: dict[str, tuple[Op, bool]] = {
     "__neg__": (arithmetic.negative, False),
     "__pos__": (arithmetic.positive, False),
     "__abs__": (arithmetic.abs_, False),
-    "__invert__": (arithmetic.bitwise_invert, False),
+    "__invert__": (bits.bitwise_invert, False),
 }
 
 

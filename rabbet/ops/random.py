@@ -24,15 +24,13 @@ from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import (
     add,
-    bitwise_left_shift,
-    bitwise_or,
-    bitwise_right_shift,
     cast,
     divide,
     multiply,
     remainder,
     subtract,
 )
+from rabbet.ops.bits import bitwise_left_shift, bitwise_or, bitwise_right_shift
 from rabbet.ops.compare import greater_equal, less, where
 from rabbet.ops.create import shape_of
 from rabbet.ops.moves import Dims, Index, reshape, slice_

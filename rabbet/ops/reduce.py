@@ -16,11 +16,10 @@ from rabbet.base.spec import Spec
 from rabbet.graph.op import op
 from rabbet.graph.sample import ALL, FLOATS, NUMERIC, Draw, Sample
 from rabbet.graph.value import Value
-from rabbet.ops.arithmetic import add, cast, divide, maximum, multiply, square, subtract
-from rabbet.ops.compare import equal, isfinite, where
+from rabbet.ops.arithmetic import cast, divide, multiply, subtract
+from rabbet.ops.compare import equal, where
 from rabbet.ops.create import extent, full, number
-from rabbet.ops.functions import exp, log, sqrt
-from rabbet.ops.moves import expand, pad, reshape, slice_, turn, window
+from rabbet.ops.moves import expand, reshape
 
 Axes: TypeAlias = int | tuple[int, ...] | None
 
@@ -242,9 +241,10 @@ def sum_to(x: Value, shape: tuple[Dim, ...]) -> Value:
 # ---- sums, means, extremes ---------------------------------------------------------------------
 
 
-def _public_samples(
+def reduction_samples(
     dtypes_: tuple[str, ...] = FLOATS, kind: str = "float", empty: bool = True, **extra: Any
 ) -> Callable[[], list[Sample]]:
+    """Samples of a public reduction: every form of axis; empty ones where the op takes them."""
     cases: list[tuple[Any, Axes, bool]] = [
         *(((3, 4), None, False), ((3, 4), -1, True), ((2, 3, 4), (0, -1), False)),
         *(((2, 70), 1, False), ((), None, False), ((2, 3), (), False)),
@@ -256,7 +256,8 @@ def _public_samples(
     ]
 
 
-def _sum_dtype(x: DType, dtype: DType | None) -> DType:
+def sum_dtype(x: DType, dtype: DType | None) -> DType:
+    """The dtype of a sum: as told; floats keep theirs, other kinds widen to 64 bits."""
     if dtype is not None:
         return dtype
     if x.kind in "bi":
@@ -265,7 +266,7 @@ def _sum_dtype(x: DType, dtype: DType | None) -> DType:
 
 
 def _sum_reference(x: np.ndarray, axis: Axes, dtype: DType | None, keepdims: bool) -> np.ndarray:
-    wanted = _sum_dtype(dtypes.dtype_of(x.dtype), dtype).numpy
+    wanted = sum_dtype(dtypes.dtype_of(x.dtype), dtype).numpy
     return np.sum(x, axis, np.float64 if wanted.kind == "f" else wanted, keepdims=keepdims)
 
 
@@ -273,8 +274,8 @@ def _sum_reference(x: np.ndarray, axis: Axes, dtype: DType | None, keepdims: boo
     "composite",
     reference=_sum_reference,
     samples=lambda: [
-        *_public_samples(ALL, dtype=None)(),
-        *_public_samples(("float32", "int8"), dtype=dtypes.float64)(),
+        *reduction_samples(ALL, dtype=None)(),
+        *reduction_samples(("float32", "int8"), dtype=dtypes.float64)(),
     ],
 )
 def sum_(x: Value, axis: Axes = None, dtype: DType | None = None, keepdims: bool = False) -> Value:
@@ -282,123 +283,71 @@ def sum_(x: Value, axis: Axes = None, dtype: DType | None = None, keepdims: bool
 
     dtype: floats keep theirs, bools and signed integers give int64, unsigned ones uint64.
     """
-    wanted = _sum_dtype(x.dtype, dtype)
+    wanted = sum_dtype(x.dtype, dtype)
     return reduce_sum(cast(x, wanted), axes_of("sum", axis, x.ndim), keepdims)
 
 
 def _prod_reference(x: np.ndarray, axis: Axes, dtype: DType | None, keepdims: bool) -> np.ndarray:
-    wanted = _sum_dtype(dtypes.dtype_of(x.dtype), dtype).numpy
+    wanted = sum_dtype(dtypes.dtype_of(x.dtype), dtype).numpy
     return np.prod(x, axis, np.float64 if wanted.kind == "f" else wanted, keepdims=keepdims)
 
 
 @op(
-    "composite", reference=_prod_reference, samples=_public_samples(NUMERIC, "positive", dtype=None)
+    "composite",
+    reference=_prod_reference,
+    samples=reduction_samples(NUMERIC, "positive", dtype=None),
 )
 def prod(x: Value, axis: Axes = None, dtype: DType | None = None, keepdims: bool = False) -> Value:
     """The product over `axis` (None: all); 1 where there is nothing. dtype as in `sum`."""
-    wanted = _sum_dtype(x.dtype, dtype)
+    wanted = sum_dtype(x.dtype, dtype)
     return reduce_prod(cast(x, wanted), axes_of("prod", axis, x.ndim), keepdims)
 
 
-def _as_float(x: Any) -> Any:
+def as_float(x: Any) -> Any:
+    """Integers and bools as the default float."""
     return x if x.dtype.is_float else cast(x, dtypes.default_float)
 
 
-def _count(x: Any, axes: tuple[int, ...]) -> Dim:
+def count_along(x: Any, axes: tuple[int, ...]) -> Dim:
+    """How many elements one result of a reduction has."""
     return sizes.product([x.shape[a] for a in axes])
 
 
-def _wide(x: np.ndarray) -> np.ndarray:
+def as_double(x: np.ndarray) -> np.ndarray:
+    """For references: in float64."""
     return x.astype(np.float64)
 
 
-def _rounded(x: np.ndarray, found: Any) -> np.ndarray:
+def rounded(x: np.ndarray, found: Any) -> np.ndarray:
+    """For references: as the float dtype that `x` becomes."""
     return np.asarray(found, x.dtype if x.dtype.kind == "f" else np.float32)
 
 
 def _mean_reference(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
     axes = axes_of("mean", axis, x.ndim)
-    total = np.sum(_wide(x), axes, keepdims=keepdims)
-    return _rounded(x, total / np.prod([x.shape[a] for a in axes], dtype=np.float64))
+    total = np.sum(as_double(x), axes, keepdims=keepdims)
+    return rounded(x, total / np.prod([x.shape[a] for a in axes], dtype=np.float64))
 
 
 @op(
     "composite",
     reference=_mean_reference,
     samples=lambda: [
-        *_public_samples(("int32", *FLOATS), empty=False)(),
+        *reduction_samples(("int32", *FLOATS), empty=False)(),
         Sample((Draw((0, 3)),), {"axis": 0, "keepdims": False}, grad=False),
     ],
 )
 def mean(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The average over `axis` (None: all); NaN where there is nothing. Integers become float32."""
     axes = axes_of("mean", axis, x.ndim)
-    x = _as_float(x)
-    return divide(reduce_sum(x, axes, keepdims), extent.like(x, _count(x, axes), x.dtype))
-
-
-def _var_reference(x: np.ndarray, axis: Axes, correction: float, keepdims: bool) -> np.ndarray:
-    axes = axes_of("var", axis, x.ndim)
-    count = np.prod([x.shape[a] for a in axes], dtype=np.float64)
-    centre = np.sum(_wide(x), axes, keepdims=True) / count
-    squares = np.sum((_wide(x) - centre) ** 2, axes, keepdims=keepdims)
-    return _rounded(x, squares / np.maximum(count - correction, 0))
-
-
-def _var_samples() -> list[Sample]:
-    return [
-        *_public_samples(("int32", *FLOATS), empty=False, correction=0.0)(),
-        Sample((Draw((3, 5)),), {"axis": 1, "correction": 1, "keepdims": True}),
-    ]
-
-
-@op("composite", reference=_var_reference, samples=_var_samples)
-def var(x: Value, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Value:
-    """The mean squared distance from the mean: sum / (n - correction). Two passes over the data."""
-    axes = axes_of("var", axis, x.ndim)
-    x = _as_float(x)
-    centred = subtract(x, mean(x, axes, True))
-    return divide(reduce_sum(square(centred), axes, keepdims), _freedom(x, axes, correction))
-
-
-def _freedom(x: Any, axes: tuple[int, ...], correction: float) -> Any:
-    count = extent.like(x, _count(x, axes), x.dtype)
-    return maximum(subtract(count, float(correction)), 0.0) if correction else count
-
-
-@var.gradient
-def _var_gradient(
-    g: Any, y: Any, x: Any, axis: Axes, correction: float, keepdims: bool
-) -> tuple[Any]:
-    if not x.dtype.is_float:
-        return (None,)
-    axes = axes_of("var", axis, x.ndim)
-    centred = subtract(x, mean(x, axes, True))
-    scale = divide(multiply(g, 2.0), _freedom(x, axes, correction))
-    return (multiply(spread(scale, x.shape, axes, keepdims), centred),)
-
-
-def _std_samples() -> list[Sample]:
-    return [
-        Sample((Draw((3, 4), kind="distinct"),), {"axis": a, "correction": c, "keepdims": k})
-        for a, c, k in ((None, 0.0, False), (-1, 1, True), (0, 0.5, False))
-    ]
-
-
-@op(
-    "composite",
-    reference=lambda *x: np.sqrt(_wide(_var_reference(_wide(x[0]), *x[1:]))),
-    samples=_std_samples,
-)
-def std(x: Value, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Value:
-    """The square root of `var`."""
-    return sqrt(var(x, axis, correction, keepdims))
+    x = as_float(x)
+    return divide(reduce_sum(x, axes, keepdims), extent.like(x, count_along(x, axes), x.dtype))
 
 
 @op(
     "composite",
     reference=lambda x, axis, keepdims: np.max(x, axis, keepdims=keepdims),
-    samples=_public_samples(ALL, "distinct", empty=False),
+    samples=reduction_samples(ALL, "distinct", empty=False),
 )
 def max_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The largest over `axis` (None: all); NaN wins. ShapeError where there is nothing.
@@ -411,7 +360,7 @@ def max_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
 @op(
     "composite",
     reference=lambda x, axis, keepdims: np.min(x, axis, keepdims=keepdims),
-    samples=_public_samples(ALL, "distinct", empty=False),
+    samples=reduction_samples(ALL, "distinct", empty=False),
 )
 def min_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The smallest over `axis` (None: all); NaN wins. ShapeError where there is nothing.
@@ -470,7 +419,7 @@ def _decide(name: str, primitive: Any, x: Any, axis: Axes, keepdims: bool, of_no
     "composite",
     differentiable=False,
     reference=lambda x, axis, keepdims: np.any(x, axis, keepdims=keepdims),
-    samples=_public_samples(ALL),
+    samples=reduction_samples(ALL),
 )
 def any_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """Whether any element over `axis` is true (not zero); False where there is nothing."""
@@ -481,94 +430,8 @@ def any_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     "composite",
     differentiable=False,
     reference=lambda x, axis, keepdims: np.all(x, axis, keepdims=keepdims),
-    samples=_public_samples(ALL),
+    samples=reduction_samples(ALL),
 )
 def all_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """Whether all elements over `axis` are true (not zero); True where there is nothing."""
     return _decide("all", reduce_min, x, axis, keepdims, True)
-
-
-# ---- logsumexp, cumulative sums ----------------------------------------------------------------
-
-
-def _logsumexp_reference(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
-    axes = axes_of("logsumexp", axis, x.ndim)
-    return _rounded(x, np.log(np.sum(np.exp(_wide(x)), axes, keepdims=keepdims)))
-
-
-@op(
-    "composite",
-    promote="float",
-    reference=_logsumexp_reference,
-    samples=_public_samples(empty=False),
-)
-def logsumexp(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
-    """log(sum(exp(x))) over `axis` (None: all) without overflow."""
-    axes = axes_of("logsumexp", axis, x.ndim)
-    top = reduce_max(x, axes, True)
-    top = where(isfinite(top), top, 0.0)
-    total = log(reduce_sum(exp(subtract(x, top)), axes, True))
-    found = add(total, top)
-    return found if keepdims else reshape(found, left_shape(x.shape, axes))
-
-
-@logsumexp.gradient
-def _logsumexp_gradient(g: Any, y: Any, x: Any, axis: Axes, keepdims: bool) -> tuple[Any]:
-    axes = axes_of("logsumexp", axis, x.ndim)
-    level = spread(where(isfinite(y), y, 0.0), x.shape, axes, keepdims)
-    return (multiply(spread(g, x.shape, axes, keepdims), exp(subtract(x, level))),)
-
-
-def _cumulative_reference(
-    x: np.ndarray, axis: int | None, dtype: DType | None, include_initial: bool
-) -> np.ndarray:
-    wanted = _sum_dtype(dtypes.dtype_of(x.dtype), dtype).numpy
-    wide = np.float64 if wanted.kind == "f" else wanted
-    return np.cumulative_sum(x, axis=axis, dtype=wide, include_initial=include_initial)
-
-
-def _cumulative_samples() -> list[Sample]:
-    cases = (((5,), None, False), ((3, 4), 0, False), ((2, 3, 4), -1, True), ((2, 0), 1, False))
-    return [
-        Sample((Draw(s),), {"axis": a, "dtype": None, "include_initial": i}, ("int32", *FLOATS))
-        for s, a, i in cases
-    ]
-
-
-@op("composite", reference=_cumulative_reference, samples=_cumulative_samples)
-def cumulative_sum(
-    x: Value, axis: int | None = None, dtype: DType | None = None, include_initial: bool = False
-) -> Value:
-    """Sums of the first 1, 2, 3, ... elements along `axis` (may be None for one axis).
-
-    The work grows with the square of the axis. dtype as in `sum`; `include_initial` starts with 0.
-    """
-    if axis is None and x.ndim != 1:
-        raise ShapeError(f"cumulative_sum: {show(x.shape)} needs an axis")
-    at = axis_of("cumulative_sum", axis or 0, x.ndim)
-    x = cast(x, _sum_dtype(x.dtype, dtype))
-    size = x.shape[at]
-    if size == 0 and not include_initial:
-        return x
-    # Every result is the sum of a window of `size` elements over x padded with zeros on the left.
-    low = tuple((size if include_initial else size - 1) if a == at else 0 for a in range(x.ndim))
-    none = (0,) * x.ndim
-    padded = pad(x, low, none, none)
-    if size == 0:
-        one = tuple(1 if a == at else d for a, d in enumerate(x.shape))
-        return full(number(x, 0, x.dtype), one)
-    return reduce_sum(window(padded, (at,), (size,), (1,), (1,)), (x.ndim,), False)
-
-
-@cumulative_sum.gradient
-def _cumulative_sum_gradient(
-    g: Any, y: Any, x: Any, axis: int | None, dtype: DType | None, include_initial: bool
-) -> tuple[Any]:
-    at = axis_of("cumulative_sum", axis or 0, x.ndim)
-    if include_initial:
-        start = tuple(1 if a == at else 0 for a in range(x.ndim))
-        from_first = slice_(g, start, g.shape, (1,) * x.ndim)
-    else:
-        from_first = g
-    backward = turn(cumulative_sum(turn(from_first, (at,)), at), (at,))
-    return (cast(backward, x.dtype),)
