@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rabbet import targets
@@ -130,13 +133,29 @@ def find_or_compile(
         loaded = None if program is None else store.load_named(program.kernels)
         if program is not None and loaded is not None:
             return CompiledProgram(program, *loaded)
-    made, scope = graph()
-    program = saved.launchable(compile_plan(made, target, scope=scope, fuse=fuse), store)
-    loaded = store.load_named(program.kernels)
+    with _said_when_long():
+        made, scope = graph()
+        program = saved.launchable(compile_plan(made, target, scope=scope, fuse=fuse), store)
+        loaded = store.load_named(program.kernels)
     assert loaded is not None, "kernels at hand can always be made"
     if key is not None:
         saved.save(key, program, store)
     return CompiledProgram(program, *loaded)
+
+
+@contextmanager
+def _said_when_long() -> Iterator[None]:
+    """On a terminal, say so when a compilation takes longer than a second."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    notice = threading.Timer(1.0, sys.stderr.write, ("rabbet: compiling ...\n",))
+    notice.daemon = True
+    notice.start()
+    try:
+        yield
+    finally:
+        notice.cancel()
 
 
 def _shape(shape: tuple[Any, ...], symbols: tuple[int, ...]) -> tuple[int, ...]:
