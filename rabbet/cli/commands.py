@@ -83,7 +83,9 @@ def inspect(
     path: ProgramPath,
     verify: Annotated[bool, typer.Option(help="Check the weights' hash.")] = False,
 ) -> None:
-    """Show entry points, shapes, layers, parameters, operations, memory and sizes of a program file."""
+    """Show entry points, shapes, layers, parameters, operations, memory and sizes of a program
+    file.
+    """
     program = load_program(path, verify=verify)
     console = Console()
     for name in program.entries:
@@ -186,5 +188,7 @@ def demo(
 
 
 def _call(name: str, *args: Any, **kwargs: Any) -> None:
-    """Call a function named as in an entry point: `rabbet inspect` need not wait for what serving needs."""
+    """Call a function named as in an entry point: `rabbet inspect` need not wait for what serving
+    needs.
+    """
     resolve_name(name)(*args, **kwargs)

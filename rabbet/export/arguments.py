@@ -119,7 +119,7 @@ def _names(
 
 
 def renamed(name: str) -> str:
-    """Containers and losses call their argument `input`, PyTorch's word for what is x everywhere else."""
+    """Containers call their argument `input`, PyTorch's word for what is x everywhere else."""
     return "x" if name == "input" else name
 
 
@@ -157,7 +157,8 @@ def _add_axes(inputs: list[Input], dynamic: Mapping[str, Any]) -> None:
             size = shape[axis]
             if values.setdefault(size_name, size) != size:  # type: ignore[arg-type]
                 raise ExportError(
-                    f"export: dynamic: {size_name!r} is {values[size_name]} and {size} in the example"
+                    f"export: dynamic: {size_name!r} is {values[size_name]} and also {size} "
+                    "in the example"
                 )
             known[name].axes[axis % len(shape)] = size_name
 

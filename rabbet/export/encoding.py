@@ -1,7 +1,7 @@
 """Portable records <-> the JSON text of a program file.
 
-Decoding checks every type, count and name that can be checked without knowing any op; each refusal is a
-FormatError that says where. What the ops have to say is checked in graph.py.
+Decoding checks every type, count and name that can be checked without knowing any op; each refusal
+is a FormatError that says where. What the ops have to say is checked in graph.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RELATIONS = ("==", "!=", "<", ">=")
 SIZE_OPERATIONS = ("+", "*", "//", "%", "max", "min")
 MAX_INT = 1 << 62
 
-# ---- writing ---------------------------------------------------------------------------------------
+# ---- writing ------------------------------------------------------------------------------------
 
 
 def encode(program: Portable) -> bytes:
@@ -130,7 +130,7 @@ def _structure_out(structure: Any) -> Any:
     return [kind, list(keys), inner] if keys is not None else [kind, inner]
 
 
-# ---- reading ---------------------------------------------------------------------------------------
+# ---- reading ------------------------------------------------------------------------------------
 
 
 def refuse(where: str, what: str) -> NoReturn:

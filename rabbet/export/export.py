@@ -1,4 +1,4 @@
-"""`rb.export`: record a model's call at a few sizes, find what the sizes have in common, write the file."""
+"""`rb.export`: record a model's call at a few sizes, find what they have in common, write it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def export(
 ) -> Path:
     """Write the computation of `model(*example_args)` and its weights to a program file; its path.
 
-    `model` is a Module or a function of tensors; the values of the example do not matter, shapes and dtypes
-    do. `dynamic={"x": {0: "batch"}}` lets axis 0 of the input `x` have any size; axes of one name change
-    together. Other arguments than tensors are fixed. The model is exported in the mode (train or eval) it
-    is in. Raises ExportError where the computation needs a tensor's value in Python, draws random numbers,
-    or depends on a dynamic size in another way than through shapes; OSError if the file cannot be written.
+    `model` is a Module or a function of tensors; the values of the example do not matter, shapes
+    and dtypes do. `dynamic={"x": {0: "batch"}}` lets axis 0 of the input `x` have any size; axes of
+    one name change together. Other arguments than tensors are fixed. The model is exported in the
+    mode (train or eval) it is in. Raises ExportError where the computation needs a tensor's value
+    in Python, draws random numbers, or depends on a dynamic size in another way than through
+    shapes; OSError if the file cannot be written.
 
     >>> rb.export(model, (rb.zeros((1, 64)),), "model.rbt", dynamic={"x": {0: "batch"}})
     """
@@ -80,7 +81,7 @@ def _weight_names(module: Module | None) -> dict[Key, tuple[str, str]]:
     return names
 
 
-# ---- sizes to record at ----------------------------------------------------------------------------
+# ---- sizes to record at -------------------------------------------------------------------------
 
 
 def _trials(example: Mapping[str, int]) -> list[list[dict[str, int]]]:
@@ -142,7 +143,9 @@ def _record(
 def _guards(
     model: Any, module: Module | None, arguments: Arguments, sightings: list[Sighting]
 ) -> list[tuple[str, Any]]:
-    """Sizes 0 and 1 are often special: where the model is another computation then, a guard says so."""
+    """Sizes 0 and 1 are often special: where the model is another computation then, a guard says
+    so.
+    """
     guards = []
     example = arguments.symbols()
     for name in example:
@@ -160,7 +163,7 @@ def _guards(
     return guards
 
 
-# ---- results ---------------------------------------------------------------------------------------
+# ---- results ------------------------------------------------------------------------------------
 
 
 def _entry(

@@ -15,8 +15,8 @@ CHUNK = 1 << 24
 def write_whole(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     """Write `parts`, one after the other, as the file `path`.
 
-    Whatever goes wrong (no space, Ctrl-C, no permission: OSError), nothing is left behind and an older
-    file of that name stays as it was.
+    Whatever goes wrong (no space, Ctrl-C, no permission: OSError), nothing is left behind and an
+    older file of that name stays as it was.
     """
     path = Path(path)
     temporary = path.parent / f".{path.name[:100]}.{os.getpid()}.{secrets.token_hex(6)}"

@@ -1,8 +1,8 @@
 """Numbers seen at several sizes, as one expression of symbols.
 
-The candidates are the symbols, the sizes of the op's operands, and products of neighbouring ones (what
-reshapes make); a number is one of those, times or plus a constant, or a floor division of one. All
-sightings must agree, and there are more of them than such an expression has constants.
+The candidates are the symbols, the sizes of the op's operands, and products of neighbouring ones
+(what reshapes make); a number is one of those, times or plus a constant, or a floor division of
+one. All sightings must agree, and there are more of them than such an expression has constants.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def fit(
     symbols: Sequence[Dim],
     shapes: Sequence[tuple[Dim, ...]],
 ) -> Dim | None:
-    """The expression whose value at sighting i is values[i]; None if there is none of these forms."""
+    """The expression whose value at sighting i is values[i]; None if none of these forms fits."""
     if all(v == values[0] for v in values):
         return values[0]
     columns: list[tuple[Dim, tuple[int, ...]]] = []

@@ -1,7 +1,7 @@
 """An Entry as a Graph for given sizes, with everything checked that the ops have to say.
 
-This is where a file that is well-formed but wrong is refused: operands that do not exist, attributes an op
-does not have, shapes that its rule does not give.
+This is where a file that is well-formed but wrong is refused: operands that do not exist,
+attributes an op does not have, shapes that its rule does not give.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def _check_symbols(entry: Entry) -> None:
 
 
 def build(program: Portable, entry: Entry, symbols: Sequence[int]) -> Built:
-    """The Graph of `entry`; `symbols` are the sizes at hand, by which questions about sizes are answered.
+    """The Graph of `entry`; `symbols` are the sizes at hand, by which questions about sizes are
+    answered.
 
     Raises FormatError; ShapeError is not raised: shapes that do not fit are an error of the file.
     """
@@ -132,7 +133,7 @@ class _Build:
             raise FormatError(f"{where}: this Rabbet has no such op")
         if call.since > op.since:
             raise FormatError(
-                f"{where}: the file uses version {call.since} of this op; this Rabbet has {op.since}"
+                f"{where}: the file uses version {call.since} of this op; there is {op.since} here"
             )
         values = tuple(
             self.operand(f"{where}: operand {i}", o) for i, o in enumerate(call.operands)
@@ -233,7 +234,7 @@ class _Build:
         return spec
 
     def check_size(self, where: str, spec: Spec) -> None:
-        """Ranks and sizes that no memory holds are refused here, long before anything is allocated."""
+        """Refuse ranks and sizes that no memory holds, long before anything is allocated."""
         if len(spec.shape) > layout.MAX_RANK:
             raise FormatError(
                 f"{where}: {len(spec.shape)} axes; at most {layout.MAX_RANK} are allowed"

@@ -73,7 +73,7 @@ def make_header(graph: bytes, weights_bytes: int) -> bytes:
 
 
 def read_header(data: bytes, actual_bytes: int) -> Header:
-    """Check the first bytes of a file of `actual_bytes`; FormatError names the first rule broken."""
+    """Check the start of a file of `actual_bytes`; FormatError names the first rule broken."""
     if data[: len(MAGIC)] != MAGIC:
         raise FormatError("this is not a Rabbet program file (its first 8 bytes say so)")
     if len(data) < HEADER_BYTES:

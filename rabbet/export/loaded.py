@@ -56,8 +56,9 @@ class Version:
 class LoadedProgram:
     """One entry of a program file, ready to be called; safe to call from several threads.
 
-    Positional arguments are the inputs in order, keywords are inputs by name; arrays must have the input's
-    dtype. The result has the form the model's result had: a Tensor, or a tuple, list or dict of them.
+    Positional arguments are the inputs in order, keywords are inputs by name; arrays must have the
+    input's dtype. The result has the form the model's result had: a Tensor, or a tuple, list or
+    dict of them.
 
     >>> program = rb.load_program("digits.rbt")
     >>> program(images).shape
@@ -178,7 +179,8 @@ class LoadedProgram:
                 known = ", ".join(f"{n}={v}" for n, v in found.items())
                 note = f" ({known})" if known else ""
                 raise ShapeError(
-                    f"{self.name}: {port.name} must have shape {show(port.shape)}{note}, not {show(shape)}"
+                    f"{self.name}: {port.name} must have shape {show(port.shape)}{note}, "
+                    f"not {show(shape)}"
                 )
         return tuple(found[name] for name in self.symbols)
 
@@ -194,7 +196,8 @@ class LoadedProgram:
         layer = calls[failure.position].layer if 0 <= failure.position < len(calls) else ""
         where = f" in {layer}" if layer else ""
         return IndexRangeError(
-            f"{self.name}: {name}{where}: index {failure.value} (element {failure.element}) is out of range"
+            f"{self.name}: {name}{where}: index {failure.value} (element {failure.element}) "
+            "is out of range"
         )
 
 
@@ -203,8 +206,9 @@ def load_program(
 ) -> LoadedProgram:
     """Load a program file; nothing in it is run, and it is compiled at the first call.
 
-    `entry` names one of several entries (the first by default); `verify` checks the weights' hash too.
-    Raises FormatError for a file that breaks a rule of the format, OSError if it cannot be read.
+    `entry` names one of several entries (the first by default); `verify` checks the weights' hash
+    too. Raises FormatError for a file that breaks a rule of the format, OSError if it cannot be
+    read.
 
     >>> rb.load_program("digits.rbt").inputs[0].shape
     ('batch', 1, 8, 8)

@@ -11,8 +11,8 @@ from rabbet import runtime, targets
 from rabbet.base.errors import BuildError
 from rabbet.base.target import Target
 from rabbet.codegen.link import shared_library
-from rabbet.export import csource
-from rabbet.export.csource import C_TYPES, Unit, identifier
+from rabbet.export import cheader, csource
+from rabbet.export.cnames import C_TYPES, Unit, identifier
 from rabbet.export.files import write_whole
 from rabbet.export.portable import Entry
 from rabbet.export.read import ProgramFile, read_program
@@ -36,10 +36,10 @@ def build(
 ) -> Path:
     """Make libNAME.so, NAME.h and example.c from a program file; the folder they are in.
 
-    The library holds machine code, weights and runtime: it needs neither Python nor Rabbet. `output` is a
-    folder (by default the file's own), `name` the file's by default; `cpu` is a target record's name, by
-    default this machine's. Raises BuildError (no C compiler, unknown names), FormatError, OSError; each of
-    the files appears whole or not at all.
+    The library holds machine code, weights and runtime: it needs neither Python nor Rabbet.
+    `output` is a folder (by default the file's own), `name` the file's by default; `cpu` is a
+    target record's name, by default this machine's. Raises BuildError (no C compiler, unknown
+    names), FormatError, OSError; each of the files appears whole or not at all.
 
     >>> rb.build("digits.rbt", output="out")
     PosixPath('out')
@@ -84,7 +84,7 @@ def _build(
     kernels = {kernel_name(k): k for v in versions for k in v.compiled.kernels}
     names = [[kernel_name(k) for k in v.compiled.kernels] for v in versions]
     unit = Unit(name, entry, file.program.weights, versions, names, target, str(weights.resolve()))
-    header = csource.header_text(unit)
+    header = cheader.header_text(unit)
     (temporary / f"{name}.h").write_text(header)
     source = temporary / f"{name}.c"
     source.write_text(csource.source_text(unit))
@@ -97,7 +97,7 @@ def _build(
     )
     write_whole(folder / library.name, [library.read_bytes()])
     write_whole(folder / f"{name}.h", [header.encode()])
-    write_whole(folder / "example.c", [csource.example_text(unit).encode()])
+    write_whole(folder / "example.c", [cheader.example_text(unit).encode()])
 
 
 def library_name(name: str) -> str:

@@ -1,7 +1,7 @@
 """What a program file says, as plain records: the writer and the reader meet here.
 
-Sizes are *size forms*: an int, a symbol's name, or a tuple (operation, form, form, ...). They stand on
-their own; `to_dim` gives one a meaning within a SizeScope, `form_of` takes it out again.
+Sizes are *size forms*: an int, a symbol's name, or a tuple (operation, form, form, ...). They stand
+on their own; `to_dim` gives one a meaning within a SizeScope, `form_of` takes it out again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Named:
 
 @dataclass(frozen=True)
 class Weight:
-    """Data in the file. `role` is parameter, buffer or constant; `offset` counts from the weights' start."""
+    """Data in the file. `role` is parameter, buffer or constant; `offset` counts from the weights'
+    start.
+    """
 
     name: str
     role: str
@@ -112,7 +114,7 @@ class Portable:
     weights_sha256: str = ""
 
 
-# ---- sizes -----------------------------------------------------------------------------------------
+# ---- sizes --------------------------------------------------------------------------------------
 
 
 def form_of(dim: Dim) -> SizeForm:
@@ -135,7 +137,7 @@ def _atom_form(scope: SizeScope, atom: Atom) -> SizeForm:
 
 
 def to_dim(form: SizeForm, symbols: dict[str, Dim]) -> Dim:
-    """The Dim of a size form; FormatError for unknown symbols, division by zero and sizes too long."""
+    """The Dim of a size form; FormatError: unknown symbol, division by zero, too many terms."""
     if isinstance(form, int):
         return form
     if isinstance(form, str):

@@ -1,7 +1,7 @@
 """Recording one call of a model without running it.
 
-The call's ops are taken from the tape as a Segment; what the model did to Python and to its own state
-(buffers, random streams) is undone, for a recording is not a run.
+The call's ops are taken from the tape as a Segment; what the model did to Python and to its own
+state (buffers, random streams) is undone, for a recording is not a run.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ INSTEAD = {
     "item": "a number taken out of a tensor would be frozen; keep it a tensor",
     "numpy": "NumPy's part of the computation would be missing; use Rabbet's ops",
     "print": "there is no value to print while exporting; print outside forward",
-    "value": "the value of a tensor was needed (numpy(), tolist(), a mask as an index, ...) and would be "
-    "frozen; use ops on tensors, for instance rb.where",
+    "value": "the value of a tensor was needed (numpy(), tolist(), a mask as an index, ...) and "
+    "would be frozen; use ops on tensors, for instance rb.where",
 }
 
 
 @dataclass(eq=False)
 class Recording:
-    """One recorded call; `results` are (node, output) of the segment or from outside, or plain values."""
+    """One recorded call; `results` are (node, output) of the segment or from outside, or plain
+    values.
+    """
 
     segment: Segment
     results: list[Any]
@@ -42,7 +44,7 @@ class Recording:
     assigned: list[str]  # where tensors from outside were updated in place
 
     def discard(self) -> None:
-        """Cut the recorded nodes off: whoever still holds one of their tensors gets a clear error."""
+        """Cut the recorded nodes off: whoever still holds one of their tensors gets an error."""
         _discard(
             self.segment, ExportError("this tensor was only recorded for export; it has no value")
         )
@@ -50,7 +52,9 @@ class Recording:
 
 @dataclass(eq=False)
 class Notes:
-    """What the recorder and Tensor report to during a recording (see tensor/jit.py for the other one)."""
+    """What the recorder and Tensor report to during a recording (see tensor/jit.py for the other
+    one).
+    """
 
     draws: dict[int, tuple[Any, int]] = field(default_factory=dict)
     grads: dict[int, tuple[Handle, Any]] = field(default_factory=dict)

@@ -85,7 +85,7 @@ def _flops_of_calls(built: Built, count: int) -> list[int]:
 
 
 def flops_of(call: Call) -> int:
-    """Operations of a primitive: 2 for a product summed up, 1 for an element computed or reduced."""
+    """Operations of a primitive: 2 for a product summed, 1 for an element computed or reduced."""
     elements = sizes.hint(call.specs[0].elements)
     match call.op.kind:
         case "contract":

@@ -1,4 +1,5 @@
-"""Several recordings of one call, at different sizes, as one Entry whose sizes are expressions of symbols.
+"""Several recordings of one call, at different sizes, as one Entry whose sizes are expressions of
+symbols.
 
 With a single recording there are no symbols and every size is a number: the same way for both.
 """
@@ -51,7 +52,9 @@ class Sighting:
 
 @dataclass(eq=False)
 class Collected:
-    """Weights as they are met: tensors of the model by name, other tensors from outside as constants."""
+    """Weights as they are met: tensors of the model by name, other tensors from outside as
+    constants.
+    """
 
     names: dict[Key, tuple[str, str]]  # leaf -> (name, role)
     found: list[tuple[str, str, Node, int]] = field(default_factory=list)
@@ -138,8 +141,8 @@ class Unifier:
             for spec, seen in zip(found, n.specs, strict=True):
                 if tuple(sizes.evaluate(d, sighting.symbols) for d in spec.shape) != seen.shape:
                     raise ExportError(
-                        f"export: the shape {show(seen.shape)} of {node.op.name} is no expression of the "
-                        f"dynamic sizes\n  at {site.describe(node.site)}"
+                        f"export: the shape {show(seen.shape)} of {node.op.name} is no "
+                        f"expression of the dynamic sizes\n  at {site.describe(node.site)}"
                     )
         call = OpCall(
             op=node.op.name,
@@ -204,16 +207,17 @@ class Unifier:
         where = f"\n  at {site.describe(user.site)}" if user is not None else ""
         if node.offset is not None:
             raise ExportError(
-                "export: the result depends on random numbers; call model.eval() first, or pass them "
-                f"as an argument{where}"
+                "export: the result depends on random numbers; call model.eval() first, or pass "
+                f"them as an argument{where}"
             )
         spec = node.specs[index]
         arrays = [_array_of(n, i, where) for n, i in keys]
         for other, array in enumerate(arrays[1:], 1):
             if array.shape != arrays[0].shape or array.tobytes() != arrays[0].tobytes():
                 raise ExportError(
-                    f"export: a constant depends on the dynamic sizes ({_show(arrays[0])} {self._at(0)}, "
-                    f"{_show(array)} {self._at(other)}); compute it with ops on tensors{where}"
+                    f"export: a constant depends on the dynamic sizes ({_show(arrays[0])} "
+                    f"{self._at(0)}, {_show(array)} {self._at(other)}); compute it with "
+                    f"ops on tensors{where}"
                 )
         if spec.shape == () and spec.dtype.computed:
             return Number(arrays[0].item(), spec.dtype), spec

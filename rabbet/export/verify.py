@@ -1,9 +1,9 @@
 """What must hold for a graph from a file before machine code is made of it.
 
-Rules of ops check numbers; a size that is a symbol they leave to whoever made the graph. A file may hold
-anything, so here every move of elements is checked once more, on primitives, with sizes that may be
-symbols: where the answer depends on them it becomes a guard, and the compiled program runs only where it
-holds.
+Rules of ops check numbers; a size that is a symbol they leave to whoever made the graph. A file may
+hold anything, so here every move of elements is checked once more, on primitives, with sizes that
+may be symbols: where the answer depends on them it becomes a guard, and the compiled program runs
+only where it holds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ MAX_PRIMITIVES = 1_000_000
 
 
 def verify(graph: Graph) -> None:
-    """FormatError where a primitive of `graph` would read outside its operand, or has no sound shape."""
+    """FormatError where a primitive of `graph` would read outside its operand, or has no sound
+    shape.
+    """
     primitive, _ = decompose(graph)
     calls = primitive.calls()
     if len(calls) > MAX_PRIMITIVES:

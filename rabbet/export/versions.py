@@ -1,7 +1,7 @@
 """All compiled versions of an entry that a library needs: no compiler is there when it runs.
 
-A plan is valid where its guards hold. Starting from typical sizes, sizes that are often special are tried,
-and where no plan so far accepts them another one is compiled.
+A plan is valid where its guards hold. Starting from typical sizes, sizes that are often special are
+tried, and where no plan so far accepts them another one is compiled.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def compile_versions(program: Portable, entry: Entry, target: Target) -> list[Co
 
 
 def _tried(entry: Entry) -> Iterator[list[int]]:
-    """Sizes to make sure of: the example and typical ones, then each size special on its own, then all."""
+    """Sizes to make sure of: the example and typical ones, then each size special on its own, then
+    all.
+    """
     example = [v for _, v in entry.symbols]
     typical = [max(v, TYPICAL) for v in example]
     yield typical
