@@ -79,13 +79,23 @@ PyObject *settle_all(PyObject *self, PyObject *) {
     Py_RETURN_NONE;
 }
 
+// What a weak reference leads to; empty where it is gone.
+Ref target_of(PyObject *reference) {
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *target = nullptr;
+    return PyWeakref_GetRef(reference, &target) > 0 ? Ref::steal(target) : Ref();
+#else
+    PyObject *target = PyWeakref_GET_OBJECT(reference);
+    return target == Py_None ? Ref() : Ref::borrow(target);
+#endif
+}
+
 PyObject *fail(PyObject *self, PyObject *error) {
     Recorded &recorded = *as_segment(self)->recorded;
     for (size_t i = recorded.assignments.size(); i-- > 0;) {
         const Assignment &assignment = recorded.assignments[i];
-        PyObject *handle = PyWeakref_GET_OBJECT(assignment.handle);
-        if (handle != Py_None)
-            move_handle(reinterpret_cast<Handle *>(handle), assignment.node, assignment.index);
+        if (const Ref handle = target_of(assignment.handle))
+            move_handle(handle.as<Handle>(), assignment.node, assignment.index);
     }
     for (Node *node : recorded.nodes) {
         put(node->error, error);
