@@ -60,8 +60,9 @@ def make_buckets(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 def _trained(parameters: Module | Iterable[Tensor]) -> list[Tensor]:
     if isinstance(parameters, Module):
-        parameters = list(parameters.parameters())
-    return [p for p in parameters if p.requires_grad]
+        return [p for p in parameters.parameters() if p.requires_grad]
+    given: Iterable[Tensor] = parameters
+    return [p for p in given if p.requires_grad]
 
 
 def _agree(group: Transport, held: list[Tensor], samples: float) -> tuple[float, list[bool]]:

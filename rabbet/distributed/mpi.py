@@ -43,6 +43,16 @@ class MpiTransport(Transport):
             )
         if self.size > 1:
             _end_all_on_errors(self._world)
+            self._share_cores()
+
+    def _share_cores(self) -> None:
+        """Divide the cores among the ranks of this machine, unless the user has said how many."""
+        local = self._world.Split_type(self._mpi.COMM_TYPE_SHARED)
+        cores = _own_cores()
+        sharing = sum(bool(cores & others) for others in local.allgather(cores))
+        local.Free()
+        # Read when the first program runs; ranks that have computed before keep what they have.
+        os.environ.setdefault("RABBET_NUM_THREADS", str(max(1, len(cores) // sharing)))
 
     def barrier(self) -> None:
         self._world.Barrier()
@@ -73,6 +83,12 @@ class MpiTransport(Transport):
 
     def broadcast(self, array: np.ndarray, root: int) -> None:
         self._world.Bcast([_bytes(array), self._mpi.BYTE], root=root)
+
+
+def _own_cores() -> frozenset[int]:
+    """The cores this process may use; all where the system does not say."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return frozenset(affinity(0) if affinity is not None else range(os.cpu_count() or 1))
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:
