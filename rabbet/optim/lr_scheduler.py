@@ -72,7 +72,7 @@ class LRScheduler:
         return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved state; the optimizer's own state has the rates."""
+        """Go on from a saved state, with the rates of its step."""
         if len(state_dict["base_lrs"]) != len(self.base_lrs):
             raise RabbetError(
                 f"{type(self).__name__}: the state has {len(state_dict['base_lrs'])} groups, "
@@ -81,6 +81,7 @@ class LRScheduler:
         self.base_lrs = [float(base) for base in state_dict["base_lrs"]]
         with no_grad():
             self._count.copy_(asarray(np.float64(state_dict["last_epoch"])))
+            self._set_rates()
 
 
 class LambdaLR(LRScheduler):

@@ -49,7 +49,7 @@ def split_off(dataset: Any, share: float) -> tuple[Any, Any]:
     if not 0 < share < 1:
         raise ValueError(f"fit: validation_split={share} must be between 0 and 1")
     count = len(dataset)
-    first = int(count * (1 - share))
+    first = int(count * (1 - share) + 1e-9)
     if first in (0, count):
         raise ValueError(f"fit: validation_split={share} of {count} samples leaves nothing")
     return Subset(dataset, np.arange(first)), Subset(dataset, np.arange(first, count))
