@@ -12,7 +12,7 @@ import numpy as np
 from rabbet.base.dtypes import dtype_of
 from rabbet.base.errors import ExportError
 from rabbet.base.shapes import show
-from rabbet.base.sizes import Dim
+from rabbet.base.sizes import Dim, hint
 from rabbet.base.spec import Spec, intern
 from rabbet.base.tree import Structure, flatten, unflatten
 from rabbet.recorder import leaf_node
@@ -47,11 +47,7 @@ class Arguments:
 
     def symbols(self) -> dict[str, int]:
         """Each dynamic size and its value in the example."""
-        return {
-            n: i.spec.shape[a]
-            for i in self.inputs
-            for a, n in i.axes.items()  # type: ignore[misc]
-        }
+        return {n: hint(i.spec.shape[a]) for i in self.inputs for a, n in i.axes.items()}
 
     def make(
         self, sizes: Mapping[str, int]

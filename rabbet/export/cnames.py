@@ -18,10 +18,9 @@ C_TYPES = {
 }
 KEYWORDS = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if "
-    "inline int long register restrict return short signed sizeof static struct switch typedef union "
-    "unsigned void "
-    "volatile while m status shape number sizes inputs outputs fits "
-    "library_inputs library_outputs".split()
+    "inline int long register restrict return short signed sizeof static struct switch "
+    "typedef union unsigned void volatile while m status shape number sizes inputs outputs "
+    "fits library_inputs library_outputs".split()
 )
 # LLVM's feature names that compilers can ask for at run time; the rest come with these.
 CPU_FEATURES = (

@@ -173,11 +173,11 @@ class _Build:
                 raise FormatError(f"{where}: there are no literals of {operand.dtype.name}")
             return self.builder.constant(operand.value, operand.dtype)
         known = {
-            "input": self.inputs,
-            "weight": self.program.weights,
-            "call": self.values,
-        }[operand.kind]
-        if operand.number >= len(known):
+            "input": len(self.inputs),
+            "weight": len(self.program.weights),
+            "call": len(self.values),
+        }
+        if operand.number >= known[operand.kind]:
             raise FormatError(f"{where}: there is no {operand.kind} {operand.number} before it")
         if operand.kind == "weight":
             return self.weight(operand)

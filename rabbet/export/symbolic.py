@@ -291,7 +291,9 @@ def unify(
     """
     scope = SizeScope()
     hints = sightings[0].symbols
-    symbols = [scope.symbol(n, h) for n, h in zip(symbol_names, sightings[-1].symbols, strict=True)]
+    symbols: list[Dim] = [
+        scope.symbol(n, h) for n, h in zip(symbol_names, sightings[-1].symbols, strict=True)
+    ]
     specs = [make(symbols) for _, make in inputs]
     unifier = Unifier(sightings, scope, symbols, specs, weights)
     unifier.run()

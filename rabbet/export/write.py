@@ -76,4 +76,5 @@ def write_program(path: Path, entries: Sequence[Entry], weights: Sequence[Weight
 
 def _bytes_of(array: np.ndarray) -> memoryview:
     # As bytes, because extension dtypes such as bfloat16 have no code in the buffer protocol.
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return memoryview(flat)  # type: ignore[arg-type]  # NumPy's stubs say so for Python 3.12 only
