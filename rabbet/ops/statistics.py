@@ -191,7 +191,7 @@ def _shifted(x: Any, axis: int, low: Dim, high: Dim) -> Any:
 
 
 def _running(x: Any, axis: int, size: Dim, low: Dim) -> Any:
-    """Sums of the last `size` elements up to each one: windows over zeros and x."""
+    """Sums of windows of `size` elements over `low` - 1 zeros and x."""
     windows = window(_shifted(x, axis, low - 1, 0), (axis,), (size,), (1,), (1,))
     return reduce_sum(windows, (x.ndim,), False)
 

@@ -18,6 +18,8 @@ from rabbet.expr.expr import var as variable
 from rabbet.graph import interpret
 from rabbet.graph.op import Op
 from rabbet.graph.value import Call, Graph
+from rabbet.runtime import buffers
+from rabbet.runtime.program import compile_graph
 from rabbet.transform.decompose import decompose
 
 Arrays = Sequence[np.ndarray]
@@ -95,7 +97,24 @@ ENGINES = [
 ]
 
 
-@pytest.fixture(params=ENGINES, ids=lambda e: e.name)
+def run_compiled(graph: Graph, inputs: Arrays) -> list[np.ndarray]:
+    """Machine code for this computer, the whole graph compiled together."""
+    program = compile_graph(graph, scope=None, fuse=True)
+    given = [buffers.from_numpy(np.ascontiguousarray(a), copy=True) for a in inputs]
+    found = program.run((), given)
+    return [
+        buffers.to_numpy(f, v.shape, v.dtype) for f, v in zip(found, graph.outputs, strict=True)
+    ]
+
+
+COMPILED = pytest.param(
+    Engine("compiled", run_compiled, lambda op: True),
+    id="compiled",
+    marks=pytest.mark.slow,  # a few thousand kernels: minutes where none is in the cache
+)
+
+
+@pytest.fixture(params=[*ENGINES, COMPILED], ids=lambda e: e.name)
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Every engine in turn."""
     return request.param
