@@ -28,7 +28,7 @@ def main(
     version: str = "",
     limits: Limits | None = None,
     shutdown_s: int = 30,
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] | None = None,
 ) -> None:
     """Serve every model below `directory` (DIR/<model>/<version>/<name>.rbt) until told to stop.
 
@@ -39,14 +39,14 @@ def main(
         version: of Rabbet, for the metadata.
         limits: of batches, queues and bodies.
         shutdown_s: at Ctrl-C or SIGTERM, how long requests that are being answered may take.
-        report: gets the lines that say what is served, and where.
+        report: gets the lines that say what is served, and where; printed unless given.
 
     Raises:
         MissingExtra: uvicorn is not installed.
         RabbetError: no models, or the address cannot be listened on.
     """
     uvicorn = require("uvicorn", "serve")
-    limits = limits or Limits()
+    limits, report = limits or Limits(), report or _print
     listening = _listen(host, port)
     try:
         repository = load_repository(Path(directory), load, limits)
@@ -67,6 +67,10 @@ def main(
         _run(uvicorn.Server(config), listening)
     finally:
         listening.close()
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)  # at once, also where a program reads it
 
 
 def _listen(host: str, port: int) -> socket.socket:

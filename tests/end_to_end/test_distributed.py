@@ -24,8 +24,7 @@ r, n = distributed.rank(), distributed.size()
 assert n == 3
 reduce.PIECE_BYTES = group.PIECE_BYTES = 4096  # several pieces
 for dtype in ("float32", "float64", "int64", "uint8"):
-    arrays = [np.random.default_rng(i).integers(0, 50, (7, 301)).astype(dtype) / 1 for i in range(n)]
-    arrays = [a.astype(dtype) for a in arrays]
+    arrays = [np.random.default_rng(i).integers(0, 50, (7, 301)).astype(dtype) for i in range(n)]
     made = distributed.all_reduce(rb.asarray(arrays[r])).numpy()
     assert made.tobytes() == ((arrays[0] + arrays[1]) + arrays[2]).tobytes(), dtype
     assert distributed.broadcast(rb.asarray(arrays[r]), 1).numpy().tobytes() == arrays[1].tobytes()

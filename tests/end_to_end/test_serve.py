@@ -24,8 +24,7 @@ SERVE = """
 import sys
 import rabbet as rb
 from rabbet import serve
-serve.main(sys.argv[1], port=0, load=rb.load_program, version=rb.__version__,
-           report=lambda line: print(line, flush=True))
+serve.main(sys.argv[1], port=0, load=rb.load_program, version=rb.__version__)
 print("ended", flush=True)
 """
 
