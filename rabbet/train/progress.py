@@ -14,6 +14,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from rabbet.train.callbacks import Callback, Logs
 from rabbet.train.logs import show_logs
@@ -55,12 +56,13 @@ class Bar(Lines):
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         super().on_epoch_begin(epoch, logs)
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[logs]}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", table_column=_fixed()),
+            BarColumn(bar_width=16, table_column=_fixed(16)),
+            MofNCompleteColumn(table_column=_fixed()),
+            TextColumn("{task.fields[rate]}", table_column=_fixed()),
+            TimeRemainingColumn(compact=True, table_column=_fixed()),
+            # The one that wraps where the terminal is narrow.
+            TextColumn("{task.fields[logs]}", table_column=Column()),
             console=self.console,
             auto_refresh=False,  # a thread of its own would read tensors of this one
             transient=True,
@@ -91,6 +93,10 @@ class Bar(Lines):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def _fixed(least: int | None = None) -> Column:
+    return Column(no_wrap=True, min_width=least)
 
 
 def make_progress(verbose: int, epochs: int, samples: int, batches: int) -> list[Callback]:
