@@ -371,7 +371,9 @@ def _set_basic(x: Any, basic: _Basic, value: Any) -> Any:
             if count == 0:
                 return x
             a, b, s = (a, a + (count - 1) * s + 1, s) if s > 0 else (a + (count - 1) * s, a + 1, -s)
-        low.append(a), high.append(n - b), gaps.append(s - 1)
+        low.append(a)
+        high.append(n - b)
+        gaps.append(s - 1)
         mask = _reached(x, axis, a, b, s, mask)
     if mask is None:
         return value
@@ -414,7 +416,9 @@ def _parse(x: Any, key: Any) -> _Basic:
             continue
         n = x.shape[len(start)]
         first, last, stride, size = _parse_item(item, n, len(start))
-        start.append(first), stop.append(last), step.append(stride)
+        start.append(first)
+        stop.append(last)
+        step.append(stride)
         if hasattr(item, "emit"):
             arrays[len(shape)] = item
         if size is not None:

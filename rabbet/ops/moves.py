@@ -152,7 +152,8 @@ def _expand_lower(index: Index, dims: Dims, spec: Spec, shape: Shape) -> Lowered
 
 
 def _expand_array(x: np.ndarray, shape: Any) -> np.ndarray:
-    return np.broadcast_to(x, _expanded(x, shape)).copy()
+    wanted: Any = _expanded(x, shape)
+    return np.broadcast_to(x, wanted).copy()
 
 
 @op(
@@ -253,17 +254,24 @@ def slice_(x: Value, start: Shape, stop: Shape, step: Shape) -> Value:
 
 @slice_.gradient
 def _slice_gradient(g: Any, y: Any, x: Any, start: Shape, stop: Shape, step: Shape) -> tuple[Any]:
-    low, high, gaps, backward = [], [], [], []
+    low: list[Dim] = []
+    high: list[Dim] = []
+    gaps: list[Dim] = []
+    backward: list[int] = []
     for axis, (n, a, b, s) in enumerate(zip(x.shape, start, stop, step, strict=True)):
         count = y.shape[axis]
         if s == 1:
-            low.append(a), high.append(n - b), gaps.append(0)
+            low.append(a)
+            high.append(n - b)
+            gaps.append(0)
             continue
         if count == 0:
             return (zeros_like(x),)
         reach = (count - 1) * s
         first, last = (a, a + reach) if s > 0 else (a + reach, a)
-        low.append(first), high.append(n - 1 - last), gaps.append((s if s > 0 else -s) - 1)
+        low.append(first)
+        high.append(n - 1 - last)
+        gaps.append((s if s > 0 else -s) - 1)
         if s < 0:
             backward.append(axis)
     g = turn(g, tuple(backward)) if backward else g
@@ -378,7 +386,9 @@ def _pad_gradient(
     start, stop, step = [], [], []
     for n, total, a, b, gap in zip(x.shape, y.shape, low, high, interior, strict=True):
         empty = not (isinstance(gap, int) and gap == 0) and n == 0
-        start.append(a), stop.append(a if empty else total - b), step.append(gap + 1)
+        start.append(a)
+        stop.append(a if empty else total - b)
+        step.append(gap + 1)
     return (slice_(g, tuple(start), tuple(stop), tuple(step)),)
 
 

@@ -57,9 +57,9 @@ def _bits_array(key: np.ndarray, offset: np.ndarray, shape: tuple[int, ...]) -> 
     """Philox4x32-10 in NumPy: 32-bit words held in uint64."""
     count, low = int(np.prod(shape)), np.uint64(0xFFFFFFFF)
     half = np.uint64(32)
-    block = offset.astype(np.uint64) + np.arange((count + 3) // 4, dtype=np.uint64)
+    block: np.ndarray = offset + np.arange((count + 3) // 4, dtype=np.uint64)
     c0, c1 = block & low, block >> half
-    c2, c3 = np.zeros_like(block), np.zeros_like(block)
+    c2, c3 = (np.zeros(block.shape, np.uint64) for _ in range(2))
     k0, k1 = int(key) & 0xFFFFFFFF, int(key) >> 32
     for _ in range(10):
         p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)

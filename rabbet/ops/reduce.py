@@ -82,7 +82,7 @@ def reduce_sum(x: Value, axis: tuple[int, ...], keepdims: bool) -> Value:
 
 def _wide_sum(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> np.ndarray:
     wide = np.float64 if x.dtype.kind == "f" else x.dtype
-    return np.sum(x, axis, wide, keepdims=keepdims)
+    return np.asarray(np.sum(x, axis, wide, keepdims=keepdims))
 
 
 @reduce_sum.gradient
@@ -267,7 +267,8 @@ def sum_dtype(x: DType, dtype: DType | None) -> DType:
 
 def _sum_reference(x: np.ndarray, axis: Axes, dtype: DType | None, keepdims: bool) -> np.ndarray:
     wanted = sum_dtype(dtypes.dtype_of(x.dtype), dtype).numpy
-    return np.sum(x, axis, np.float64 if wanted.kind == "f" else wanted, keepdims=keepdims)
+    kind = np.float64 if wanted.kind == "f" else wanted
+    return np.asarray(np.sum(x, axis, kind, keepdims=keepdims))
 
 
 @op(
