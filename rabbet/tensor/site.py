@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import linecache
 import os
-from types import CodeType
+import sys
+from types import CodeType, FrameType
 from typing import Any
 
 
@@ -32,6 +33,28 @@ def short(site: Any) -> str:
     """`train.py:14`."""
     found = line_of(site)
     return f"{os.path.basename(found[0])}:{found[1]}" if found else ""
+
+
+def user_site() -> Any:
+    """(code, instruction offset) of the innermost running frame outside Rabbet; None if there is
+    none. The recorder has its own, for every op; this one is for errors.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        if name != "rabbet" and not name.startswith("rabbet."):
+            return frame.f_code, frame.f_lasti
+        frame = frame.f_back
+    return None
+
+
+def with_line(message: str, site: Any) -> str:
+    """The message with `at <file>:<line> ...` after its first part, before a hint; once only."""
+    where = describe(site)
+    if not where or "\n  at " in message:
+        return message
+    said, hint, rest = message.partition("\n  hint: ")
+    return f"{said}\n  at {where}{hint}{rest}"
 
 
 def _short(file: str) -> str:
