@@ -27,14 +27,17 @@ class Lines(Callback):
 
     def __init__(self, epochs: int, samples: int, console: Console) -> None:
         self.epochs, self.samples, self.console = epochs, samples, console
-        self._began = 0.0
+        self._began = self._trained = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
-        self._began = time.perf_counter()
+        self._began = self._trained = time.perf_counter()
+
+    def on_batch_end(self, batch: int, logs: Logs) -> None:
+        self._trained = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         seconds = time.perf_counter() - self._began
-        rate = self.samples / max(seconds, 1e-9)
+        rate = self.samples / max(self._trained - self._began, 1e-9)  # validation left out
         self.console.print(
             f"epoch {epoch + 1}/{self.epochs}  {show_logs(logs)}  "
             f"{rate:,.0f} samples/s  {seconds:.1f} s",
@@ -73,7 +76,8 @@ class Bar(Lines):
         self._shown = time.perf_counter()
 
     def on_batch_end(self, batch: int, logs: Logs) -> None:
-        now = time.perf_counter()
+        super().on_batch_end(batch, logs)
+        now = self._trained
         if self._progress is None or now - self._shown < REFRESH_SECONDS:
             return
         self._shown = now
