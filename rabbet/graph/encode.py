@@ -1,5 +1,4 @@
-"""The canonical byte encoding of attributes: the same in memory, on disk and in keys (SEMANTICS 7).
-"""
+"""The canonical byte encoding of attributes: the same in memory, on disk and in keys."""
 
 from __future__ import annotations
 
@@ -37,24 +36,31 @@ def encode(value: Any) -> bytes:
 
 
 def hollow(value: Any) -> Any:
-    """A size attribute with its sizes taken out: only its nesting is part of the structure."""
+    """A size attribute with its sizes taken out: only its nesting is part of the structure.
+
+    -1 stays: it stands for a size that follows from others, and for none at all.
+    """
     if isinstance(value, tuple):
         return tuple(hollow(v) for v in value)
-    return value if value is None or isinstance(value, str) else "#"
+    return "#" if _is_size(value) else value
 
 
 def sizes_in(value: Any) -> list[Dim]:
     """The sizes of a size attribute, in order."""
     if isinstance(value, tuple):
         return [s for v in value for s in sizes_in(v)]
-    return [value] if isinstance(value, int | SizeExpr) else []
+    return [value] if _is_size(value) else []
 
 
 def fill_sizes(value: Any, sizes: list[Dim]) -> Any:
     """The size attribute rebuilt with sizes popped from the front of `sizes`."""
     if isinstance(value, tuple):
         return tuple(fill_sizes(v, sizes) for v in value)
-    return sizes.pop(0) if isinstance(value, int | SizeExpr) else value
+    return sizes.pop(0) if _is_size(value) else value
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, SizeExpr) or isinstance(value, int) and value != -1
 
 
 def structure_code(op: Op, attrs: Attrs, form: tuple[int, ...]) -> bytes:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from rabbet.base.errors import RabbetError
 from rabbet.runtime import buffers
 from rabbet.tensor import programs, site
+from rabbet.tensor.singly import OneByOne
 
 
 @dataclass(frozen=True)
 class KernelReport:
-    """One kernel launch: the primitive ops it computes, its median time, the line of its first op.
-    """
+    """One kernel launch: its primitive ops, its median time, the line of its first op."""
 
     ops: tuple[str, ...]
     nanoseconds: int
@@ -65,22 +66,36 @@ def explain(repeats: int = 5) -> Report:
         raise RabbetError("explain: nothing has been computed yet")
     names = tuple(name for name, _ in last.segment_ops)
     program: Any = last.entry.program
+    if isinstance(program, OneByOne):
+        return Report(
+            names,
+            _kernels(last, _medians(program.profile, last.inputs, repeats)),
+            0,
+            0,
+            last.compiled,
+            tuple(reasons()),
+        )
     if not hasattr(program, "bind"):
         return Report(names, (), 0, 0, "reference engine")
     bound = program.bind(last.symbols)
-    times = _times(bound, last.inputs, repeats)
-    kernels = tuple(
-        KernelReport(tuple(ops), t, _line(last.segment_ops, position))
-        for ops, t, position in zip(program.ops, times, program.positions, strict=True)
-    )
+    outputs = [buffers.Buffer(n) for n in bound.output_bytes]
+    times = _medians(lambda inputs: bound.profile(inputs, outputs), last.inputs, repeats)
+    kernels = _kernels(last, times)
     return Report(
         names, kernels, bound.arena_bytes, bound.unshared_bytes, last.compiled, tuple(reasons())
     )
 
 
-def _times(bound: Any, inputs: list[Any], repeats: int) -> list[int]:
-    outputs = [buffers.Buffer(n) for n in bound.output_bytes]
-    runs = [bound.profile(inputs, outputs) for _ in range(max(1, repeats))]
+def _kernels(last: programs.LastRun, times: list[int]) -> tuple[KernelReport, ...]:
+    program: Any = last.entry.program
+    return tuple(
+        KernelReport(tuple(ops), t, _line(last.segment_ops, position))
+        for ops, t, position in zip(program.ops, times, program.positions, strict=True)
+    )
+
+
+def _medians(run: Callable[[list[Any]], list[int]], inputs: list[Any], repeats: int) -> list[int]:
+    runs = [run(inputs) for _ in range(max(1, repeats))]
     return [sorted(column)[len(column) // 2] for column in zip(*runs, strict=True)]
 
 

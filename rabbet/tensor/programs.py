@@ -1,11 +1,8 @@
 """From a segment's key to a program: families, patterns of sizes, masks of what is alive, tiers.
 
 A *family* is all segments of one structure. Its entries are programs for a pattern of sizes and a
-set of
-kept outputs; one whose set covers what is alive now may run (SEMANTICS 5). The first sight of a
-family
-gets a program without fusion over per-op kernels; from the second sight on it is compiled whole
-(9).
+set of kept outputs; one whose set covers what is alive now may run (SEMANTICS 5). A family seen for
+the first time runs op by op (singly.py); from the second sight on it is compiled whole (9).
 """
 
 from __future__ import annotations
@@ -19,11 +16,13 @@ from typing import Any
 from weakref import WeakSet
 
 from rabbet.base.config import config
+from rabbet.base.errors import RabbetError
 from rabbet.graph.value import lookup as lookup
 from rabbet.recorder import Node, Segment, current
 from rabbet.runtime import buffers
 from rabbet.tensor.residuals import residuals_of
 from rabbet.tensor.segment import Output, Pattern, find_pattern, graph_of
+from rabbet.tensor.singly import OneByOne, Single
 
 MASKS_BEFORE_UNION = 4
 ENTRIES_KEPT = 64
@@ -103,30 +102,52 @@ def run(segment: Segment, live: tuple[Output, ...]) -> tuple[tuple[Output, ...],
 
 def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Entry, tuple[int, ...], str]:
     """The entry that computes `segment`, compiled if there is none."""
-    family = families.get(segment.key)
-    if family is None:
-        if len(families) >= FAMILIES_KEPT:
-            families.pop(next(iter(families)))
-        family = families[segment.key] = Family()
+    family = _family(segment.key)
     if live not in family.needs:
         family.needs[live] = frozenset(live) | residuals_of(segment, live)
     needed = family.needs[live]
     family.sights += 1
     want_fused = config.fuse and (family.sights > 1 or current().capture is not None)
+    found = _known(family, segment.sizes, needed, want_fused)
+    if found is not None:
+        statistics["segments_found"] += 1
+        return *found, "found"
+    found = _compile(segment, family, needed, want_fused)
+    return *found, "compiled" if want_fused else "first sight"
+
+
+def find_single(single: Single, needed: frozenset[Output]) -> tuple[Entry, tuple[int, ...]]:
+    """The entry that computes one op by itself, compiled if there is none."""
+    family = _family(single.key)
+    found = _known(family, single.sizes, needed, False)
+    return found if found is not None else _compile(single, family, needed, False)
+
+
+def _family(key: bytes) -> Family:
+    family = families.get(key)
+    if family is None:
+        if len(families) >= FAMILIES_KEPT:
+            families.pop(next(iter(families)))
+        family = families[key] = Family()
+    return family
+
+
+def _known(
+    family: Family, sizes: tuple[int, ...], needed: frozenset[Output], want_fused: bool
+) -> tuple[Entry, tuple[int, ...]] | None:
     for entry in family.entries:
         if want_fused and not entry.fused:
             continue
         if needed <= frozenset(entry.keep):
-            symbols = entry.match(segment.sizes)
+            symbols = entry.match(sizes)
             if symbols is not None:
-                statistics["segments_found"] += 1
-                return entry, symbols, "found"
-    return _compile(segment, family, needed, want_fused)
+                return entry, symbols
+    return None
 
 
 def _compile(
-    segment: Segment, family: Family, needed: frozenset[Output], fused: bool
-) -> tuple[Entry, tuple[int, ...], str]:
+    segment: Segment | Single, family: Family, needed: frozenset[Output], fused: bool
+) -> tuple[Entry, tuple[int, ...]]:
     if needed not in family.masks:
         family.masks.append(needed)
     if len(family.masks) >= MASKS_BEFORE_UNION:
@@ -137,20 +158,43 @@ def _compile(
     else:  # the last sighting gives the hints
         family.sightings.remove(segment.sizes)
         family.sightings.append(segment.sizes)
-    pattern = find_pattern(family.sightings)
     keep = tuple(sorted(needed))
-    program = compiler().find_or_compile(
-        (segment.key, pattern.describe(), keep),
-        lambda: (graph_of(segment, pattern.dims, keep)[0], pattern.scope),
-        fuse=fused,
-    )
+    pattern = Pattern(list(segment.sizes))
+    program: Any
+    if fused or isinstance(segment, Single):
+        pattern, program = _whole(segment, family, keep, fused)
+    else:
+        program = OneByOne(segment, keep, find_single)
     statistics["programs_compiled"] += 1
     entry = Entry(keep, pattern, program, fused)
     family.entries.insert(0, entry)
     del family.entries[ENTRIES_KEPT:]
     symbols = entry.match(segment.sizes)
     assert symbols is not None, "a new pattern must fit the sizes it was made from"
-    return entry, symbols, "compiled" if fused else "first sight"
+    return entry, symbols
+
+
+def _whole(
+    segment: Segment | Single, family: Family, keep: tuple[Output, ...], fused: bool
+) -> tuple[Pattern, Any]:
+    """One program for all of the segment, with the sizes that were seen to change as symbols."""
+
+    def make(pattern: Pattern) -> Any:
+        return compiler().find_or_compile(
+            (segment.key, pattern.describe(), keep),
+            lambda: (graph_of(segment, pattern.dims, keep)[0], pattern.scope),
+            fuse=fused,
+        )
+
+    pattern = find_pattern(family.sightings)
+    try:
+        return pattern, make(pattern)
+    except RabbetError:
+        if pattern.scope is None or 0 not in segment.sizes:
+            raise
+    # Nothing can be said of a symbol that happens to be 0 now (the maximum of no elements, say).
+    pattern = Pattern(list(segment.sizes))
+    return pattern, make(pattern)
 
 
 @lru_cache(maxsize=1)

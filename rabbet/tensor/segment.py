@@ -11,6 +11,7 @@ from rabbet.base.spec import Spec
 from rabbet.graph import encode
 from rabbet.graph.value import Builder, Graph, Value
 from rabbet.recorder import Segment
+from rabbet.tensor.singly import Single
 
 Output = tuple[int, int]  # (position of the node in its segment, output index)
 
@@ -76,7 +77,7 @@ def _related(column: tuple[int, ...], base: tuple[int, ...], symbol: Dim) -> Dim
 
 
 def graph_of(
-    segment: Segment, dims: Sequence[Dim], outputs: Sequence[Output]
+    segment: Segment | Single, dims: Sequence[Dim], outputs: Sequence[Output]
 ) -> tuple[Graph, Builder]:
     """The Graph of a segment with the given sizes; inputs are its leaves, Call sites node
     positions.

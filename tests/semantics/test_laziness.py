@@ -160,10 +160,10 @@ def test_a_long_segment_flushes_by_itself() -> None:
     """A chain without a read does not grow for ever."""
     t = rb.zeros(3)
     before = programs.statistics["segments_run"]
-    for _ in range(6_000):
+    for _ in range(9_000):
         t = t + 1
     assert programs.statistics["segments_run"] > before
-    assert t.tolist() == [6_000] * 3
+    assert t.tolist() == [9_000] * 3
 
 
 def test_a_long_loop_is_cut_at_its_start() -> None:

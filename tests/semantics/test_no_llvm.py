@@ -1,4 +1,4 @@
-"""From the second sight on nothing is compiled, whatever Python does around the steps (SEMANTICS 8-10)."""
+"""From the second sight on nothing is compiled, whatever Python does around (SEMANTICS 8-10)."""
 
 from __future__ import annotations
 
@@ -176,11 +176,13 @@ def test_s08_integer_indices_do_not_recompile(fresh: None, counts: Counts) -> No
 def test_s08_python_numbers_are_run_time_arguments(fresh: None, counts: Counts) -> None:
     """Ever new numbers, one program."""
     x = rb.ones((5,))
+    x.numpy()
     for i in range(2):
         (x * (i + 0.5) + i).numpy()
     counts.look()
     for i in range(2, 60):
-        assert (x * (i + 0.5) + i).tolist() == [2 * i + 0.5] * 5
+        found = (x * (i + 0.5) + i).tolist()
+        assert found == [2 * i + 0.5] * 5
     assert counts.look() == (0, 0)
 
 
@@ -247,7 +249,7 @@ print(machine.compilations)
 
 @pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_s09_random_trees_reuse_kernels(count: int, script: Callable[..., str]) -> None:
-    """1000 distinct trees through one tree-shaped net: under 200 kernel compiles on a new machine."""
+    """1000 distinct trees through one net: under 200 kernel compiles on a new machine."""
     assert int(script(TREES.replace("COUNT", str(count)))) < 200
 
 
