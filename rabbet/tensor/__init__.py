@@ -24,9 +24,12 @@ from rabbet.tensor.flush import flush, value_of
 from rabbet.tensor.lift import functions, install_all
 from rabbet.tensor.modes import enable_grad, is_grad_enabled, no_grad
 from rabbet.tensor.prepare import prepare
+from rabbet.tensor.several import METHODS
 from rabbet.tensor.tensor import Tensor, from_numpy
 
 install_all()
+for _name, _method in METHODS.items():
+    setattr(Tensor, _name, _method)
 recorder.configure(
     prepare=prepare, handle=Tensor, flush=flush, cast=lookup("cast"), eager=config.debug == "eager"
 )

@@ -104,6 +104,13 @@ def _array_operand(value: Any) -> Any:
     return as_operand(value) if isinstance(value, np.ndarray | np.generic) else NotImplemented
 
 
+def _power(self: Tensor, exponent: Any) -> Any:
+    """x ** 2 is a multiplication; every other power is computed as one."""
+    if type(exponent) is int and exponent == 2:
+        return record(registry["square"], (self,), {}, ())
+    return functions["pow"](self, exponent)
+
+
 def _in_place(op: Op) -> Callable[..., Any]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self._update(functions[op.name](self, *args, **kwargs))
@@ -176,6 +183,7 @@ def install_all() -> None:
             install(op)
     for name, (op, swapped) in OPERATORS.items():
         setattr(Tensor, name, _operator(op, swapped))
+    Tensor.__pow__ = _power  # type: ignore[assignment]
     for name, target in IN_PLACE_OPERATORS.items():
         if target in registry:
             setattr(Tensor, name, _in_place(registry[target]))
