@@ -15,8 +15,8 @@ from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim, hint
 from rabbet.base.spec import Spec, intern
 from rabbet.base.tree import Structure, flatten, unflatten
+from rabbet.export.record import Unvalued
 from rabbet.recorder import leaf_node
-from rabbet.runtime import buffers
 from rabbet.tensor import Tensor
 
 
@@ -56,7 +56,7 @@ class Arguments:
         leaves, tensors = list(self.leaves), []
         for position, given in zip(self.positions, self.inputs, strict=True):
             spec = intern(given.shape(sizes), given.spec.dtype)  # type: ignore[arg-type]
-            tensors.append(Tensor(leaf_node(spec, buffers.empty(spec.shape, spec.dtype))))  # type: ignore[arg-type]
+            tensors.append(Tensor(leaf_node(spec, Unvalued())))
             leaves[position] = tensors[-1]
         args, kwargs = unflatten(self.structure, leaves)
         return tuple(args), kwargs, tensors

@@ -47,8 +47,11 @@ def export(
     call = model.forward if isinstance(model, Module) else model
     arguments = take_apart(call, example_args, dynamic)
     names = _weight_names(module)
-    name = getattr(call, "__name__", "forward")
+    name = getattr(call, "__name__", "")
+    name = name if name.isidentifier() else "forward"
     sightings = _sightings(model, module, arguments)
+    for place in sightings[0].recording.assigned:
+        warnings.warn(f"an update in place is not exported: {place}", stacklevel=2)
     try:
         weights = Collected(names)
         entry = _entry(name, sightings, arguments, weights)

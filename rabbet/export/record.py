@@ -6,7 +6,6 @@ state (buffers, random streams) is undone, for a recording is not a run.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from rabbet.base import tree
 from rabbet.base.errors import ExportError
 from rabbet.base.tree import Structure
 from rabbet.nn.module import Module
-from rabbet.recorder import Handle, Node, Segment, Tape, current
+from rabbet.recorder import Handle, Segment, Tape, current
 from rabbet.tensor import Tensor, flush, no_grad, site
 
 NEVER = 1 << 60  # nodes or bytes: a recording is one segment, however long
@@ -45,9 +44,7 @@ class Recording:
 
     def discard(self) -> None:
         """Cut the recorded nodes off: whoever still holds one of their tensors gets an error."""
-        _discard(
-            self.segment, ExportError("this tensor was only recorded for export; it has no value")
-        )
+        self.segment.fail(ExportError("this tensor was only recorded for export; it has no value"))
 
 
 @dataclass(eq=False)
@@ -92,18 +89,32 @@ class Notes:
         _refuse("value")
 
 
-def _refuse(what: str) -> NoReturn:
-    where = site.describe(_user_site())
-    line = f"\n  at {where}" if where else ""
-    raise ExportError(f"export: {what} of a tensor while recording: {INSTEAD[what]}{line}")
+class Unvalued:
+    """Stands where the buffer of an input would be: whoever looks at the value is refused."""
+
+    @property
+    def nbytes(self) -> NoReturn:
+        """Asked by whoever wants to read."""
+        _refuse("value")
 
 
-def _user_site() -> tuple[Any, int] | None:
-    """The nearest frame outside the package."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("rabbet."):
-        frame = frame.f_back  # type: ignore[assignment]
-    return (frame.f_code, frame.f_lasti) if frame is not None else None
+def _refuse(what: str, where: Any = None) -> NoReturn:
+    line = site.describe(where or site.user_site())
+    raise ExportError(
+        f"export: {what} of a tensor while recording: {INSTEAD[what]}"
+        + (f"\n  at {line}" if line else "")
+    )
+
+
+def _site_of(error: BaseException) -> Any:
+    """The innermost frame outside the package that an error came through."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        if not name.startswith("rabbet."):
+            found = (trace.tb_frame.f_code, trace.tb_lasti)
+        trace = trace.tb_next
+    return found
 
 
 def record_call(
@@ -117,21 +128,22 @@ def record_call(
     tape, notes = current(), Notes()
     if tape.capture is not None:
         raise ExportError("export: not possible inside a function that rb.jit or rb.export records")
-    limits = {name: getattr(tape, name) for name in ("limit", "byte_limit") if hasattr(tape, name)}
+    limits = tape.limit, tape.byte_limit
     marks: list[tuple[int, str]] = [(0, "")]
-    tape.capture = notes
-    for name in limits:
-        setattr(tape, name, NEVER)
+    tape.capture, tape.limit, tape.byte_limit = notes, NEVER, NEVER
+    epoch = tape.epoch
     try:
         with no_grad(), _marked(module, tape, marks):
             result = function(*args, **kwargs)
     except BaseException as error:
-        _discard(tape.take(), error)
+        flushed = tape.epoch != epoch
+        tape.take().fail(error)
+        if flushed and not isinstance(error, ExportError):  # inputs have no values to run with
+            _refuse("value", _site_of(error))
         raise
     finally:
         tape.capture = None
-        for name, value in limits.items():
-            setattr(tape, name, value)
+        tape.limit, tape.byte_limit = limits
         for handle, grad in notes.grads.values():
             handle._grad = grad
         for generator, offset in notes.draws.values():
@@ -152,13 +164,13 @@ def _marked(module: Module | None, tape: Tape, marks: list[tuple[int, str]]) -> 
     def enter(path: str) -> Callable[..., None]:
         def before(part: Module, args: Any) -> None:
             stack.append(path)
-            marks.append((len(tape.nodes), path))
+            marks.append((tape.count, path))
 
         return before
 
     def leave(part: Module, args: Any, result: Any) -> None:
         stack.pop()
-        marks.append((len(tape.nodes), stack[-1]))
+        marks.append((tape.count, stack[-1]))
 
     for path, part in module.named_modules() if module is not None else ():
         handles.append(part.register_forward_pre_hook(enter(path), prepend=True))
@@ -191,13 +203,3 @@ def _take_back(segment: Segment) -> list[str]:
             found.append(site.describe(handle._node.site))
         handle.settle(node, index)
     return found
-
-
-def _discard(segment: Segment, error: BaseException) -> None:
-    _take_back(segment)
-    for node in segment.nodes:
-        _forget(node, error)
-
-
-def _forget(node: Node, error: BaseException) -> None:
-    node.tape, node.inputs, node.error = None, (), error

@@ -30,6 +30,7 @@ from rabbet.export.portable import (
     form_of,
 )
 from rabbet.export.record import Recording
+from rabbet.export.varying import as_call
 from rabbet.graph import encode
 from rabbet.recorder import Node
 from rabbet.runtime import buffers
@@ -163,9 +164,7 @@ class Unifier:
             )
         if not isinstance(values[0], int) or isinstance(values[0], bool):
             return values[0]
-        dim = fit(
-            values, [s.symbols for s in self.sightings], self.symbols, [s.shape for s in specs]
-        )
+        dim = self._fit(values, [s.shape for s in specs])
         if dim is None:
             seen = ", ".join(f"{v} {self._at(i)}" for i, v in enumerate(values))
             raise ExportError(
@@ -214,14 +213,29 @@ class Unifier:
         arrays = [_array_of(n, i, where) for n, i in keys]
         for other, array in enumerate(arrays[1:], 1):
             if array.shape != arrays[0].shape or array.tobytes() != arrays[0].tobytes():
-                raise ExportError(
-                    f"export: a constant depends on the dynamic sizes ({_show(arrays[0])} "
-                    f"{self._at(0)}, {_show(array)} {self._at(other)}); compute it with "
-                    f"ops on tensors{where}"
-                )
+                return self._varying(arrays, spec, other, where)
         if spec.shape == () and spec.dtype.computed:
             return Number(arrays[0].item(), spec.dtype), spec
         return Ref("weight", self.weights.number(node, index)), spec
+
+    def _varying(
+        self, arrays: list[np.ndarray], spec: Spec, other: int, where: str
+    ) -> tuple[Operand, Spec]:
+        """A number or range that Python made from a dynamic size."""
+        found = as_call(arrays, spec.dtype, lambda values: self._fit(values, []))
+        if found is None:
+            raise ExportError(
+                f"export: a constant depends on the dynamic sizes ({_show(arrays[0])} "
+                f"{self._at(0)}, {_show(arrays[other])} {self._at(other)}); compute it with "
+                f"ops on tensors{where}"
+            )
+        call, dim = found
+        self.calls.append(call)
+        shape = (dim,) if spec.shape else ()
+        return Ref("call", len(self.calls) - 1), spec.with_shape(shape)
+
+    def _fit(self, values: list[int], shapes: list[tuple[Dim, ...]]) -> Dim | None:
+        return fit(values, [s.symbols for s in self.sightings], self.symbols, shapes)
 
 
 def _array_of(node: Node, index: int, where: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from rabbet.base import sizes
 from rabbet.base.errors import BuildError, FormatError
@@ -19,6 +20,7 @@ from rabbet.runtime.compile import Compiled, compile_plan
 
 TYPICAL = 8
 TRIED = (1, 0, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 64, 100, 128, 256, 512, 1000, 4096, 65536)
+TRIED_TOGETHER = (1, 2, 8, 64, 1000)
 VERSIONS_KEPT = 32
 
 
@@ -75,8 +77,13 @@ def _tried(entry: Entry) -> Iterator[list[int]]:
     typical = [max(v, TYPICAL) for v in example]
     yield typical
     yield example
-    for value in TRIED if entry.symbols else ():
+    if not entry.symbols:
+        return
+    for value in TRIED:
         yield [value] * len(example)
         for i in range(len(example)):
             for start in (typical, example):
                 yield [*start[:i], value, *start[i + 1 :]]
+    together = TRIED if len(example) <= 2 else TRIED_TOGETHER
+    if len(example) <= 4:
+        yield from map(list, product(together, repeat=len(example)))
