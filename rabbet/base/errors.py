@@ -1,5 +1,4 @@
-"""Every error a user can meet. The class says what kind of thing was wrong; the message names it.
-"""
+"""Every error a user can meet: the class says what was wrong, the message names it."""
 
 from __future__ import annotations
 

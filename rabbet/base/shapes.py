@@ -11,8 +11,7 @@ Shape = tuple[Dim, ...]
 
 
 def broadcast(op: str, *shapes: Shape) -> Shape:
-    """The common shape of `shapes` (trailing axes aligned, size 1 stretches); ShapeError names all.
-    """
+    """The common shape (trailing axes aligned, size 1 stretches); ShapeError names all."""
     rank = max((len(s) for s in shapes), default=0)
     result: list[Dim] = []
     for axis in range(-rank, 0):

@@ -51,7 +51,7 @@ def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
     children = [_unflatten(c, leaves) for c in structure.children]
     if structure.keys or issubclass(structure.kind, dict):
         named = dict(zip(structure.keys, children, strict=True))
-        return structure.kind(**named) if dataclasses.is_dataclass(structure.kind) else named
+        return named if issubclass(structure.kind, dict) else structure.kind(**named)
     if hasattr(structure.kind, "_fields"):
         return structure.kind(*children)
     return structure.kind(children)
