@@ -18,6 +18,7 @@ from typing import Any
 from rabbet.base import dtypes
 from rabbet.base.dtypes import DType, dtype_of
 from rabbet.base.errors import DeviceError, DTypeError, RabbetError
+from rabbet.base.sizes import SizeExpr
 from rabbet.base.spec import Spec
 from rabbet.graph import value as graph_value
 from rabbet.graph.value import Attrs, Builder, Value, registry
@@ -174,8 +175,9 @@ class Op:
         group = range(start, len(operands)) if self.promote else range(0)
         target: DType | None = None
         for i in group:
-            if own[i] is not None:
-                target = own[i] if target is None else self._promote(target, own[i])
+            dtype = own[i]
+            if dtype is not None:
+                target = dtype if target is None else self._promote(target, dtype)
         for i in group:
             if own[i] is None:
                 target = (
@@ -183,17 +185,14 @@ class Op:
                 )
         if self.promote == "float" and target is not None and target.kind not in "fc":
             target = dtypes.default_float
-        result = []
-        for i, operand in enumerate(operands):
-            if i in group:
-                result.append(target)
-            else:
-                result.append(own[i] or dtypes.number_dtype(operand))
-        return result  # type: ignore[return-value]
+        return [
+            target if target and i in group else own[i] or dtypes.number_dtype(operand)
+            for i, operand in enumerate(operands)
+        ]
 
-    def _promote(self, a: DType, b: DType | None) -> DType:
+    def _promote(self, a: DType, b: DType) -> DType:
         try:
-            return dtypes.promote(a, b)  # type: ignore[arg-type]
+            return dtypes.promote(a, b)
         except DTypeError as error:
             raise DTypeError(f"{self.name}: {error}") from None
 
@@ -304,7 +303,7 @@ def canonical(argument: Any, op_name: str, name: str) -> Any:
         return dtype_of(argument)
     if isinstance(argument, list | tuple):
         return tuple(canonical(a, op_name, name) for a in argument)
-    if isinstance(argument, graph_value.SizeExpr):
+    if isinstance(argument, SizeExpr):
         return argument
     if hasattr(argument, "__index__"):
         return argument.__index__()
