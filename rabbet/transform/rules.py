@@ -104,11 +104,11 @@ def reverse_graph(
     for call in reversed(order):
         if id(call) not in needed:
             continue
-        g = [arrived.get((id(call), i)) for i in range(len(call.outputs))]
+        gs = [arrived.get((id(call), i)) for i in range(len(call.outputs))]
         needs = [id(v.call) in needed and v.dtype.is_float for v in call.inputs]
         if not any(needs):
             continue
-        found = call_rule(call.op, g, call.outputs, call.inputs, call.attrs, call.form, needs)
+        found = call_rule(call.op, gs, call.outputs, call.inputs, call.attrs, call.form, needs)
         for v, gv, need in zip(call.inputs, found, needs, strict=True):
             if gv is not None and need:
                 send(v, gv)
