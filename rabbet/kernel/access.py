@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast as cast_type
 
 from rabbet.base import shapes, sizes
 from rabbet.base.dtypes import int64
@@ -56,9 +57,9 @@ class Arguments:
         """The size that an expression over size(n) stands for."""
         match e.op:
             case "const":
-                return e.value  # type: ignore[return-value]
+                return cast_type(int, e.value)
             case "size":
-                return self.dims[e.value]  # type: ignore[index]
+                return self.dims[cast_type(int, e.value)]
         left, right = (self.dim_of(a) for a in e.args)
         match e.op:
             case "add":

@@ -24,8 +24,7 @@ FUSED_CALLS = 64  # more calls in one kernel cost registers and compile time, an
 
 @dataclass(eq=False)
 class Group:
-    """Calls of one kernel over the points of `domain`; `reduced` are the axes its reductions fold.
-    """
+    """Calls of one kernel over the points of `domain`; its reductions fold the axes `reduced`."""
 
     number: int
     kind: str  # rows, contract, scatter
@@ -224,8 +223,7 @@ class Fusion:
                 g.needs |= gained
 
     def require(self, v: Value) -> None:
-        """`v` must lie in memory: store it where it is made; moves and sources get a copy kernel.
-        """
+        """Store `v` in memory where it is made; moves and sources get a copy kernel."""
         base = access.storage(v)
         if base.op.kind == "input":
             return
@@ -297,8 +295,7 @@ def _reduced_index(index: Index, call: Call) -> Index:
 
 
 def _row_index(group: Group, shape: tuple[Dim, ...]) -> Index | None:
-    """The canonical index of a value with the kept axes of the domain, with or without unit axes.
-    """
+    """The canonical index of a value with the domain's kept axes, with or without unit axes."""
     assert group.reduced is not None
     axes = group.axes()
     kept = [a for a in range(len(axes)) if a not in group.reduced]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
+from typing import cast as cast_type
 
 from rabbet.base import sizes
 from rabbet.base.dtypes import int64
@@ -128,8 +129,7 @@ def _refuse_empty(call: Call, extent: Dim, indices: Value) -> None:
 
 
 def checked(place: Expr, extent: Dim, arguments: Arguments) -> Expr:
-    """An index from data: negative counts from the end; out of range is recorded and kept in range.
-    """
+    """An index from data: negative ones count from the end; others out of range are recorded."""
     raw = expr.cast(place, int64)
     size = arguments.size(extent)
     at = expr.select(raw < 0, raw + size, raw)
@@ -205,8 +205,8 @@ class _Rows(_Body):
 
 def _level(value: Expr, level_of_acc: list[int]) -> int:
     """The first sweep in which `value` can be computed."""
-    accs = (e.value for e in expr.topological([value]) if e.op == "acc")
-    return max((level_of_acc[n] for n in accs), default=0)  # type: ignore[index]
+    accs = (cast_type(int, e.value) for e in expr.topological([value]) if e.op == "acc")
+    return max((level_of_acc[n] for n in accs), default=0)
 
 
 def _sweeps(
@@ -367,9 +367,10 @@ def _renumbering(order: list[int], accs: dict[int, int]) -> Any:
 
     def replace_leaf(e: Expr) -> Expr | None:
         if e.op == "var":
-            return expr.var(place[e.value])  # type: ignore[index]
+            return expr.var(place[cast_type(int, e.value)])
         if e.op == "acc":
-            return expr.acc(accs.get(e.value, e.value), e.dtype)  # type: ignore[arg-type, call-overload]
+            number = cast_type(int, e.value)
+            return expr.acc(accs.get(number, number), e.dtype)
         return None
 
     return replace_leaf
