@@ -1,4 +1,4 @@
-"""The op library: importing it registers every op of every file here, and gives Values their operators."""
+"""The op library: importing it registers the ops of all files, and gives Values operators."""
 
 from __future__ import annotations
 

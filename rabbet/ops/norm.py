@@ -255,7 +255,7 @@ def _channel_samples(vectors: int, **attrs: Any) -> list[Sample]:
 )
 def batch_norm_train(
     x: Value, weight: Value | None = None, bias: Value | None = None, eps: float = 1e-5
-) -> Value:
+) -> tuple[Value, Value, Value]:
     """Normalise each channel by the mean and biased variance of the batch; gives these too.
 
     (N, C, ...) -> (N, C, ...), mean (C,), variance (C,); weight and bias (C,). Floats of one dtype,

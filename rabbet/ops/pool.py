@@ -87,7 +87,8 @@ def _untile(tiled: Any, x: Any, kernel: Ints) -> Any:
 # ---- largest -------------------------------------------------------------------------------------
 
 
-def _max_pool(x: Any, windows: Windows) -> tuple[Any, Any]:
+def _max_pool(x: Any, windows: Windows) -> Any:
+    # The values, and as a residual the number of the element that each was in its window.
     kernel, stride, padding, dilation = windows
     found = patches(x, kernel, stride, padding, padding, dilation, _lowest(x.dtype))
     axes = tuple(range(x.ndim, found.ndim))
