@@ -144,7 +144,7 @@ def _place_outputs(graph: Graph, assembly: Assembly) -> list[tuple[Value, Value]
     """Give every output its buffer; outputs that share memory with an input or another output are
     copied.
     """
-    copies = []
+    copies: list[tuple[Value, Value]] = []
     for number, v in enumerate(graph.outputs):
         base = access.storage(v)
         key = (id(base.call), base.index)
