@@ -27,12 +27,23 @@ class RunningMeans(Mapping[str, float]):
 
     def add(self, values: Mapping[str, Tensor], samples: int) -> None:
         """Take in means over a batch of so many samples."""
+        self.record(values, samples)
+        self.samples += samples
+
+    def record(self, values: Mapping[str, Tensor], samples: int) -> None:
+        """The tensor part of `add`, which jit may replay; counting the samples is the caller's."""
         with no_grad():
             for name, value in values.items():
                 if value.shape != ():
                     raise ShapeError(f"{name}: a metric must be 0-d, its shape is {value.shape}")
                 self._sums[name].add_(value.detach().astype("float64") * float(samples))
-        self.samples += samples
+
+    def reset(self) -> None:
+        """Start again from nothing."""
+        self.samples = 0
+        with no_grad():
+            for total in self._sums.values():
+                total.copy_(0.0)
 
     def __getitem__(self, name: str) -> float:
         return self._sums[name].item() / max(self.samples, 1)

@@ -174,6 +174,31 @@ def test_a_step_reads_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(reads) == once
 
 
+class Counting(Trainer):
+    """Counts the steps whose Python ran."""
+
+    steps = 0
+
+    def train_step(self, *args: Any) -> None:
+        self.steps += 1
+        super().train_step(*args)
+
+
+def test_jit_gives_the_same_bits_and_replays() -> None:
+    found = []
+    for use_jit in (False, True):
+        plain = make_trainer()
+        trainer = Counting(
+            plain.model, plain.loss, plain.optimizer, metrics=["accuracy"], jit=use_jit
+        )
+        history = trainer.fit(
+            X, Y, batch_size=20, epochs=3, validation_data=(X, Y), class_weight={0: 2.0}, verbose=0
+        )
+        found.append((weights(trainer), history.history, trainer.steps))
+    assert found[0][:2] == found[1][:2]
+    assert found[0][2] == 9 and found[1][2] == 2  # one recording for each size of batch
+
+
 def test_gradients_are_clipped() -> None:
     w = nn.ParameterList([rb.zeros((1,))])
     w.forward = lambda x: x * w[0]  # type: ignore[method-assign]
