@@ -44,9 +44,9 @@ def total_norm(tensors: list[Any], norm_type: float = 2.0) -> Tensor:
     if norm_type == math.inf:
         return functions["stack"]([abs(t).max() for t in tensors]).max()
     if norm_type == 2:
-        return sum((t * t).sum() for t in tensors) ** 0.5  # type: ignore[return-value]
+        return sum((t * t).sum() for t in tensors) ** 0.5
     powers = [(abs(t) ** norm_type).sum() for t in tensors]
-    return sum(powers) ** (1.0 / norm_type)  # type: ignore[return-value]
+    return sum(powers) ** (1.0 / norm_type)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

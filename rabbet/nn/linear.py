@@ -103,7 +103,8 @@ class Embedding(Module):
     ) -> Embedding:
         """A table with the given rows; it does not train if `freeze`."""
         table = asarray(embeddings)
-        layer = cls(*table.shape, padding_idx=padding_idx, dtype=table.dtype)
+        rows, width = table.shape
+        layer = cls(rows, width, padding_idx, dtype=table.dtype)
         layer.weight = Parameter(table, requires_grad=not freeze)
         return layer
 

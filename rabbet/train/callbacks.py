@@ -290,8 +290,9 @@ class LearningRateScheduler(Callback):
             self.schedule.step()
 
     def state_dict(self) -> dict[str, Any]:
-        stateful = isinstance(self.schedule, LRScheduler | ReduceLROnPlateau)
-        return self.schedule.state_dict() if stateful else {}
+        if isinstance(self.schedule, LRScheduler | ReduceLROnPlateau):
+            return self.schedule.state_dict()
+        return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if isinstance(self.schedule, LRScheduler | ReduceLROnPlateau):

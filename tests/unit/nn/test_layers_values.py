@@ -100,6 +100,8 @@ def test_embedding_padding_row_stays() -> None:
     layer(rb.asarray([1, 2, 2])).sum().backward()
     assert layer.weight.grad is not None
     assert layer.weight.grad.numpy()[:, 0].tolist() == [0.0, 0.0, 2.0, 0.0]
+    table = nn.Embedding.from_pretrained(np.float32([[1, 2], [3, 4]]))
+    assert table(rb.asarray([1])).tolist() == [[3.0, 4.0]] and not table.weight.requires_grad
     with pytest.raises(IndexError, match="padding_idx=4"):
         nn.Embedding(4, 2, padding_idx=4)
 
