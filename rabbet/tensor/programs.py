@@ -186,7 +186,8 @@ def _whole(
             fuse=fused,
         )
 
-    pattern = find_pattern(family.sightings)
+    interpreted = config.engine == "reference"  # gains nothing from symbols
+    pattern = find_pattern([segment.sizes] if interpreted else family.sightings)
     try:
         return pattern, make(pattern)
     except RabbetError:
