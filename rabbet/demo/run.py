@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from rabbet.base.errors import BuildError, MissingExtra, RabbetError
+from rabbet.base.errors import MissingExtra, RabbetError
 from rabbet.base.optional import require
 from rabbet.data.files import save
 from rabbet.demo.model import train_model
@@ -31,6 +31,10 @@ from rabbet.export import build, export, load_program
 from rabbet.tensor import asarray, no_grad, zeros
 
 READY_SECONDS = 30.0
+
+
+class Unavailable(RabbetError):
+    """This machine lacks what a stage needs."""
 
 
 @dataclass
@@ -98,7 +102,7 @@ def _optional(name: str, results: Results, console: Console, stage: Callable[[],
     try:
         with results.stage(name):
             stage()
-    except (BuildError, MissingExtra) as reason:
+    except (Unavailable, MissingExtra) as reason:
         results.seconds.pop(name, None)
         results.left_out[name] = str(reason)
 
@@ -185,7 +189,7 @@ def _classify_in_c(images: np.ndarray, results: Results) -> None:
     """Build the native library and a C program that reads the images from a file."""
     compiler = shutil.which("cc")
     if compiler is None:
-        raise BuildError("there is no C compiler `cc` here (Debian: apt install gcc)")
+        raise Unavailable("there is no C compiler `cc` here (Debian: apt install gcc)")
     folder = results.folder / "native"
     build(results.folder / "models/digits/1/digits.rbt", target="native", output=folder)
     results.sizes["libdigits.so"] = (folder / "libdigits.so").stat().st_size

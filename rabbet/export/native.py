@@ -21,7 +21,7 @@ from rabbet.kernel.show import kernel_name
 from rabbet.runtime.program import store_of
 
 TARGETS = ("native",)
-RUNTIME = Path(next(iter(runtime.__path__))) / "native"
+RUNTIME = Path(str(runtime.__file__)).parent / "native"
 TEMPLATES = Path(__file__).parent / "clibrary"
 
 
