@@ -82,21 +82,28 @@ def _check_symbols(entry: Entry) -> None:
         raise FormatError(f"symbol {name!r}: no input has this size")
 
 
-def build(program: Portable, entry: Entry, symbols: Sequence[int]) -> Built:
+def build(
+    program: Portable, entry: Entry, symbols: Sequence[int], *, static: bool = False
+) -> Built:
     """The Graph of `entry`; `symbols` are the sizes at hand, by which questions about sizes are
     answered.
 
-    Raises FormatError; ShapeError is not raised: shapes that do not fit are an error of the file.
+    With `static` every size is a number and the graph is for these sizes alone. Raises FormatError;
+    ShapeError is not raised: shapes that do not fit are an error of the file.
     """
-    return _Build(program, entry, symbols).run()
+    return _Build(program, entry, symbols, static).run()
 
 
 class _Build:
-    def __init__(self, program: Portable, entry: Entry, symbols: Sequence[int]) -> None:
+    def __init__(
+        self, program: Portable, entry: Entry, symbols: Sequence[int], static: bool
+    ) -> None:
         self.program = program
         self.entry = entry
         named = [(n, v) for (n, _), v in zip(entry.symbols, symbols, strict=True)]
         self.scope, self.dims = make_scope(named)
+        if static:
+            self.scope, self.dims = None, dict(named)
         self.builder = Builder()
         self.builder.site = -1
         self.inputs: list[Value] = []

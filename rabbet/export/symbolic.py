@@ -27,6 +27,7 @@ from rabbet.export.portable import (
     Ref,
     Size,
     SizedDType,
+    Weight,
     form_of,
 )
 from rabbet.export.record import Recording
@@ -70,6 +71,11 @@ class Collected:
             self.numbers[key] = len(self.found)
             self.found.append((name, role, node, index))
         return self.numbers[key]
+
+    def records(self) -> list[Weight]:
+        """The weights as the file describes them, without places."""
+        specs = [(n, r, node.specs[index]) for n, r, node, index in self.found]
+        return [Weight(n, r, s.dtype, s.shape, 0, s.nbytes) for n, r, s in specs]
 
 
 @dataclass(eq=False)

@@ -13,7 +13,8 @@ from rabbet.base.errors import ExportError, RabbetError
 from rabbet.base.spec import Spec
 from rabbet.base.tree import Structure
 from rabbet.export.arguments import Arguments, Input, take_apart, tree_paths
-from rabbet.export.portable import Entry
+from rabbet.export.compare import same_computation
+from rabbet.export.portable import Entry, Portable
 from rabbet.export.record import Recording, record_call
 from rabbet.export.symbolic import Collected, Key, Sighting, unify
 from rabbet.export.write import WeightData, write_program
@@ -55,7 +56,7 @@ def export(
     try:
         weights = Collected(names)
         entry = _entry(name, sightings, arguments, weights)
-        entry.guards = _guards(model, module, arguments, sightings)
+        entry.guards = _guards(model, module, arguments, sightings, entry, weights)
     finally:
         for sighting in sightings:
             sighting.recording.discard()
@@ -144,26 +145,51 @@ def _record(
 
 
 def _guards(
-    model: Any, module: Module | None, arguments: Arguments, sightings: list[Sighting]
+    model: Any,
+    module: Module | None,
+    arguments: Arguments,
+    sightings: list[Sighting],
+    entry: Entry,
+    weights: Collected,
 ) -> list[tuple[str, Any]]:
     """Sizes 0 and 1 are often special: where the model is another computation then, a guard says
     so.
     """
     guards = []
-    example = arguments.symbols()
-    for name in example:
+    for name in arguments.symbols():
         for value in (0, 1):
-            special = None
+            sizes = {**arguments.symbols(), name: value}
             try:
-                special = _record(model, module, arguments, {**example, name: value})
-                together = [*sightings[:-1], special, sightings[-1]]
-                _entry("", together, arguments, Collected(_weight_names(module)))
+                special = _record(model, module, arguments, sizes)
             except RabbetError:
                 guards.append(("!=", name if value == 0 else ("+", name, -value)))
-            finally:
-                if special is not None:
-                    special.recording.discard()
+                continue
+            if not _agrees(special, arguments, sightings, entry, weights):
+                guards.append(("!=", name if value == 0 else ("+", name, -value)))
+            special.recording.discard()
     return guards
+
+
+def _agrees(
+    special: Sighting,
+    arguments: Arguments,
+    sightings: list[Sighting],
+    entry: Entry,
+    weights: Collected,
+) -> bool:
+    """True where a recording at special sizes is the computation that `entry` has for them."""
+    known = Collected(weights.names, list(weights.found), dict(weights.numbers))
+    try:
+        _entry("", [*sightings[:-1], special, sightings[-1]], arguments, known)
+        return True
+    except RabbetError:
+        pass  # recorded differently: x[:, -1] of a single column needs no slice
+    try:
+        alone = _entry("", [special], arguments, known)
+        portable = Portable(known.records())
+        return same_computation(portable, entry, alone, special.symbols)
+    except RabbetError:
+        return False
 
 
 # ---- results ------------------------------------------------------------------------------------
