@@ -88,17 +88,23 @@ def namespace() -> Any:
 
 def warn_view(x: Any) -> None:
     """In place on the result of an indexing changes only the result: say so once (SEMANTICS 14)."""
-    node = x._node
-    if node.op is None or node.op.name not in ("slice", "take", "squeeze") or not node.inputs:
-        return
-    base, index = node.inputs[0]
-    if base.handles[index] > 0 and not _warned:
+    if not _warned and _is_part_of_living(x._node):
         _warned.append(True)
         warnings.warn(
             "an in-place update of an indexing result changes only that result: "
             "tensors are values; write x[0] += ... to change x",
             stacklevel=4,
         )
+
+
+def _is_part_of_living(node: Any) -> bool:
+    """True for the pending result of an indexing whose base somebody still holds."""
+    while node.op is not None and node.inputs and node.op.name in ("slice", "take", "reshape"):
+        indexed = node.op.name != "reshape"
+        node, index = node.inputs[0]
+        if indexed and node.handles[index] > 0:
+            return True
+    return False
 
 
 _warned: list[bool] = []
