@@ -357,7 +357,7 @@ def normalise(m: Maker) -> Ref:
         weight = m.leaf(shape[-1:], dtype) if m.chance(0.5) else None
         return m.call("rms_norm", x, weight=weight, normalized_shape=shape[-1:], eps=1e-5)
     if how == 3 and len(shape) >= 2:
-        return m.call("batch_norm_train", x, m.leaf(shape[1:2], dtype), m.leaf(shape[1:2], dtype))
+        return m.call("group_norm", x, num_groups=1)
     weights = [m.leaf(shape[-1:], dtype) for _ in range(2)] if m.chance(0.6) else [None, None]
     named = dict(zip(("weight", "bias"), weights, strict=True))
     return m.add(Step("call", "layer_norm", (x, shape[-1:], *named.values())))
