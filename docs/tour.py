@@ -20,11 +20,12 @@ def title(text: str) -> None:
 
 
 def main() -> None:
-    a, b, c = rb.rand(64, 32), rb.rand(32, 16), rb.rand(16)
+    rb.manual_seed(0)
+    a, b, c = rb.randn(64, 32), rb.randn(32, 16), rb.randn(16)
     rb.flush()
 
     title("1. recorded: nodes on the tape, nothing computed")
-    y = rb.relu(a @ b + c)
+    y = rb.gelu(a @ b + c)
     total = y.sum(axis=1)
     tape = current()
     for node in tape.nodes:
@@ -53,20 +54,24 @@ def main() -> None:
     for kernel in kernels:
         print(show(kernel))
 
-    title(f"6. machine code for {target.name} (first lines of the last kernel)")
+    title(f"6. machine code for {target.name}, where the last kernel begins")
     code = build(kernels[-1], target)
-    text = assembly(code.text, target)
-    print("\n".join(text.splitlines()[:30]))
+    lines = assembly(code.text, target).splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.endswith(":") and line[0] not in ".\t")
+    print("\n".join(lines[begin : begin + 20]))
 
     title("7. the plan: words for the native runtime")
     compiled = compile_plan(graph, target)
-    print(f"  {len(compiled.words) // 8} words, kernels: {compiled.ops}")
+    print(f"  {len(compiled.words) // 8} words; one launch for each of these:")
+    for ops in compiled.ops:
+        print(f"  {' + '.join(ops)}")
 
-    title("8. run: the same expression, computed")
-    y = rb.relu(a @ b + c)
-    total = y.sum(axis=1)
-    print(f"  sum of the first row: {float(total[0]):.6f}")
-    print(rb.explain())
+    title("8. run: op by op at first sight, fused from the second on")
+    for _ in range(2):
+        total = rb.gelu(a @ b + c).sum(axis=1)
+        rb.flush()
+        print(rb.explain())
+    print(f"  sum of the first row: {float(total[0]):.5f}")
 
 
 if __name__ == "__main__":
