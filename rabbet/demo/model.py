@@ -46,6 +46,7 @@ def train_model(
         optimizer=optimizer,
         metrics=["accuracy"],
         callbacks=[LearningRateScheduler(schedule, every="batch")],
+        jit=True,
     )
     history = trainer.fit(
         train, epochs=epochs, batch_size=BATCH, seed=seed, validation_data=test, verbose=verbose

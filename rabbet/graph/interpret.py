@@ -18,23 +18,26 @@ from rabbet.base.spec import Spec
 from rabbet.graph.value import Attrs, Call, Graph, Value
 
 
-def run(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+def run(
+    graph: Graph, inputs: Sequence[np.ndarray], symbols: Sequence[int] | None = None
+) -> list[np.ndarray]:
     """The outputs of `graph` for `inputs` (in the order of graph.inputs).
 
+    `symbols` are the values of symbolic sizes; without them they are read off the inputs' shapes.
     Raises InternalError where a reference gives another shape or dtype than the op's rule says, and
     whatever the references raise (IndexRangeError for an index outside its axis).
     """
     if len(inputs) != len(graph.inputs):
         raise InternalError(f"the graph has {len(graph.inputs)} inputs, {len(inputs)} were given")
-    symbols = symbol_values(graph.inputs, inputs)
+    values = symbol_values(graph.inputs, inputs) if symbols is None else list(symbols)
     known: dict[tuple[int, int], np.ndarray] = {}
     for value, given in zip(graph.inputs, inputs, strict=True):
-        known[id(value.call), value.index] = _checked("input", given, value.spec, symbols)
+        known[id(value.call), value.index] = _checked("input", given, value.spec, values)
     for call in graph.calls():
         if (id(call), 0) in known:
             continue
         operands = [known[id(v.call), v.index] for v in call.inputs]
-        for index, found in enumerate(evaluate(call, operands, symbols)):
+        for index, found in enumerate(evaluate(call, operands, values)):
             known[id(call), index] = found
     return [known[id(v.call), v.index] for v in graph.outputs]
 

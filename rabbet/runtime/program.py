@@ -49,7 +49,7 @@ class ReferenceProgram:
             buffers.to_numpy(b, _shape(v.shape, symbols), v.dtype)
             for b, v in zip(inputs, self.graph.inputs, strict=True)
         ]
-        outputs = interpret.run(self.graph, arrays)
+        outputs = interpret.run(self.graph, arrays, symbols)
         return [buffers.from_numpy(o, copy=True) for o in outputs]
 
 
