@@ -5,6 +5,7 @@ failure.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from rabbet.base.errors import IndexRangeError, RabbetError
@@ -71,14 +72,18 @@ def _run(segment: Segment) -> None:
 def _explain(failure: BaseException, segment: Segment) -> BaseException:
     """The error as the user should see it: with the line that recorded the op."""
     if isinstance(failure, IndexFailure):
-        position = failure.position
-        node = segment.nodes[position] if 0 <= position < len(segment.nodes) else None
-        name = node.op.name if node else "index"
-        where = site.describe(node.site) if node else ""
-        message = f"{name}: index {failure.value} (element {failure.element}) is out of range"
-        return IndexRangeError(message + (f"\n  at {where}" if where else ""))
+        return index_error(failure, [(n.op.name, n.site) for n in segment.nodes])
     if isinstance(failure, RabbetError) and getattr(failure, "position", None) is not None:
         node = segment.nodes[failure.position]  # type: ignore[attr-defined]
         where = site.describe(node.site)
         return type(failure)(f"{failure}\n  at {where}")
     return failure
+
+
+def index_error(failure: IndexFailure, ops: Sequence[tuple[str, Any]]) -> IndexRangeError:
+    """The error of an index out of range; `ops` are name and site of the segment's ops."""
+    name, where = "index", ""
+    if 0 <= failure.position < len(ops):
+        name, where = ops[failure.position][0], site.describe(ops[failure.position][1])
+    message = f"{name}: index {failure.value} (element {failure.element}) is out of range"
+    return IndexRangeError(message + (f"\n  at {where}" if where else ""))

@@ -23,13 +23,15 @@ from rabbet.base import tree
 from rabbet.base.tree import Structure
 from rabbet.recorder import Handle, Node, Segment, current, leaf_node
 from rabbet.runtime import buffers
+from rabbet.runtime.errors import IndexFailure
 from rabbet.tensor import programs
-from rabbet.tensor.flush import flush, value_of
+from rabbet.tensor.flush import flush, index_error, value_of
 from rabbet.tensor.tensor import Tensor, from_numpy
 
 TRACES_KEPT = 64
 Source = tuple[Any, ...]
-# ("argument", i) | ("handle", handle) | ("grad", handle) | ("made", stage, output) | ("constant",
+Target = Any  # a captured Handle, or the number of an argument
+# ("argument", i) | ("handle", handle) | ("grad", target) | ("made", stage, output) | ("constant",
 # buffer)
 # | ("offset", generator, relative, dtype)
 
@@ -41,6 +43,7 @@ class Stage:
     program: Any
     symbols: tuple[int, ...]
     inputs: list[Source]
+    ops: list[tuple[str, Any]]  # name and site of each op, for errors
 
 
 @dataclass(eq=False)
@@ -49,8 +52,8 @@ class Final:
 
     structure: Structure
     results: list[tuple[Any, Any]]  # (source, node as recorded), or (None, plain value)
-    assigned: list[tuple[Handle, Source, bool]]  # (handle, its new value, stays a leaf)
-    grads: list[tuple[Handle, Source | None]]
+    assigned: list[tuple[Target, Source, bool]]  # (handle, its new value, stays a leaf)
+    grads: list[tuple[Target, Source | None]]
     draws: list[tuple[Any, int]]  # (generator, how far it moved)
 
 
@@ -71,10 +74,13 @@ class Trace:
     root: Branch
     guards: list[tuple[Any, str, Any]]
     handles: list[tuple[Handle, Any, bool]]  # captured handles with the Spec and requires_grad seen
-    opaque: str = ""
+    grads: list[tuple[Target, bool]]  # whose gradient was looked at, and whether there was none
 
-    def holds(self) -> bool:
+    def holds(self, arguments: list[Tensor]) -> bool:
         """True where flags and captured tensors are as they were while recording."""
+        for target, missing in self.grads:
+            if (_resolve(target, arguments)._grad is None) != missing:
+                return False
         for reference, name, value in self.guards:
             owner = reference()
             if owner is None or getattr(owner, name) != value:
@@ -91,16 +97,18 @@ class Capture:
     def __init__(self, arguments: list[Tensor]) -> None:
         self.first = Node().sequence
         self.arguments = {(a._node, a._index): i for i, a in enumerate(arguments)}
+        self.numbers = {id(a): i for i, a in enumerate(arguments)}
+        self.grad_before: dict[int, tuple[Target, bool]] = {}
         self.sources: dict[tuple[Node, int], Source] = {}
         self.reassigned: dict[int, Handle] = {}
         self.grad_slots: dict[int, Handle] = {}
-        self.grad_owner: dict[int, Handle] = {}
+        self.grad_owner: dict[int, Target] = {}
         self.bases: dict[int, tuple[Any, int]] = {}
         self.guards: list[tuple[Any, str, Any]] = []
         self.path: list[tuple[str, Any, Any]] = []
         self.opaque = ""
         self.stages = 0
-        self.before: dict[int, tuple[Any, bool]] = {}
+        self.before: dict[int, tuple[Handle, Any, bool]] = {}
 
     # ---- reports -------------------------------------------------------------------------------
 
@@ -133,7 +141,8 @@ class Capture:
     def assigned(self, handle: Handle) -> None:
         """`handle` is about to stand for another value."""
         if handle._node.sequence < self.first and id(handle) not in self.reassigned:
-            self._see(handle)
+            if id(handle) not in self.numbers:
+                self._see(handle)
             self.touched(handle)
             self.reassigned[id(handle)] = handle
 
@@ -143,8 +152,13 @@ class Capture:
 
     def grad_read(self, handle: Handle) -> None:
         """The gradient of `handle` is taken in hand."""
+        if id(handle) not in self.grad_slots:
+            self.grad_before[id(handle)] = (self._target(handle), handle._grad is None)
         if handle._grad is not None:
-            self.grad_owner[id(handle._grad)] = handle
+            self.grad_owner[id(handle._grad)] = self._target(handle)
+
+    def _target(self, handle: Handle) -> Target:
+        return self.numbers.get(id(handle), handle)
 
     def drawn(self, generator: Any, offset: int) -> None:
         """A random range was reserved."""
@@ -161,14 +175,15 @@ class Capture:
     def decide(self, handle: Tensor) -> bool:
         """bool(tensor): a checked decision."""
         self.touched(handle)
-        outcome = bool(handle.numpy().reshape(()))
+        outcome = bool(handle._array().reshape(()))
         self.path.append(("decide", self._source(handle._node, handle._index), outcome))
         return outcome
 
     def stage(self, segment: Segment, entry: Any, symbols: tuple[int, ...]) -> None:
         """A segment was run."""
         inputs = [self._source(leaf.node, leaf.index) for leaf in segment.leaves]
-        self.path.append(("stage", Stage(entry.program, symbols, inputs), None))
+        ops = [(n.op.name, n.site) for n in segment.nodes]
+        self.path.append(("stage", Stage(entry.program, symbols, inputs, ops), None))
         for output, (position, index) in enumerate(entry.keep):
             self.sources[segment.nodes[position], index] = ("made", self.stages, output)
         self.stages += 1
@@ -178,7 +193,7 @@ class Capture:
     def finish(self, result: Any) -> Final | None:
         """What to redo at the end of a replay; None (and `opaque` says why) where it cannot be."""
         leaves, structure = tree.flatten(result)
-        results = []
+        results: list[tuple[Any, Any]] = []
         for leaf in leaves:
             if isinstance(leaf, Handle):
                 node = leaf._node
@@ -191,12 +206,13 @@ class Capture:
             structure,
             results,
             [
-                (h, self._source(h._node, h._index), h._node.is_leaf)
+                (self._target(h), self._source(h._node, h._index), h._node.is_leaf)
                 for h in self.reassigned.values()
             ],
             [
-                (h, None if h._grad is None else self._source(h._grad._node, h._grad._index))
+                (self._target(h), None if g is None else self._source(g._node, g._index))
                 for h in self.grad_slots.values()
+                for g in (h._grad,)
             ],
             [(g, g.offset - base) for g, base in self.bases.values()],
         )
@@ -247,7 +263,7 @@ class Jitted:
         if key is None:
             return self.function(*args, **kwargs)
         for trace in self.traces.get(key, ()):
-            if trace.holds():
+            if trace.holds(tensors):
                 done, result = _replay(trace, tensors)
                 if done:
                     self.stats["replayed"] += 1
@@ -265,7 +281,7 @@ class Jitted:
     ) -> Any:
         flush()
         for t in tensors:
-            value_of(t)
+            _own_node(t)
         tape = current()
         capture = tape.capture = Capture(tensors)
         args, kwargs = tree.unflatten(structure, leaves)
@@ -281,7 +297,8 @@ class Jitted:
             return result
         if trace is None:
             handles = list(capture.before.values())
-            trace = Trace(Branch(), capture.guards, handles)
+            grads = list(capture.grad_before.values())
+            trace = Trace(Branch(), capture.guards, handles, grads)
             if len(self.traces) >= TRACES_KEPT:
                 self.traces.pop(next(iter(self.traces)))
             self.traces.setdefault(key, []).insert(0, trace)
@@ -289,6 +306,8 @@ class Jitted:
         else:
             known = {id(h) for h, _, _ in trace.handles}
             trace.handles += [t for t in capture.before.values() if id(t[0]) not in known]
+            trace.guards += capture.guards
+            trace.grads += capture.grad_before.values()
         _merge(trace.root, capture.path, final)
         return result
 
@@ -310,9 +329,13 @@ def jit(function: Callable[..., Any]) -> Jitted:
 
 def _key(structure: Structure, leaves: list[Any], grad_enabled: bool) -> Any:
     parts: list[Any] = [structure, grad_enabled]
-    for leaf in leaves:
+    first: dict[int, int] = {}
+    for number, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor):
-            parts.append((leaf.spec, leaf.requires_grad))
+            same = first.setdefault(id(leaf), number)  # f(x, x) is another function than f(x, y)
+            parts.append((leaf.spec, leaf.requires_grad, same))
+        elif isinstance(leaf, float | complex):
+            parts.append((type(leaf), np.array(leaf).tobytes()))
         else:
             try:
                 hash(leaf)
@@ -357,7 +380,7 @@ def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
             case "handle":
                 return value_of(source[1])
             case "grad":
-                return value_of(source[1]._grad)
+                return value_of(_resolve(source[1], arguments)._grad)
             case "constant":
                 return source[1]
         _, generator, relative, dtype = source
@@ -367,9 +390,13 @@ def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
     branch = trace.root
     while True:
         for stage in branch.stages:
-            made.append(stage.program.run(stage.symbols, [buffer(s) for s in stage.inputs]))
+            inputs = [buffer(s) for s in stage.inputs]
+            try:
+                made.append(stage.program.run(stage.symbols, inputs))
+            except IndexFailure as failure:
+                raise index_error(failure, stage.ops) from None
         if branch.final is not None:
-            return True, _commit(branch.final, buffer)
+            return True, _commit(branch.final, buffer, arguments)
         assert branch.decision is not None
         outcome = bool(np.frombuffer(buffer(branch.decision), np.uint8).any())
         if outcome not in branch.after:
@@ -377,10 +404,10 @@ def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
         branch = branch.after[outcome]
 
 
-def _commit(final: Final, buffer: Callable[[Source], Any]) -> Any:
+def _commit(final: Final, buffer: Callable[[Source], Any], arguments: list[Tensor]) -> Any:
     """Give every handle its new value, all at once."""
-    assigned = [(h, buffer(s), leaf) for h, s, leaf in final.assigned]
-    grads = [(h, None if s is None else buffer(s)) for h, s in final.grads]
+    assigned = [(_resolve(t, arguments), buffer(s), leaf) for t, s, leaf in final.assigned]
+    grads = [(_resolve(t, arguments), None if s is None else buffer(s)) for t, s in final.grads]
     results = [v if s is None else _result(v, buffer(s)) for s, v in final.results]
     for handle, value, leaf in assigned:
         node = leaf_node(handle._node.specs[handle._index], value)
@@ -394,6 +421,17 @@ def _commit(final: Final, buffer: Callable[[Source], Any]) -> Any:
     for generator, moved in final.draws:
         generator.offset += moved
     return tree.unflatten(final.structure, results)
+
+
+def _resolve(target: Target, arguments: list[Tensor]) -> Handle:
+    return arguments[target] if isinstance(target, int) else target
+
+
+def _own_node(t: Tensor) -> None:
+    """Compute an argument and give it a node of its own: no captured tensor may be taken for it."""
+    value = value_of(t)
+    if not t._node.requires_grad:
+        t.settle(leaf_node(t.spec, value))
 
 
 def _result(recorded: Handle, value: Any) -> Tensor:

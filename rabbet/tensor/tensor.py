@@ -106,6 +106,12 @@ class Tensor(Handle):
 
     def numpy(self) -> np.ndarray:
         """The elements as a read-only NumPy array, without a copy where possible."""
+        tape = current()
+        if tape.capture is not None:
+            tape.capture.opaque_read("numpy", self)
+        return self._array()
+
+    def _array(self) -> np.ndarray:
         return buffers.to_numpy(value_of(self), self.shape, self.dtype)
 
     def item(self) -> bool | int | float:
@@ -125,7 +131,7 @@ class Tensor(Handle):
         tape = current()
         if tape.capture is not None:
             tape.capture.opaque_read("numpy", self)
-        array = self.numpy()
+        array = self._array()
         if dtype is not None and np.dtype(dtype) != array.dtype:
             return array.astype(dtype)
         return array.copy() if copy else array
