@@ -73,6 +73,8 @@ def _read(path: Path, verify: bool) -> ProgramFile:
         graph = file.read(header.graph_bytes)
         if hashlib.sha256(graph).digest() != header.graph_digest:
             raise FormatError("the graph is damaged (its SHA-256 does not match)")
+        if any(file.read(header.weights_offset - layout.HEADER_BYTES - header.graph_bytes)):
+            raise FormatError("the bytes between graph and weights are not zero")
         program = decode(graph)
         check(program, header.weights_bytes)
         memory = memoryview(b"")

@@ -19,14 +19,17 @@ from rabbet.recorder import Handle, Segment, Tape, current
 from rabbet.tensor import Tensor, flush, no_grad, site
 
 NEVER = 1 << 60  # nodes or bytes: a recording is one segment, however long
+VALUES = (
+    "the values of a tensor were needed (numpy(), tolist(), a mask as an index, ...) and would be "
+    "frozen; use ops on tensors, for instance rb.where"
+)
 INSTEAD = {
     "bool": "a branch on a tensor's value would be frozen as it came out here; write it as "
     "rb.where(condition, a, b), or decide before export",
     "item": "a number taken out of a tensor would be frozen; keep it a tensor",
-    "numpy": "NumPy's part of the computation would be missing; use Rabbet's ops",
+    "numpy": VALUES,
     "print": "there is no value to print while exporting; print outside forward",
-    "value": "the value of a tensor was needed (numpy(), tolist(), a mask as an index, ...) and "
-    "would be frozen; use ops on tensors, for instance rb.where",
+    "value": VALUES,
 }
 
 

@@ -1,0 +1,123 @@
+"""Calling a loaded program: arguments, errors, threads."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rabbet as rb
+from rabbet import nn
+from rabbet.base.errors import DTypeError, FormatError, IndexRangeError, RabbetError, ShapeError
+from rabbet.export import export, load_program
+
+
+@pytest.fixture
+def sums(exported: Any) -> Any:
+    dynamic = {"a": {0: "n"}, "b": {0: "n", 1: "m"}}
+    return exported(lambda a, b: a @ b, (rb.zeros(2), rb.zeros((2, 3))), dynamic)
+
+
+def test_arguments_by_position_and_name(sums: Any) -> None:
+    a, b = np.float32([1, 2]), np.float32([[1, 2, 3], [4, 5, 6]])
+    for result in (sums(a, b), sums(a, b=b), sums(b=b, a=a), sums(rb.asarray(a), b)):
+        assert result.tolist() == [9.0, 12.0, 15.0]
+    assert sums([1.0, 2.0], b).tolist() == [9.0, 12.0, 15.0]
+    assert sums(a[::-1], b[:, ::-1]).tolist() == [12.0, 9.0, 6.0]  # any strides
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "error", "message"),
+    [
+        ((), {}, TypeError, "the input 'a' is missing"),
+        ((1, 2, 3), {}, TypeError, "3 inputs given; it takes a, b"),
+        ((np.zeros(2, np.float32),), {"a": 1}, TypeError, "'a' is given twice"),
+        ((), {"c": 1}, TypeError, "no input 'c'; it takes a, b"),
+        (
+            (np.zeros(2), np.zeros((2, 3), np.float32)),
+            {},
+            DTypeError,
+            "a must be float32, not float64; cast it",
+        ),
+        (
+            (np.zeros(2, np.float32), np.zeros((4, 3), np.float32)),
+            {},
+            ShapeError,
+            r"b must have shape \(n, m\) \(n=2, m=3\), not \(4, 3\)",
+        ),
+        (
+            (np.zeros((2, 2), np.float32), np.zeros((2, 3), np.float32)),
+            {},
+            ShapeError,
+            r"a must have shape \(n,\)",
+        ),
+    ],
+)
+def test_wrong_arguments(sums: Any, args: Any, kwargs: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        sums(*args, **kwargs)
+
+
+def test_an_index_out_of_range(exported: Any) -> None:
+    model = nn.Sequential(nn.Embedding(5, 2)).eval()
+    program = exported(model, rb.zeros((1,), dtype=rb.int64), {"x": {0: "n"}})
+    assert program(np.array([4])).shape == (1, 2)
+    with pytest.raises(IndexRangeError, match=r"embedding in 0: index 5 \(element .*\)"):
+        program(np.array([0, 5]))
+
+
+def test_many_threads(digits_model: Any, exported: Any) -> None:
+    program = exported(digits_model, rb.zeros((1, 1, 8, 8)), {"x": {0: "batch"}})
+    images = [np.random.default_rng(i).random((i % 20, 1, 8, 8), np.float32) for i in range(40)]
+    alone = [np.asarray(program(x)).tobytes() for x in images]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda x: np.asarray(program(x)).tobytes(), images))
+    assert together == alone
+
+
+def test_first_call_in_many_threads(digits_model: Any, tmp_path: Path) -> None:
+    path = export(digits_model, rb.zeros((1, 1, 8, 8)), tmp_path / "m.rbt", {"x": {0: "batch"}})
+    program = load_program(path)
+    x = np.ones((3, 1, 8, 8), np.float32)
+    with ThreadPoolExecutor(8) as pool:
+        results = {r.numpy().tobytes() for r in pool.map(lambda _: program(x), range(8))}
+    assert len(results) == 1
+
+
+def test_what_it_says_of_itself(digits_model: Any, tmp_path: Path) -> None:
+    path = export(digits_model, rb.zeros((1, 1, 8, 8)), tmp_path / "m.rbt", {"x": {0: "batch"}})
+    program = load_program(path)
+    assert repr(program) == (
+        "<program forward(x: float32(batch, 1, 8, 8)) -> output: float32(batch, 10)>"
+    )
+    assert program.symbols == ("batch",) and program.entries == ("forward",)
+    with pytest.raises(RabbetError, match="no entry 'other'; there are forward"):
+        load_program(path, "other")
+
+
+def test_weights_stay_in_the_file(tmp_path: Path) -> None:
+    rb.manual_seed(0)
+    model = nn.Linear(64, 64).eval()
+    path = export(model, rb.zeros(64), tmp_path / "m.rbt")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    load_program(path)  # weights are not read here ...
+    with pytest.raises(FormatError, match="weights are damaged"):
+        load_program(path, verify=True)  # ... unless asked for
+
+
+def test_every_dtype(exported: Any) -> None:
+    for name in "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split():
+        table = rb.asarray(np.arange(6).reshape(2, 3).astype(name))
+        program = exported(lambda x, t=table: rb.where(x == x, t, x), rb.zeros((3,)).astype(name))
+        result = program(np.ones(3, name))
+        assert result.dtype.name == name
+        assert np.array_equal(result.numpy(), table.numpy())
+
+
+def test_rb_export_is_callable_however_it_is_reached(tmp_path: Path) -> None:
+    assert rb.load_program is load_program  # importing the package puts it where rb.export is
+    rb.export(lambda x: x, rb.zeros(2), tmp_path / "m.rbt")
+    assert rb.load_program(tmp_path / "m.rbt")(np.zeros(2, np.float32)).tolist() == [0.0, 0.0]
