@@ -81,12 +81,12 @@ _TAKEN = set(globals())
 globals().update({n: f for n, f in _functions.items() if n not in _TAKEN and f.op.public})
 
 # Loaded when first used, so that `import rabbet` stays quick.
-_LAZY = {
-    "nn": "rabbet.nn",
-    "optim": "rabbet.optim",
-    "data": "rabbet.data",
-    "train": "rabbet.train",
-    "distributed": "rabbet.distributed",
+_LAZY: dict[str, tuple[str, str]] = {
+    "nn": ("rabbet.nn", ""),
+    "optim": ("rabbet.optim", ""),
+    "data": ("rabbet.data", ""),
+    "train": ("rabbet.train", ""),
+    "distributed": ("rabbet.distributed", ""),
     "Trainer": ("rabbet.train", "Trainer"),
     "save": ("rabbet.data.files", "save"),
     "load": ("rabbet.data.files", "load"),
@@ -98,21 +98,15 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    where = _LAZY.get(name)
-    if where is None:
+    if name not in _LAZY:
         raise AttributeError(f"module 'rabbet' has no attribute {name!r}")
-    if isinstance(where, tuple):
-        value = getattr(importlib.import_module(where[0]), where[1])
-    else:
-        value = importlib.import_module(where)
+    module, attribute = _LAZY[name]
+    value: Any = importlib.import_module(module)
+    if attribute:
+        value = getattr(value, attribute)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
-
-
-def __array_namespace_info__() -> Any:
-    """What this namespace offers, as the array API describes it."""
-    return importlib.import_module("rabbet.tensor.info").Info()

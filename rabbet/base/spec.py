@@ -39,10 +39,10 @@ class Spec:
         return f"{self.dtype.name}{shapes.show(self.shape)}"
 
 
-_interned: dict[tuple[tuple[int, ...], DType, str], Spec] = {}
+_interned: dict[tuple[tuple[Dim, ...], DType, str], Spec] = {}
 
 
-def intern(shape: tuple[int, ...], dtype: DType, device: str = "cpu") -> Spec:
+def intern(shape: tuple[Dim, ...], dtype: DType, device: str = "cpu") -> Spec:
     """The one Spec with these fields (concrete sizes), so that identity is equality."""
     key = (shape, dtype, device)
     found = _interned.get(key)

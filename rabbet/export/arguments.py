@@ -55,7 +55,7 @@ class Arguments:
         """Arguments at these sizes (tensors without meaningful values), and the input tensors."""
         leaves, tensors = list(self.leaves), []
         for position, given in zip(self.positions, self.inputs, strict=True):
-            spec = intern(given.shape(sizes), given.spec.dtype)  # type: ignore[arg-type]
+            spec = intern(given.shape(sizes), given.spec.dtype)
             tensors.append(Tensor(leaf_node(spec, Unvalued())))
             leaves[position] = tensors[-1]
         args, kwargs = unflatten(self.structure, leaves)

@@ -8,7 +8,7 @@ forward values gradients will need (residuals.py).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rabbet.base import shapes
@@ -72,8 +72,8 @@ def reverse(
 
 
 def backward(
-    roots: list[Handle],
-    grads: list[Handle | None],
+    roots: Sequence[Handle],
+    grads: Sequence[Handle | None],
     *,
     retain_graph: bool = False,
     create_graph: bool = False,
@@ -99,9 +99,9 @@ def backward(
 
 
 def gradients(
-    roots: list[Handle],
-    grads: list[Handle | None],
-    wrt: list[Handle],
+    roots: Sequence[Handle],
+    grads: Sequence[Handle | None],
+    wrt: Sequence[Handle],
     *,
     create_graph: bool = False,
     retain_graph: bool | None = None,
@@ -121,8 +121,8 @@ def gradients(
 
 
 def _pull(
-    roots: list[Handle],
-    grads: list[Handle | None],
+    roots: Sequence[Handle],
+    grads: Sequence[Handle | None],
     done: Callable[[Node, int, Any], None],
     retain_graph: bool,
     create_graph: bool,

@@ -188,6 +188,5 @@ def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor
 
 
 def from_numpy_array(array: np.ndarray) -> Tensor:
-    """A tensor with a copy of the array (PyTorch's `from_numpy` shares; see `asarray(copy=False)`).
-    """
+    """A tensor with a copy of the array (PyTorch's `from_numpy` shares; see `asarray(copy=False)`)."""
     return from_numpy(array)

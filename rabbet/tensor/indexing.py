@@ -1,5 +1,4 @@
-"""x[key] and x[key] = value: keys with data-dependent shapes are resolved here, the rest are ops.
-"""
+"""x[key] and x[key] = value: keys with data-dependent shapes are resolved here, the rest are ops."""
 
 from __future__ import annotations
 
@@ -17,8 +16,7 @@ from rabbet.recorder import Handle
 
 
 def get(x: Any, key: Any) -> Any:
-    """x[key]. A bool tensor in the key ends the segment: the result's shape depends on its values.
-    """
+    """x[key]. A bool tensor in it ends the segment: the result's shape depends on its values."""
     key = _resolve(x, key)
     result = index_ops.getitem(x, key)
     return lookup("positive")(result) if result is x else result

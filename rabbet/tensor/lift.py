@@ -22,7 +22,7 @@ from rabbet.tensor.tensor import Tensor, as_operand
 BOUND_KEPT = 1000
 RENAMED = {"dim": "axis", "keepdim": "keepdims"}
 NUMBERS = (bool, int, float)
-functions: dict[str, Callable[..., Any]] = {}
+functions: dict[str, Any] = {}
 
 
 def lift(op: Op) -> Callable[..., Any]:
@@ -183,7 +183,7 @@ def install_all() -> None:
             install(op)
     for name, (op, swapped) in OPERATORS.items():
         setattr(Tensor, name, _operator(op, swapped))
-    Tensor.__pow__ = _power  # type: ignore[assignment]
+    Tensor.__pow__ = _power  # type: ignore[method-assign]
     for name, target in IN_PLACE_OPERATORS.items():
         if target in registry:
             setattr(Tensor, name, _in_place(registry[target]))

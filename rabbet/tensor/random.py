@@ -60,8 +60,8 @@ default_generator = Generator()
 def manual_seed(seed: int) -> Generator:
     """Seed the default generator; every later draw depends only on the seed and the order of draws.
 
-    >>> rb.manual_seed(0); a = rb.rand(3)
-    >>> rb.manual_seed(0); bool((rb.rand(3) == a).all())
+    >>> _ = rb.manual_seed(0); a = rb.rand(3)
+    >>> _ = rb.manual_seed(0); bool((rb.rand(3) == a).all())
     True
     """
     return default_generator.manual_seed(seed)
