@@ -1,7 +1,7 @@
 """The ways to compute a program, and how their results are compared.
 
 Every compiled way must give the same bits as the plainest one, "eager": each op flushed as it is
-recorded. The NumPy reference must agree within rounding, unless moving the inputs by some ulps moves
+recorded. The NumPy reference must agree within rounding, unless moving the inputs by ulps moves
 the reference as far.
 """
 

@@ -1,0 +1,68 @@
+"""One program tried in every way, and smaller programs that fail as it does."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from rabbet import targets
+from tests.equivalence import ways
+from tests.equivalence.families import FAMILIES
+from tests.equivalence.generator import Source, generate
+from tests.equivalence.programs import Program, shrunk
+
+
+def other_targets() -> list[str]:
+    """Targets of this machine that fuse multiplications and additions as the best one does."""
+    best = targets.host()
+    runnable = targets.runnable()
+    return [t.name for t in runnable if t is not best and t.has_fma == best.has_fma]
+
+
+def check(program: Program, names: Sequence[str] = tuple(ways.WAYS), *, slow: bool = True) -> None:
+    """Raise ways.Difference, or what the framework raised, unless all ways agree.
+
+    `slow`: also the other targets and the reference.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="an in-place update of an indexing result")
+        wanted = ways.eager(program)
+        for name in names:
+            ways.same_bits(wanted, ways.WAYS[name](program), name)
+        if slow:
+            for target in other_targets():
+                ways.same_bits(wanted, ways.fused_for(target)(program), target)
+            ways.near_reference(program, wanted)
+
+
+def explain(program: Program, failure: BaseException, rounds: int = 60) -> str:
+    """What failed, on the smallest program found that fails in the same manner."""
+    kind, words = type(failure), str(failure)[:12]
+
+    def fails(candidate: Program) -> bool:
+        try:
+            check(candidate)
+        except Exception as error:  # noqa: BLE001  (compared with the failure at hand)
+            return type(error) is kind and str(error)[:12] == words
+        return False
+
+    small = shrunk(program, fails, rounds)
+    return f"{kind.__name__}: {failure}\n{small.show()}"
+
+
+def sizes_in_turn(seeds: Sequence[Source], batches: Sequence[int]) -> None:
+    """One program for several batch sizes in turn, as symbols: the bits of each size's own.
+
+    `seeds` are equal sources of random numbers, one for each batch size.
+    """
+    made = [
+        generate(seed, FAMILIES, batch=n, empty=False)
+        for seed, n in zip(seeds, batches, strict=True)
+    ]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="an in-place update of an indexing result")
+        wanted = [ways.eager(p) for p in made]
+        with ways.setting():
+            for _ in range(2):
+                for n, program, result in zip(batches, made, wanted, strict=True):
+                    ways.same_bits(result, ways.evaluate(program), f"batch {n} of {batches}")

@@ -1,0 +1,40 @@
+"""The long search: RABBET_FUZZ_PROGRAMS programs (10 000), or what RABBET_FUZZ_SECONDS allows."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+import pytest
+
+from tests.equivalence.check import check, explain, sizes_in_turn
+from tests.equivalence.families import FAMILIES
+from tests.equivalence.generator import generate
+
+PROGRAMS = int(os.environ.get("RABBET_FUZZ_PROGRAMS", "10000"))
+PARTS = 8
+SLOW_EVERY = 8  # other targets and the reference for one program in so many
+SIZES_EVERY = 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_random_programs(part: int, fuzz_seconds: float) -> None:
+    """Programs that differ from those of every other part and of the quick suite."""
+    until = time.monotonic() + max(fuzz_seconds, 5.0) * 2
+    done = 0
+    for number in range(PROGRAMS // PARTS):
+        seed = 1_000_000 + part * 1_000_000 + number
+        program = generate(random.Random(seed), FAMILIES)
+        try:
+            check(program, slow=number % SLOW_EVERY == 0)
+            if number % SIZES_EVERY == 1:
+                batches = (7, 11, 18)
+                sizes_in_turn([random.Random(seed) for _ in batches], batches)
+        except Exception as failure:  # noqa: BLE001  (whatever it is, it is the finding)
+            pytest.fail(f"seed {seed}: {explain(program, failure)}", pytrace=False)
+        done += 1
+        if time.monotonic() > until and "RABBET_FUZZ_PROGRAMS" not in os.environ:
+            break
+    assert done > 0
