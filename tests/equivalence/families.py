@@ -344,6 +344,13 @@ def contract(m: Maker) -> Ref:
     return m.call("relu", result) if m.chance(0.3) else result
 
 
+def contract_long(m: Maker) -> Ref:
+    """A contraction over more than one block of k."""
+    dtype, k = m.pick(("float32", "float64")), m.pick((257, 300, 520))
+    x = m.leaf((m.pick((1, 2, 3)), k), dtype)
+    return m.call("matmul", x, m.leaf((k, m.pick((1, 2, 5))), dtype))
+
+
 def normalise(m: Maker) -> Ref:
     """softmax and norms."""
     x = m.any("f")
@@ -420,6 +427,6 @@ EVERY: tuple[Callable[[Maker], Ref], ...] = (
     ),
     *(choose, cast, move, move, reshape, reshape, expand, pad, get, get, get_at, take, scatter),
     *(put, put_at, update, branch, random, reduce, reduce, reduce, truth, cumulative, join),
-    *(contract, contract, normalise, normalise, loss, convolve, pool, attend),
+    *(contract, contract, contract_long, normalise, normalise, loss, convolve, pool, attend),
 )
 FAMILIES = {f"{f.__name__}{n}": f for n, f in enumerate(EVERY)}

@@ -1,4 +1,4 @@
-"""Every way to compute a program gives the same bits: a quick search (tests/fuzz has the long one)."""
+"""All ways to compute a program give the same bits: a quick search; tests/fuzz has the long one."""
 
 from __future__ import annotations
 
