@@ -75,7 +75,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     damaged or something else, OSError for one that cannot be read. Nothing in a file is ever run.
 
     Example:
-        >>> model.load_state_dict(rb.load("last.safetensors")["model"])
+        >>> _ = model.load_state_dict(rb.load("last.safetensors")["model"])
     """
     name = os.fspath(path)
     data = Path(path).read_bytes()

@@ -90,7 +90,7 @@ def main(folder: str | Path = "demo", *, seed: int = 0, quiet: bool = False) -> 
     )
     console.print(_table(results, len(truth)))
     for name, reason in results.left_out.items():
-        console.print(f"[yellow]left out: {name}: {reason}")
+        console.print(f"left out: {name}: {reason}", style="yellow", markup=False)
     return results
 
 

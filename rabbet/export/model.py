@@ -37,7 +37,8 @@ def export(
     in Python, draws random numbers, or depends on a dynamic size in another way than through
     shapes; OSError if the file cannot be written.
 
-    >>> rb.export(model, (rb.zeros((1, 64)),), "model.rbt", dynamic={"x": {0: "batch"}})
+    >>> rb.export(model.eval(), (rb.zeros((1, 64)),), "model.rbt", dynamic={"x": {0: "batch"}})
+    PosixPath('model.rbt')
     """
     module = _module_of(model)
     if module is not None and any(m.training for m in module.modules()):

@@ -9,8 +9,9 @@ from rabbet.expr.expr import Expr, const, select, topological
 def coefficient(index: Expr, variable: int) -> Expr | None:
     """The factor of var(variable) in `index`, free of it; None if `index` is not affine in it.
 
-    >>> i, n = var(0), size(0)
-    >>> coefficient(i * n + 3, 0)   # s0
+    >>> from rabbet.expr.expr import size, var
+    >>> coefficient(var(0) * size(0) + 3, 0)
+    s0
     """
     return coefficients((index,), variable)[0]
 

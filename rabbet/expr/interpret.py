@@ -24,7 +24,9 @@ def evaluate(
     The arrays must broadcast. `fused=False` evaluates fma as a product and a sum, each rounded, as
     targets without the instruction do. Raises InternalError for an unknown row or a wrong dtype.
 
-    >>> evaluate([var(0) * 2], lambda e: np.arange(3))   # [array([0, 2, 4])]
+    >>> from rabbet.expr.expr import var
+    >>> evaluate([var(0) * 2], lambda e: np.arange(3))
+    [array([0, 2, 4])]
     """
     roots = tuple(roots)
     values: dict[Expr, Array] = {}

@@ -19,7 +19,7 @@ class Adam(Optimizer):
     Example:
         >>> w = nn.Parameter(rb.ones((2,)))
         >>> opt = optim.Adam([w], lr=0.5)
-        >>> w.sum().backward(); opt.step(); w.tolist()
+        >>> w.sum().backward(); opt.step(); w.numpy().round(4).tolist()
         [0.5, 0.5]
     """
 

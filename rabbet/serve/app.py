@@ -49,6 +49,7 @@ class App:
     """The ASGI application over a repository of models.
 
     Example:
+        >>> from rabbet.serve import Limits, load_repository
         >>> app = App(load_repository(Path("models"), rb.load_program, Limits()), version="0.1.0")
     """
 

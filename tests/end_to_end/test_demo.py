@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import rabbet as rb
+from rabbet.base.optional import require
 from rabbet.demo import main, run
 from rabbet.demo.model import train_model
 
@@ -74,11 +75,16 @@ def test_what_a_machine_lacks_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(run, "_classify_over_http", nothing)
+
+    def lacks_an_extra(images: np.ndarray, results: run.Results) -> None:
+        require("a_package_that_is_nowhere", "serve")
+
+    monkeypatch.setattr(run, "_classify_over_http", lacks_an_extra)
     results = main(tmp_path)
     assert "there is no C compiler" in results.left_out["C"] and "C" not in results.labels
     shown = capsys.readouterr().out
     assert "left out: C: there is no C compiler" in shown and "accuracy" in shown
+    assert 'pip install "rabbet[serve]"' in " ".join(shown.split())
 
 
 @pytest.mark.slow
