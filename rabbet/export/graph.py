@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rabbet.base import sizes
-from rabbet.base.dtypes import DType
 from rabbet.base.errors import FormatError, RabbetError
 from rabbet.base.sizes import Dim, SizeScope
 from rabbet.base.spec import Spec
@@ -29,12 +28,12 @@ from rabbet.export.portable import (
     show_form,
     to_dim,
 )
+from rabbet.export.types import fits
 from rabbet.export.verify import is_size, verify
-from rabbet.graph.op import Op, Parameter
+from rabbet.graph.op import Op
 from rabbet.graph.value import Builder, Graph, Value, registry
 
 SIZE_LIMIT = 1 << 62
-ALIASES = {"Axes": "int | tuple[int, ...] | None", "Padding": "int | tuple[int, ...] | str"}
 
 
 @dataclass(eq=False)
@@ -211,8 +210,11 @@ class _Build:
             state = "has no attribute" if odd in given else "lacks the attribute"
             raise FormatError(f"{where}: {state} {odd!r}")
         for parameter in op.parameters:
-            if parameter.role == "attribute":
-                _check_type(f"{where}: {parameter.name}", parameter, given[parameter.name])
+            name, annotation = parameter.name, parameter.annotation
+            if parameter.role != "attribute":
+                continue
+            if not fits(given[name], annotation, is_size=name in op.sizes):
+                raise FormatError(f"{where}: {name}: {given[name]!r:.60} is no {annotation}")
         return {k: self.sizes_in(f"{where}: {k}", v) for k, v in given.items()}
 
     def sizes_in(self, where: str, value: Any) -> Any:
@@ -272,20 +274,6 @@ class _Build:
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, RabbetError) else f"{type(error).__name__}: {error}"
-
-
-def _check_type(where: str, parameter: Parameter, value: Any) -> None:
-    """Floats, text and dtypes only where the op's signature has them; integers anywhere."""
-    if isinstance(value, tuple):
-        for item in value:
-            _check_type(where, parameter, item)
-    kinds = {float: "float", str: "str", DType: "DType", type(None): "None"}
-    word = next((w for t, w in kinds.items() if isinstance(value, t)), None)
-    annotation = parameter.annotation
-    for alias, meaning in ALIASES.items():
-        annotation = annotation.replace(alias, meaning)
-    if word is not None and not any(a in annotation for a in (word, "Any")):
-        raise FormatError(f"{where}: {value!r:.60} is no {parameter.annotation}")
 
 
 def _check_form(where: str, op: Op, form: tuple[int, ...], count: int) -> None:
