@@ -319,7 +319,7 @@ def setitem(x: Any, key: Any, value: Any) -> Any:
     lead, rest = moved.shape[:first], moved.shape[first + len(axes) :]
     flat = reshape(moved, (*lead, sizes.product(dims), *rest))
     places = _flat_places(indices, dims) if len(axes) > 1 else indices[0]
-    updates = _stretched(value, (*lead, *together, *rest))
+    updates = _fitted(value, (*lead, *together, *rest))
     changed = reshape(scatter_set(flat, places, updates, first), moved.shape)
     if moved is not y:
         order = _gathering_order(y.ndim, axes)
@@ -330,6 +330,18 @@ def setitem(x: Any, key: Any, value: Any) -> Any:
 def _stretched(x: Any, shape: tuple[Dim, ...]) -> Any:
     equal_ = x.ndim == len(shape) and all(map(sizes.same, x.shape, shape))
     return x if equal_ else expand(x, shape)
+
+
+def _fitted(value: Any, shape: tuple[Dim, ...]) -> Any:
+    """A value to be written, broadcast to the shape of the place; leading axes of size 1 go."""
+    extra = max(value.ndim - len(shape), 0)
+    try:
+        return _stretched(reshape(value, value.shape[extra:]) if extra else value, shape)
+    except ShapeError:
+        raise ShapeError(
+            f"index: a value of shape {show(value.shape)} does not fit in x[key] of shape "
+            f"{show(shape)}"
+        ) from None
 
 
 def _gathering_order(rank: int, axes: list[int]) -> list[int]:
@@ -356,9 +368,7 @@ def _sliced(x: Any, basic: _Basic) -> Any:
 
 def _set_basic(x: Any, basic: _Basic, value: Any) -> Any:
     """The value padded to x's shape, where the key reaches; x elsewhere."""
-    if value.ndim > len(basic.shape):
-        value = reshape(value, value.shape[value.ndim - len(basic.shape) :])
-    value = _stretched(value, basic.shape)
+    value = _fitted(value, basic.shape)
     probe = slice_(x, basic.start, basic.stop, basic.step)
     value = value if value.shape == probe.shape else reshape(value, probe.shape)
     low, high, gaps, mask = [], [], [], None

@@ -77,6 +77,7 @@ def _concat_gradient(g: Any, y: Any, arrays: list[Any], axis: int | None) -> tup
 
 
 def _check_joined(name: str, arrays: Sequence[Any], axis: int) -> int:
+    _check_some(name, arrays)
     first = arrays[0]
     at = axis_of(name, axis, first.ndim)
     for other in arrays[1:]:
@@ -87,6 +88,11 @@ def _check_joined(name: str, arrays: Sequence[Any], axis: int) -> int:
             listed = ", ".join(show(a.shape) for a in arrays)
             raise ShapeError(f"{name}: {listed}: sizes may differ only in axis {at}")
     return at
+
+
+def _check_some(name: str, arrays: Sequence[Any]) -> None:
+    if not arrays:
+        raise ShapeError(f"{name}: the list is empty, at least one tensor is needed")
 
 
 def _ends(arrays: Sequence[Any], axis: int) -> list[Dim]:
@@ -117,6 +123,7 @@ def _placed(x: Any, axis: int, before: Dim, after: Dim) -> Any:
 )
 def stack(arrays: Sequence[Value], axis: int = 0) -> Value:
     """Tensors of one shape joined along a new axis."""
+    _check_some("stack", arrays)
     first = arrays[0]
     if any(a.shape != first.shape for a in arrays):
         listed = ", ".join(show(a.shape) for a in arrays)
@@ -220,6 +227,8 @@ def roll(
 )
 def tile(x: Value, repetitions: tuple[int, ...]) -> Value:
     """The whole tensor repeated along every axis: size n becomes r * n."""
+    if any(r < 0 for r in repetitions):
+        raise ShapeError(f"tile: repetitions {show(repetitions)} must be 0 or more")
     times = (*(1,) * (x.ndim - len(repetitions)), *repetitions)
     shape = (*(1,) * (len(times) - x.ndim), *x.shape)
     apart = tuple(d for r, n in zip(times, shape, strict=True) for d in (r, n))
@@ -242,6 +251,8 @@ def tile(x: Value, repetitions: tuple[int, ...]) -> Value:
 )
 def repeat(x: Value, repeats: int, axis: int | None = None) -> Value:
     """Every element repeated `repeats` times along `axis` (None: of the flattened tensor)."""
+    if repeats < 0:
+        raise ShapeError(f"repeat: repeats={repeats} of {show(x.shape)} must be 0 or more")
     if axis is None:
         return repeat(reshape(x, (sizes.product(x.shape),)), repeats, 0)
     at = axis_of("repeat", axis, x.ndim)

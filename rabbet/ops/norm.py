@@ -56,8 +56,13 @@ def _check_channels(name: str, x: Any, **vectors: Any) -> None:
     if x.ndim < 2:
         raise ShapeError(f"{name}: input {show(x.shape)} must be (N, C, ...)")
     need_same_dtype(name, input=x, **vectors)
+    channels = x.shape[1]
     for key, vector in vectors.items():
-        need_shape(name, key, vector, (x.shape[1],))
+        if vector is not None and (vector.ndim != 1 or vector.shape[0] != channels):
+            raise ShapeError(
+                f"{name}: input {show(x.shape)} has {channels} channels, so {key} must be "
+                f"({channels},), not {show(vector.shape)}"
+            )
 
 
 def _standard_reference(x: np.ndarray, axes: Axes, eps: float) -> tuple[np.ndarray, ...]:

@@ -1,0 +1,318 @@
+"""Common mistakes: each message names the op, the shapes or dtypes, and the rule broken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import rabbet as rb
+from rabbet import nn
+
+F = nn.functional
+
+
+def ones(*shape: int, dtype: Any = rb.float32) -> Any:
+    """A tensor of this shape."""
+    return rb.ones(shape, dtype=dtype)
+
+
+def ints(*shape: int) -> Any:
+    """Zeros, int64."""
+    return rb.zeros(shape, dtype=rb.int64)
+
+
+def parameter(*shape: int) -> Any:
+    """A leaf that requires gradients."""
+    return nn.Parameter(ones(*shape))
+
+
+def write(x: Any, key: Any, value: Any) -> None:
+    """x[key] = value"""
+    x[key] = value
+
+
+class Small(nn.Module):
+    """One layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x: Any) -> Any:
+        """The layer's result."""
+        return self.fc(x)
+
+
+class NeverCalled(nn.Module):
+    """Its __init__ forgets super().__init__()."""
+
+    def __init__(self) -> None:
+        self.fc = nn.Linear(1, 1)
+
+
+def backward_twice() -> None:
+    """The graph is freed by the first one."""
+    w = parameter(2)
+    loss = (w * w).sum()
+    loss.backward()
+    loss.backward()
+
+
+def load_other_state() -> None:
+    """The state of an optimizer with more parameters."""
+    more = rb.optim.Adam([parameter(3), parameter(3)])
+    rb.optim.Adam([parameter(3)]).load_state_dict(more.state_dict())
+
+
+@rb.jit
+def squared(x: Any) -> Any:
+    """Only for square matrices."""
+    return x @ x
+
+
+class Mistake(NamedTuple):
+    """What is done, the error's class, and what its message must say."""
+
+    name: str
+    make: Callable[[], object]
+    error: type[Exception]
+    says: tuple[str, ...]
+
+
+def shape(name: str, make: Callable[[], object], *says: str) -> Mistake:
+    """A ShapeError."""
+    return Mistake(name, make, rb.ShapeError, says)
+
+
+def dtype(name: str, make: Callable[[], object], *says: str) -> Mistake:
+    """A DTypeError."""
+    return Mistake(name, make, rb.DTypeError, says)
+
+
+def other(name: str, error: type[Exception], make: Callable[[], object], *says: str) -> Mistake:
+    """Any other error."""
+    return Mistake(name, make, error, says)
+
+
+OPS = [
+    shape(
+        "matmul", lambda: ones(4, 5) @ ones(3, 4), "matmul: (4, 5) @ (3, 4)", "inner sizes 5 and 3"
+    ),
+    shape(
+        "batched matmul",
+        lambda: ones(2, 4, 5) @ ones(3, 5, 4),
+        *("matmul: (2, 4, 5) @ (3, 5, 4)", "leading sizes 2 and 3"),
+    ),
+    shape("matmul of a number", lambda: ones(2, 2) @ 3, "matmul: (2, 2) @ ()", "use *"),
+    shape(
+        "linear",
+        lambda: nn.Linear(784, 10)(ones(32, 28, 28)),
+        *("linear: input (32, 28, 28) @ weight.T (784, 10)", "28 and 784", "reshape((32, 784))"),
+    ),
+    dtype(
+        "linear of float64",
+        lambda: nn.Linear(4, 2)(np.zeros((3, 4))),
+        *("linear: input is float64 and weight is float32", "input.astype(rb.float32)"),
+    ),
+    shape("bias", lambda: F.linear(ones(2, 3), ones(4, 3), ones(5)), "weight (4, 3) and bias (5,)"),
+    shape(
+        "channels",
+        lambda: nn.Conv2d(3, 8, 3)(ones(2, 1, 8, 8)),
+        *("conv2d: input (2, 1, 8, 8) has 1 channels", "weight (8, 3, 3, 3) wants 3"),
+    ),
+    shape("image", lambda: nn.Conv2d(3, 8, 3)(ones(8, 8)), "conv2d: input (8, 8)", "(N, C, H, W)"),
+    shape(
+        "small image", lambda: nn.Conv2d(1, 1, 5)(ones(1, 1, 3, 3)), "conv2d", "(5, 5)", "(3, 3)"
+    ),
+    shape("groups", lambda: nn.Conv2d(3, 8, 3, groups=2), "Conv2d: groups=2", "3 and 8"),
+    shape(
+        "max_pool2d", lambda: F.max_pool2d(ones(1, 1, 2, 2), 3), "max_pool2d", "(3, 3)", "(2, 2)"
+    ),
+    shape("reshape", lambda: ones(4, 5).reshape((3, 7)), "reshape: (4, 5) to (3, 7)", "20", "21"),
+    shape("reshape -1", lambda: ones(4, 5).reshape((-1, 3)), "reshape: (4, 5)", "divided by 3"),
+    shape("two -1", lambda: ones(4, 5).reshape((-1, -1)), "reshape: (-1, -1)", "one -1"),
+    shape(
+        "cat", lambda: rb.cat([ones(2, 3), ones(2, 4)]), "concat: (2, 3), (2, 4)", "only in axis 0"
+    ),
+    shape("cat of nothing", lambda: rb.cat([]), "concat: the list is empty"),
+    shape("stack of nothing", lambda: rb.stack([]), "stack: the list is empty"),
+    shape("stack", lambda: rb.stack([ones(2), ones(3)]), "stack: (2,), (3,)", "equal"),
+    shape(
+        "where",
+        lambda: rb.where(ones(2) > 0, ones(2), ones(3)),
+        *("where: shapes (2,) and (2,) and (3,) do not broadcast", "axis -1"),
+    ),
+    shape("add", lambda: ones(2, 3) + ones(4), "add: shapes (2, 3) and (4,)", "3 and 4", "axis -1"),
+    other("add text", TypeError, lambda: ones(2) + "a", "'Tensor' and 'str'"),
+    dtype("and of floats", lambda: ones(2) & ones(2), "bitwise_and: float32", "signed integers"),
+    dtype(
+        "int64 and uint64",
+        lambda: ints(3) + ones(3, dtype=rb.uint64),
+        *("add: no integer dtype holds both int64 and uint64", "cast one"),
+    ),
+    shape(
+        "permute", lambda: ones(2, 3).permute((0, 2)), "permute: (2, 3) needs 2 axes, not (0, 2)"
+    ),
+    shape("expand", lambda: rb.expand(ones(2, 3), (4, 3)), "expand: (2, 3)", "(4, 3)"),
+    shape("axis", lambda: ones(2, 3).sum(axis=2), "sum: axis 2 does not exist", "2 axes"),
+    other(
+        "keyword", TypeError, lambda: ones(2).sum(axes=1), "sum() has no parameter 'axes'", "axis"
+    ),
+    shape("max of nothing", lambda: rb.max(ones(0)), "max: (0,) has no elements along axes (0,)"),
+    shape("squeeze", lambda: rb.squeeze(ones(2, 3), axis=0), "squeeze: (2, 3)", "size 1"),
+    shape("repeat", lambda: rb.repeat(ones(3), -1, axis=0), "repeat: repeats=-1 of (3,)"),
+    shape("tile", lambda: rb.tile(ones(3), (-1,)), "tile: repetitions (-1,)"),
+    shape(
+        "einsum",
+        lambda: rb.einsum([ones(2, 3), ones(4, 5)], "ij,jk->ik"),
+        *('einsum: "ij,jk->ik": (2, 3) and (4, 5)', "3 and 4"),
+    ),
+    other("argument", TypeError, lambda: rb.matmul(ones(3)), "matmul() misses the argument 'x2'"),
+    shape(
+        "class numbers",
+        lambda: F.cross_entropy(ones(4, 10), ints(5)),
+        *("cross_entropy: input (4, 10) wants target (4,)", "got (5,)"),
+    ),
+    dtype(
+        "float classes",
+        lambda: F.cross_entropy(ones(4, 10), ones(4)),
+        *("cross_entropy: target is float32", "astype(rb.int64)"),
+    ),
+    shape("probabilities", lambda: F.cross_entropy(ones(4, 10), ones(4, 9)), "(4, 9)", "(4, 10)"),
+    other(
+        "class out of range",
+        rb.IndexRangeError,
+        lambda: F.cross_entropy(ones(4, 10), rb.tensor([1, 2, 3, 10])).item(),
+        *("cross_entropy: index 10 (element 3) is out of range",),
+    ),
+    shape(
+        "mse_loss",
+        lambda: F.mse_loss(ones(4, 1), ones(4)),
+        *("mse_loss: input (4, 1) and target (4,)", "input.squeeze(-1)"),
+    ),
+    dtype("embedding", lambda: nn.Embedding(10, 3)(ones(4)), "embedding: indices are float32"),
+    shape("layer_norm", lambda: nn.LayerNorm(5)(ones(2, 4)), "layer_norm: input (2, 4)", "(5,)"),
+    shape(
+        "batch_norm",
+        lambda: nn.BatchNorm2d(3)(ones(2, 4, 8, 8)),
+        *("batch_norm: input (2, 4, 8, 8) has 4 channels", "weight must be (4,), not (3,)"),
+    ),
+    shape(
+        "batch of one",
+        lambda: nn.BatchNorm1d(3)(ones(1, 3)),
+        "batch_norm: input (1, 3)",
+        "one value",
+    ),
+    shape(
+        "attention",
+        lambda: F.scaled_dot_product_attention(ones(1, 3, 4), ones(1, 5, 4), ones(1, 6, 4)),
+        *("key (1, 5, 4), value (1, 6, 4)", "key has 5 positions, value 6"),
+    ),
+    shape(
+        "take_along", lambda: rb.take_along_axis(ones(3, 4), ints(2, 4), axis=1), "(3, 4)", "(2, 4)"
+    ),
+]
+INDEXING = [
+    other(
+        "position", rb.IndexRangeError, lambda: ones(3)[5], "index: 5 is outside axis 0 of size 3"
+    ),
+    shape("too many", lambda: ones(3)[1, 2], "index: (3,) has 1 axes, the key has 2 indices"),
+    shape("fraction", lambda: ones(3)[1.5], "index: 1.5 is not an index", "slices"),
+    dtype("float indices", lambda: ones(3)[ones(2)], "index: indices are float32"),
+    other(
+        "index in data",
+        rb.IndexRangeError,
+        lambda: ones(3)[rb.tensor([7])].numpy(),
+        *("index 7 (element 0) is out of range",),
+    ),
+    shape("mask", lambda: ones(3)[rb.tensor([True, False])], "index: a mask of shape (2,)", "(3,)"),
+    shape(
+        "write",
+        lambda: write(ones(3, 4), 0, ones(5)),
+        *("index: a value of shape (5,)", "x[key] of shape (4,)"),
+    ),
+    shape(
+        "write at indices",
+        lambda: write(ones(3, 4), rb.tensor([0, 1]), ones(3, 4)),
+        *("index: a value of shape (3, 4)", "x[key] of shape (2, 4)"),
+    ),
+]
+REST = [
+    shape("truth", lambda: bool(ones(3)), "bool: the truth of 3 elements", ".any()"),
+    shape("item", lambda: ones(3).item(), "item: needs one element, the shape is (3,)"),
+    dtype("dtype", lambda: rb.tensor([1], dtype="float3"), "'float3' is not a dtype", "float32"),
+    other("device", rb.DeviceError, lambda: rb.tensor([1.0], device="cuda"), "'cuda'", "'cpu'"),
+    dtype("objects", lambda: rb.tensor([object()]), "asarray: cannot make a tensor"),
+    shape("ragged", lambda: rb.tensor([[1, 2], [3]]), "asarray: nested lists must be rectangular"),
+    shape("negative size", lambda: rb.zeros((-1, 2)), "(-1, 2) has a negative size"),
+    other("integer leaf", rb.GradientError, lambda: rb.tensor([1], requires_grad=True), "int64"),
+    other("backward", rb.GradientError, lambda: parameter(3).exp().backward(), "backward", "(3,)"),
+    other(
+        "no graph", rb.GradientError, lambda: ones().backward(), "backward", "requires_grad=True"
+    ),
+    other("twice", rb.GradientError, backward_twice, "sum", "retain_graph=True"),
+    other("missing key", rb.RabbetError, lambda: Small().load_state_dict({}), "Small", "fc.weight"),
+    other(
+        "shape in state",
+        rb.RabbetError,
+        lambda: Small().load_state_dict({"fc.weight": ones(4, 4), "fc.bias": ones(4)}),
+        *("fc.weight: the state has shape (4, 4), the module (4, 3)",),
+    ),
+    other("no super", AttributeError, NeverCalled, "super().__init__()", "'fc'"),
+    other("no layer", TypeError, lambda: nn.Sequential(nn.Linear(2, 3), 5), "Module", "int"),
+    other("no parameters", ValueError, lambda: rb.optim.SGD([], lr=0.1), "SGD: got no parameters"),
+    other(
+        "rate", ValueError, lambda: rb.optim.SGD([parameter(3)], lr=-1), "SGD: lr=-1", "0 or more"
+    ),
+    other(
+        "betas", ValueError, lambda: rb.optim.Adam([parameter(3)], betas=(2, 0.9)), "betas=(2, 0.9)"
+    ),
+    other("optimizer state", rb.RabbetError, load_other_state, "Adam", "[2] parameters", "[1]"),
+    other("batch size", ValueError, lambda: rb.data.DataLoader([1], batch_size=0), "batch_size=0"),
+    shape(
+        "samples",
+        lambda: next(iter(rb.data.DataLoader([np.zeros(2), np.zeros(3)], batch_size=2))),
+        *("DataLoader", "(2,)", "(3,)"),
+    ),
+    shape("dataset", lambda: rb.data.ArrayDataset(np.zeros((3, 2)), np.zeros(4)), "(3, 2)", "(4,)"),
+    shape("jit", lambda: squared(ones(2, 3)), "matmul: (2, 3) @ (2, 3)", "in squared"),
+    other("save", rb.RabbetError, lambda: rb.save(Small(), "x"), "Small", "state_dict()"),
+    other("randint", ValueError, lambda: rb.randint(5, 2, (3,)), "randint", "[5, 2)"),
+    other("dropout", ValueError, lambda: nn.Dropout(1.5), "Dropout: p=1.5"),
+]
+EVERY = [*OPS, *INDEXING, *REST]
+
+
+@pytest.mark.parametrize("mistake", EVERY, ids=lambda m: m.name.replace(" ", "-"))
+def test_message(mistake: Mistake) -> None:
+    """The right kind of error, and every fact that helps."""
+    with pytest.raises(mistake.error) as caught:
+        mistake.make()
+    said = str(caught.value)
+    missing = [part for part in mistake.says if part not in said]
+    assert not missing, f"{said!r} does not say {missing}"
+
+
+# Left out: constructors' own checks and Python's own errors.
+RECORDED = [m for m in OPS if issubclass(m.error, rb.RabbetError) and m.name != "groups"]
+
+
+@pytest.mark.parametrize("mistake", RECORDED, ids=lambda m: m.name.replace(" ", "-"))
+def test_line(mistake: Mistake) -> None:
+    """A mistake in an op names the user's line: here, never a file of Rabbet."""
+    with pytest.raises(mistake.error) as caught:
+        mistake.make()
+    said = str(caught.value)
+    assert re.search(r"\n  at \S*test_messages\.py:\d+ in <lambda>: ", said), said
+
+
+def test_process_goes_on() -> None:
+    """After any number of mistakes the next computation is right, and nothing waits on the tape."""
+    for mistake in EVERY:
+        with pytest.raises(mistake.error):
+            mistake.make()
+        assert float((ones(3) * 2).sum()) == 6
