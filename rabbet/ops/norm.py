@@ -60,8 +60,8 @@ def _check_channels(name: str, x: Any, **vectors: Any) -> None:
     for key, vector in vectors.items():
         if vector is not None and (vector.ndim != 1 or vector.shape[0] != channels):
             raise ShapeError(
-                f"{name}: input {show(x.shape)} has {channels} channels, so {key} must be "
-                f"({channels},), not {show(vector.shape)}"
+                f"{name}: {key} has shape {show(vector.shape)}, it must be ({channels},) for the "
+                f"channels of input {show(x.shape)}"
             )
 
 

@@ -199,7 +199,7 @@ OPS = [
     shape(
         "batch_norm",
         lambda: nn.BatchNorm2d(3)(ones(2, 4, 8, 8)),
-        *("batch_norm: input (2, 4, 8, 8) has 4 channels", "weight must be (4,), not (3,)"),
+        *("batch_norm: weight has shape (3,)", "(4,)", "input (2, 4, 8, 8)"),
     ),
     shape(
         "batch of one",
