@@ -57,9 +57,8 @@ class Fusion:
         self.groups: list[Group] = []
         self.home: dict[int, Group] = {}
         self.boundaries = boundaries
-        self.copied: set[tuple[int, int]] = (
-            set()
-        )  # operands that contract and scatter read as copies
+        self.copied: set[tuple[int, int]] = set()  # operands read as copies by contract, scatter
+        self.floating: dict[int, Call] = {}  # made of inputs alone: placed with their first reader
         for call in graph.calls():
             self._place(call)
         for v in graph.outputs:
@@ -78,7 +77,10 @@ class Fusion:
             case "movement":
                 return
             case "elementwise":
-                self._join_or_open(call, call.specs[0].shape, None)
+                if self._floats(call):
+                    self.floating[id(call)] = call
+                else:
+                    self._join_or_open(call, call.specs[0].shape, None)
             case "gather":
                 x = call.inputs[0]
                 if _root(x).op.kind == "source":
@@ -94,6 +96,38 @@ class Fusion:
                 self._alone(call, "scatter")
             case kind:
                 raise AssertionError(f"{call.op.name} of kind {kind} is not a primitive")
+
+    def _floats(self, call: Call) -> bool:
+        """True where nothing forces a place on `call` yet: no operand comes from a group."""
+        return (id(call), 0) not in self.boundaries and not any(
+            self._outside(x) for x in call.inputs
+        )
+
+    def _settle(self, call: Call) -> None:
+        """A floating call that no reader can take in gets a group of its own."""
+        del self.floating[id(call)]
+        group = self._open("rows", call.specs[0].shape)
+        self._add(group, call, group.axes(), None)
+
+    def _take_in(self, group: Group, call: Call, index: Index, shape: tuple[Dim, ...]) -> None:
+        """Bring the floating operands of `call` into its group, where they are read as made."""
+        for operand in call.inputs:
+            at = index
+            if call.op.kind != "reduce":
+                at = access.stretched(index, operand.shape, shape)
+            v: Value = operand
+            scratch, padded = Arguments(), False
+            while (step := access.through(v, at, scratch)) is not None:
+                v, at, valid, _ = step
+                padded |= valid is not None
+            if id(v.call) not in self.floating:
+                continue
+            found = None if padded else self._fits(group, v.call, v.shape, None)
+            if found == at:
+                del self.floating[id(v.call)]
+                self._add(group, v.call, at, None)
+            else:
+                self._settle(v.call)
 
     def _join_or_open(
         self, call: Call, shape: tuple[Dim, ...], reduced: tuple[int, ...] | None
@@ -202,6 +236,9 @@ class Fusion:
             self.require(call.outputs[0])
 
     def _add(self, group: Group, call: Call, index: Index, reduced: tuple[int, ...] | None) -> None:
+        if call.op.kind in ("elementwise", "reduce"):
+            at = group.axes() if call.op.kind == "reduce" else index
+            self._take_in(group, call, at, call.specs[0].shape)
         group.calls.append(call)
         group.index[id(call)] = index
         self.home[id(call)] = group
@@ -227,6 +264,8 @@ class Fusion:
         base = access.storage(v)
         if base.op.kind == "input":
             return
+        if id(base.call) in self.floating:
+            self._settle(base.call)
         if base.op.kind in ("movement", "source"):
             if id(base.call) not in self.home:
                 group = self._open("rows", base.shape)
