@@ -61,7 +61,8 @@ $(VENV)/.rabbet-distributed: $(stamp)
 	@touch $@
 
 bench: $(stamp)
-	$(VENV)/bin/rabbet bench
+	$(python) benchmarks/recording.py
+	$(python) benchmarks/gemm.py
 
 clean:
 	rm -rf '$(VENV)' build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

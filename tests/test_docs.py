@@ -189,6 +189,48 @@ def test_every_public_name_is_documented() -> None:
             assert (value.__doc__ or "").strip(), name
 
 
+# ---- CONTRIBUTING --------------------------------------------------------------------------------
+
+TRY_THE_OP = """
+import importlib.util
+import sys
+
+import rabbet as rb
+from rabbet.tensor.lift import functions, install_all
+
+spec = importlib.util.spec_from_file_location("rabbet.ops.shrink", "shrink.py")
+module = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = module
+spec.loader.exec_module(module)
+install_all()  # as an import of rabbet does, for every file of rabbet/ops
+shrink = functions["shrink"]
+
+x = rb.tensor([-2.0, 0.25, 3.0], requires_grad=True)
+y = x.shrink(1.0)
+assert y.tolist() == shrink(x, 1.0).tolist() == [-1.0, 0.0, 2.0]
+y.sum().backward()
+assert x.grad.tolist() == [1.0, 0.0, 1.0]
+rb.export(lambda x: shrink(x, 1.0), (rb.zeros(3),), "shrink.rbt")
+program = rb.load_program("shrink.rbt")
+assert program(x.detach()).tolist() == [-1.0, 0.0, 2.0]
+"""
+
+
+def test_an_op_is_one_file(tmp_path: Path) -> None:
+    [block] = fenced((ROOT / "CONTRIBUTING.md").read_text(), "python")
+    (tmp_path / "shrink.py").write_text(block)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-c", TRY_THE_OP],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+
+
 # ---- the map of the house ------------------------------------------------------------------------
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()

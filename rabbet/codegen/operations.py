@@ -54,7 +54,9 @@ def memory_type(dtype: DType, lanes: int = 1) -> str:
 
 def _integer_or_refuse(dtype: DType) -> str:
     if not dtype.is_integer:
-        raise CompileError(f"{dtype.name} is not a dtype that kernels compute with; cast it first")
+        raise CompileError(
+            f"kernels do not compute with {dtype.name}, not even casts; convert it with NumPy"
+        )
     return f"i{dtype.bits}"
 
 
