@@ -19,6 +19,7 @@ from rabbet.graph.value import Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
 
+FLOATING_CHAIN = 8  # calls in a row that may wait for a reader
 FUSED_CALLS = 64  # more calls in one kernel cost registers and compile time, and gain nothing
 
 
@@ -58,7 +59,8 @@ class Fusion:
         self.home: dict[int, Group] = {}
         self.boundaries = boundaries
         self.copied: set[tuple[int, int]] = set()  # operands read as copies by contract, scatter
-        self.floating: dict[int, Call] = {}  # made of inputs alone: placed with their first reader
+        # calls made of inputs alone, placed with their first reader: how long a chain each ends
+        self.floating: dict[int, int] = {}
         for call in graph.calls():
             self._place(call)
         for v in graph.outputs:
@@ -78,7 +80,7 @@ class Fusion:
                 return
             case "elementwise":
                 if self._floats(call):
-                    self.floating[id(call)] = call
+                    self.floating[id(call)] = self._chain(call)
                 else:
                     self._join_or_open(call, call.specs[0].shape, None)
             case "gather":
@@ -99,9 +101,14 @@ class Fusion:
 
     def _floats(self, call: Call) -> bool:
         """True where nothing forces a place on `call` yet: no operand comes from a group."""
-        return (id(call), 0) not in self.boundaries and not any(
-            self._outside(x) for x in call.inputs
+        return (
+            (id(call), 0) not in self.boundaries
+            and not any(self._outside(x) for x in call.inputs)
+            and self._chain(call) <= FLOATING_CHAIN
         )
+
+    def _chain(self, call: Call) -> int:
+        return 1 + max((self.floating.get(id(_root(x).call), 0) for x in call.inputs), default=0)
 
     def _settle(self, call: Call) -> None:
         """A floating call that no reader can take in gets a group of its own."""
