@@ -113,6 +113,8 @@ class _Build:
         for given in self.entry.inputs:
             spec = self.spec(f"input {given.name!r}", given.spec)
             self.inputs.append(self.builder.input(spec))
+        for _, form in self.entry.guards:
+            self.dim("guard", form)
         for number, call in enumerate(self.entry.calls):
             self.values.append(self.call(number, call))
         graph = Graph()
@@ -227,14 +229,18 @@ class _Build:
         """A size form's meaning here, in range."""
         try:
             dim = to_dim(form, self.dims)
-            value = sizes.hint(dim)
         except FormatError as error:
             raise FormatError(f"{where}: {error}") from None
-        except ZeroDivisionError:
-            raise FormatError(f"{where}: the size {show_form(form)} divides by zero") from None
-        if abs(value) > SIZE_LIMIT:
+        if abs(self.value(where, dim)) > SIZE_LIMIT:
             raise FormatError(f"{where}: the size {show_form(form)} overflows")
         return dim
+
+    def value(self, where: str, dim: Dim) -> int:
+        """What a size is at the sizes at hand."""
+        try:
+            return sizes.hint(dim)
+        except ZeroDivisionError:
+            raise FormatError(f"{where}: the size {dim} divides by zero") from None
 
     def spec(self, where: str, stated: SizedDType) -> Spec:
         """A stated dtype and shape as a Spec."""
@@ -252,7 +258,7 @@ class _Build:
         for dim in spec.shape:
             if not is_size(dim):
                 raise FormatError(f"{where}: {dim!r:.60} is no size")
-            size = sizes.hint(dim)
+            size = self.value(where, dim)
             if size < 0:
                 raise FormatError(f"{where}: the size {dim} is negative")
             elements *= size
@@ -263,8 +269,8 @@ class _Build:
 
     def compare(self, where: str, found: Spec, stated: SizedDType) -> None:
         """What the rules give must be what the file says."""
-        wanted = tuple(sizes.hint(self.dim(where, d)) for d in stated.shape)
-        shape = tuple(sizes.hint(d) for d in found.shape)
+        wanted = tuple(self.value(where, self.dim(where, d)) for d in stated.shape)
+        shape = tuple(self.value(where, d) for d in found.shape)
         if wanted != shape or found.dtype is not stated.dtype:
             raise FormatError(
                 f"{where}: the file says {stated.dtype.name}{list(wanted)}, the op gives "

@@ -17,7 +17,7 @@ from rabbet.base.shapes import show
 from rabbet.base.sizes import SizeScope
 from rabbet.base.spec import intern
 from rabbet.export.graph import build, used_weights
-from rabbet.export.portable import Entry, Named, holds, make_scope, show_form, to_dim
+from rabbet.export.portable import Entry, Named, guard_holds, make_scope, show_form, to_dim
 from rabbet.export.read import PACKAGE_VERSION, ProgramFile, read_program
 from rabbet.graph.value import Graph
 from rabbet.recorder import leaf_node
@@ -50,7 +50,12 @@ class Version:
 
     def fits(self, symbols: tuple[int, ...]) -> bool:
         """True where it may run with these sizes."""
-        return self.program.accepts(symbols) if self.exact is None else self.exact == symbols
+        if self.exact is not None:
+            return self.exact == symbols
+        try:
+            return self.program.accepts(symbols)
+        except RuntimeError:  # a size of its plan overflows or divides by zero
+            return False
 
 
 class LoadedProgram:
@@ -118,6 +123,8 @@ class LoadedProgram:
             found = next((v for v in self._versions if v.fits(symbols)), None)
             if found is None:
                 found = self._compile(symbols)
+                if not found.fits(symbols):
+                    raise ShapeError(f"{self.name}: the sizes {self._shown(symbols)} are too large")
                 self._versions.insert(0, found)
                 del self._versions[VERSIONS_KEPT:]
             return found
@@ -130,7 +137,7 @@ class LoadedProgram:
             try:
                 built = build(self.file.program, self.entry, symbols)
             except FormatError as error:
-                shown = ", ".join(f"{n}={v}" for n, v in zip(self.symbols, symbols, strict=True))
+                shown = self._shown(symbols)
                 raise ShapeError(f"{self.name}: does not work with {shown}: {error}") from None
             return built.graph, built.scope
 
@@ -142,12 +149,15 @@ class LoadedProgram:
         named = list(zip(self.symbols, symbols, strict=True))
         _, dims = make_scope(named)
         for relation, form in self.entry.guards:
-            if not holds(relation, sizes.hint(to_dim(form, dims))):
-                shown = ", ".join(f"{n}={v}" for n, v in named)
+            if not guard_holds(relation, form, dims):
+                shown = self._shown(symbols)
                 raise ShapeError(
                     f"{self.name}: {shown} is outside what the model was exported for "
                     f"({show_guard(relation, form)})"
                 )
+
+    def _shown(self, symbols: tuple[int, ...]) -> str:
+        return ", ".join(f"{n}={v}" for n, v in zip(self.symbols, symbols, strict=True))
 
     def _arrange(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         names = [p.name for p in self.inputs]

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from rabbet.base.dtypes import DType
 from rabbet.base.errors import FormatError
-from rabbet.base.sizes import Atom, Dim, SizeExpr, SizeScope
+from rabbet.base.sizes import Atom, Dim, SizeExpr, SizeScope, hint
 from rabbet.base.sizes import maximum as max_dim
 
 SizeForm: TypeAlias = Any  # int | str | tuple[str, SizeForm, ...]
@@ -198,3 +198,11 @@ def make_scope(symbols: Sequence[tuple[str, int]]) -> tuple[SizeScope | None, di
 def holds(relation: str, value: int) -> bool:
     """True where `value relation 0`."""
     return {"==": value == 0, "!=": value != 0, "<": value < 0, ">=": value >= 0}[relation]
+
+
+def guard_holds(relation: str, form: SizeForm, symbols: dict[str, Dim]) -> bool:
+    """True where a guard holds for the hints of `symbols`; one that divides by zero does not."""
+    try:
+        return holds(relation, hint(to_dim(form, symbols)))
+    except ZeroDivisionError:
+        return False

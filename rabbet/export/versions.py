@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from rabbet.base import sizes
 from rabbet.base.errors import BuildError, FormatError
 from rabbet.base.sizes import SizeScope
 from rabbet.base.target import Target
 from rabbet.export.graph import build
-from rabbet.export.portable import Entry, Portable, holds, make_scope, to_dim
+from rabbet.export.portable import Entry, Portable, guard_holds, holds, make_scope
 from rabbet.runtime.compile import Compiled, compile_plan
 
 TYPICAL = 8
@@ -35,14 +34,17 @@ class Compilation:
     def accepts(self, symbols: Sequence[int]) -> bool:
         """True where its guards hold."""
         guards = self.scope.guards.values() if self.scope is not None else ()
-        return all(holds(g.relation, g.expr.evaluate(tuple(symbols))) for g in guards)
+        try:
+            return all(holds(g.relation, g.expr.evaluate(tuple(symbols))) for g in guards)
+        except ZeroDivisionError:
+            return False
 
 
 def guards_hold(entry: Entry, symbols: Sequence[int]) -> bool:
     """True where the entry may be called with these sizes."""
     named = [(n, v) for (n, _), v in zip(entry.symbols, symbols, strict=True)]
     _, dims = make_scope(named)
-    return all(holds(r, sizes.hint(to_dim(f, dims))) for r, f in entry.guards)
+    return all(guard_holds(r, f, dims) for r, f in entry.guards)
 
 
 def compile_versions(program: Portable, entry: Entry, target: Target) -> list[Compilation]:

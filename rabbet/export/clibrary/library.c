@@ -89,7 +89,7 @@ static int library_translate(int code) {
 /* The version that was made for these sizes, bound to them. */
 static int library_bind(const library_model *model, const int64_t *sizes, rb_bound **bound, int *chosen) {
     int code = RB_GUARD;
-    for (int i = 0; i < N_VERSIONS && code == RB_GUARD; i++) {
+    for (int i = 0; i < N_VERSIONS && (code == RB_GUARD || code == RB_ARITHMETIC); i++) {
         code = rb_program_bind(model->programs[i], sizes, N_SIZES, bound, NULL);
         *chosen = i;
     }
