@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from rabbet.base.errors import BuildError, FormatError
+from rabbet.base.errors import BuildError, FormatError, IndexRangeError, RabbetError
 from rabbet.base.sizes import SizeScope
 from rabbet.base.target import Target
 from rabbet.export.graph import build
@@ -53,16 +53,16 @@ def compile_versions(program: Portable, entry: Entry, target: Target) -> list[Co
     Raises BuildError if nothing can be compiled, CompileError where the compiler fails.
     """
     versions: list[Compilation] = []
-    failure: FormatError | None = None
+    failure: RabbetError | None = None
     for symbols in _tried(entry):
         if not guards_hold(entry, symbols) or any(v.accepts(symbols) for v in versions):
             continue
         try:
             built = build(program, entry, symbols)
-        except FormatError as error:  # the model has no meaning at this size
+            compiled = compile_plan(built.graph, target, scope=built.scope)
+        except (FormatError, IndexRangeError) as error:  # the model has no meaning at this size
             failure = failure or error
             continue
-        compiled = compile_plan(built.graph, target, scope=built.scope)
         versions.append(Compilation(compiled, built.scope, built.weights))
         if len(versions) == VERSIONS_KEPT:
             break
