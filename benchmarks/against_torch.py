@@ -1,6 +1,7 @@
 """GEMM and an MLP training step beside PyTorch eager, interleaved in one process, medians.
 
-Needs torch (CPU) beside Rabbet: `pip install torch`. Run: python benchmarks/against_torch.py [gemm] [mlp]
+Needs torch (CPU) beside Rabbet: `pip install torch`.
+Run: python benchmarks/against_torch.py [gemm] [mlp]
 Both use RABBET_NUM_THREADS threads (default 2). Ratios above 1 mean Rabbet is faster.
 """
 

@@ -66,7 +66,7 @@ from rabbet.tensor import (
 from rabbet.tensor.functional import grad, value_and_grad
 from rabbet.tensor.jit import jit
 from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
-from rabbet.tensor.several import broadcast_arrays, chunk, meshgrid, split, unbind, unstack
+from rabbet.tensor.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
 
 if TYPE_CHECKING:
     from rabbet import data, distributed, nn, optim, train

@@ -110,6 +110,14 @@ def test_the_picture_is_small() -> None:
     assert data[:4] == b"\x89PNG" and 10_000 < len(data) < 150 * 1024
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_python_in_docs_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in fenced(page.read_text(), "python"):
+        exec(compile(block, page.name, "exec"), names)
+
+
 # ---- examples in docstrings ----------------------------------------------------------------------
 
 

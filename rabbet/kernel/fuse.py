@@ -117,24 +117,62 @@ class Fusion:
         self._add(group, call, group.axes(), None)
 
     def _take_in(self, group: Group, call: Call, index: Index, shape: tuple[Dim, ...]) -> None:
-        """Bring the floating operands of `call` into its group, where they are read as made."""
+        """Bring the floating operands of `call` into its group, where they are read as made.
+
+        Those that cannot come with all they are made of get groups first: were something they share
+        with the others in `group` by then, the two groups would wait for each other.
+        """
+        coming = []
+        joining: set[int] = set()
+        room = FUSED_CALLS - len(group.calls) - 1
         for operand in call.inputs:
-            at = index
-            if call.op.kind != "reduce":
-                at = access.stretched(index, operand.shape, shape)
-            v: Value = operand
-            scratch, padded = Arguments(), False
-            while (step := access.through(v, at, scratch)) is not None:
-                v, at, valid, _ = step
-                padded |= valid is not None
+            v, at, padded = self._below(call, operand, index, shape)
             if id(v.call) not in self.floating:
                 continue
-            found = None if padded else self._fits(group, v.call, v.shape, None)
-            if found == at:
-                del self.floating[id(v.call)]
-                self._add(group, v.call, at, None)
+            made_of = self._made_of(v.call)
+            whole = not padded and self._comes_whole(group, v, at)
+            if whole and len(joining | made_of) <= room:
+                joining |= made_of
+                coming.append((v, at))
             else:
                 self._settle(v.call)
+        for v, at in coming:
+            if id(v.call) in self.floating:  # else it came with another, or was settled with one
+                del self.floating[id(v.call)]
+                self._add(group, v.call, at, None)
+
+    def _made_of(self, call: Call) -> set[int]:
+        """A floating call and all floating calls it is made of."""
+        found, stack = {id(call)}, [call]
+        while stack:
+            for v in map(_root, stack.pop().inputs):
+                if id(v.call) in self.floating and id(v.call) not in found:
+                    found.add(id(v.call))
+                    stack.append(v.call)
+        return found
+
+    def _comes_whole(self, group: Group, v: Value, at: Index) -> bool:
+        """True if a floating value and every floating call it is made of fit in `group`."""
+        if self._fits(group, v.call, v.shape, None) != at:
+            return False
+        for operand in v.call.inputs:
+            x, below, padded = self._below(v.call, operand, at, v.shape)
+            if id(x.call) in self.floating:
+                if padded or not self._comes_whole(group, x, below):
+                    return False
+        return True
+
+    def _below(
+        self, call: Call, operand: Value, index: Index, shape: tuple[Dim, ...]
+    ) -> tuple[Value, Index, bool]:
+        """What `call` at `index` reads for an operand, below movement: where, and if padded."""
+        v, padded = operand, False
+        at = index if call.op.kind == "reduce" else access.stretched(index, operand.shape, shape)
+        scratch = Arguments()
+        while (step := access.through(v, at, scratch)) is not None:
+            v, at, valid, _ = step
+            padded |= valid is not None
+        return v, at, padded
 
     def _join_or_open(
         self, call: Call, shape: tuple[Dim, ...], reduced: tuple[int, ...] | None
@@ -204,14 +242,18 @@ class Fusion:
             return all(h is not group and not h.needs >> group.number & 1 for h in outside)
         if call.op.kind != "reduce":
             index = access.stretched(index, operand.shape, shape)
-        scratch = Arguments()
+        scratch, padded = Arguments(), False
         v, at = operand, index
         while (step := access.through(v, at, scratch)) is not None:
             v, at, valid, _ = step
-            if valid is not None and _root(v).call in group:
+            padded |= valid is not None
+            if padded and _root(v).call in group:
                 return False
         if v.call in group:
             return at == group.index[id(v.call)]
+        if id(v.call) in self.floating and not padded:  # taken in, if that is possible
+            if self._fits(group, v.call, v.shape, None) == at:
+                return True
         return all(h is not group and not h.needs >> group.number & 1 for h in self._outside(v))
 
     def _outside(self, v: Value) -> list[Group]:
@@ -219,7 +261,8 @@ class Fusion:
         root = _root(v)
         if id(root.call) in self.home:
             return [self.home[id(root.call)]]
-        if root.op.kind in ("source", "movement"):  # computed in place, or copied first
+        floats = id(root.call) in self.floating  # its operands may have found a group by now
+        if floats or root.op.kind in ("source", "movement"):  # computed in place, or copied first
             return [group for x in root.call.inputs for group in self._outside(x)]
         return []
 

@@ -28,7 +28,7 @@ def asarray(
         t = data if dtype is None else data.astype(dtype)
         return t.clone() if copy else t
     wanted = None if dtype is None else dtype_of(dtype)
-    array = _to_numpy(data)
+    array = _to_numpy(data, wanted)
     if wanted is not None and array.dtype != wanted.numpy:
         array = array.astype(wanted.numpy)
     return from_numpy(array, copy=copy is not False)
@@ -54,7 +54,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
     return from_numpy(np.from_dlpack(x), copy=copy is not False)
 
 
-def _to_numpy(data: Any) -> np.ndarray:
+def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
     if hasattr(data, "__array__") or isinstance(data, np.ndarray | np.generic):
         return np.asarray(data)
     if hasattr(data, "__dlpack__"):
@@ -63,6 +63,10 @@ def _to_numpy(data: Any) -> np.ndarray:
         data = _plain(data)
     try:
         array = np.asarray(data)
+        if wanted is not None and wanted.is_integer and array.dtype.kind in "iub":
+            return np.asarray(data, wanted.numpy)
+    except OverflowError as error:
+        raise DTypeError(f"asarray: {error}") from None
     except ValueError as error:
         raise ShapeError(f"asarray: nested lists must be rectangular: {error}") from None
     if array.dtype == np.float64 and not _has_float64(data):
@@ -95,7 +99,10 @@ def _filled(shape: Any, value: Any, dtype: DType, requires_grad: bool = False) -
 
 
 def _sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    sizes = tuple(int(s) for s in shape_argument(shape))
+    given = shape_argument(shape)
+    if not all(hasattr(s, "__index__") for s in given):
+        raise ShapeError(f"the shape {given} has a size that is not an integer")
+    sizes = tuple(s.__index__() for s in given)
     if any(s < 0 for s in sizes):
         raise ShapeError(f"the shape {sizes} has a negative size")
     return sizes
@@ -152,6 +159,8 @@ def arange(
     """start, start + step, ... before stop (`arange(stop)` starts at 0)."""
     check_device(device)
     start, stop = (0, start) if stop is None else (start, stop)
+    if step == 0:
+        raise ValueError("arange: the step is 0")
     floats = any(isinstance(v, float) for v in (start, stop, step))
     wanted = dtype_of(dtype) if dtype else dtypes.default_float if floats else dtypes.default_int
     return from_numpy(np.arange(start, stop, step).astype(wanted.numpy))
@@ -185,8 +194,3 @@ def eye(
 def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros of x's shape and dtype."""
     return zeros(x.shape, dtype=dtype or x.dtype, device=device)
-
-
-def from_numpy_array(array: np.ndarray) -> Tensor:
-    """A tensor with a copy of the array (PyTorch's `from_numpy` shares; see `asarray(copy=False)`)."""
-    return from_numpy(array)

@@ -324,6 +324,8 @@ def jit(function: Callable[..., Any]) -> Jitted:
     ... def f(x):
     ...     return x * 2 + 1
     """
+    if not callable(function):
+        raise TypeError(f"jit: takes a function, not a {type(function).__name__}")
     return Jitted(function)
 
 

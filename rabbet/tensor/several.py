@@ -7,6 +7,7 @@ from typing import Any
 
 from rabbet.base.errors import ShapeError
 from rabbet.ops import joining, movement
+from rabbet.tensor.lift import functions
 from rabbet.tensor.tensor import Tensor, as_operand
 
 
@@ -67,6 +68,20 @@ def broadcast_arrays(*arrays: Any) -> list[Tensor]:
     [(2, 3), (2, 3)]
     """
     return movement.broadcast_arrays(*map(as_operand, arrays))
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Sums of products named by letters: `einsum("ij,jk->ik", a, b)`.
+
+    Repeated letters are summed over unless they stand behind `->`; `...` stands for further axes.
+    Operands may also be given as one list. Raises ShapeError where sizes of a letter differ.
+
+    >>> rb.einsum("ij,j->i", rb.ones(2, 3), rb.ones(3)).tolist()
+    [3.0, 3.0]
+    """
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
+    return functions["einsum"](list(operands), equation)
 
 
 METHODS = {"split": split, "chunk": chunk, "unbind": unbind}

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rabbet.transform.gradient import gradient
 from scipy import signal
 
 from rabbet import ops  # noqa: F401  (registers every op)
@@ -17,6 +16,7 @@ from rabbet.base.spec import Spec
 from rabbet.graph.interpret import run
 from rabbet.graph.value import Builder, Graph, Value, lookup
 from rabbet.transform.decompose import decompose
+from rabbet.transform.gradient import gradient
 
 RANDOM = np.random.default_rng(0)
 
