@@ -1,4 +1,4 @@
-"""x[key] and x[key] = value: keys with data-dependent shapes are resolved here, the rest are ops."""
+"""x[key] and x[key] = value: keys with data-dependent shapes are resolved here, others are ops."""
 
 from __future__ import annotations
 

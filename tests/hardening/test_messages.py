@@ -168,7 +168,7 @@ OPS = [
     shape("tile", lambda: rb.tile(ones(3), (-1,)), "tile: repetitions (-1,)"),
     shape(
         "einsum",
-        lambda: rb.einsum([ones(2, 3), ones(4, 5)], "ij,jk->ik"),
+        lambda: rb.einsum("ij,jk->ik", ones(2, 3), ones(4, 5)),
         *('einsum: "ij,jk->ik": (2, 3) and (4, 5)', "3 and 4"),
     ),
     other("argument", TypeError, lambda: rb.matmul(ones(3)), "matmul() misses the argument 'x2'"),

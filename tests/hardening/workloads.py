@@ -124,7 +124,7 @@ def matrices() -> None:
         read([a @ b, turned, batch, double, fused])
     read(
         [
-            rb.einsum([make((3, 5, 7)), make((3, 9, 7), 1)], "bij,bkj->ik"),
+            rb.einsum("bij,bkj->ik", make((3, 5, 7)), make((3, 9, 7), 1)),
             rb.outer(make((5,)), make((9,))),
         ]
     )
