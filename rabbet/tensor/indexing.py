@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import sys
 import warnings
 from typing import Any
@@ -13,6 +14,7 @@ from rabbet.base.errors import ShapeError
 from rabbet.graph.value import lookup
 from rabbet.ops import index as index_ops
 from rabbet.recorder import Handle
+from rabbet.tensor import site
 
 
 def get(x: Any, key: Any) -> Any:
@@ -86,7 +88,7 @@ def namespace() -> Any:
 
 def warn_view(x: Any) -> None:
     """In place on the result of an indexing changes only the result: say so once (SEMANTICS 14)."""
-    if not _warned and _is_part_of_living(x._node):
+    if not _warned and _is_part_of_living(x._node) and not _is_stored_next(site.user_site()):
         _warned.append(True)
         warnings.warn(
             "an in-place update of an indexing result changes only that result: "
@@ -105,4 +107,14 @@ def _is_part_of_living(node: Any) -> bool:
     return False
 
 
+def _is_stored_next(where: Any) -> bool:
+    """True within `x[0] += ...`: Python gets x[0], updates it and stores it into x at once."""
+    code, offset = where or (None, 0)
+    for instruction in dis.get_instructions(code) if code else ():
+        if instruction.offset > offset and not instruction.opname.startswith(_MOVES):
+            return instruction.opname in ("STORE_SUBSCR", "STORE_SLICE")
+    return False
+
+
+_MOVES = ("SWAP", "ROT_", "EXTENDED_ARG", "NOP")  # of Python's own stack
 _warned: list[bool] = []
