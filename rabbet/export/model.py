@@ -54,13 +54,9 @@ def export(
     sightings = _sightings(model, module, arguments)
     for place in sightings[0].recording.assigned:
         warnings.warn(f"an update in place is not exported: {place}", stacklevel=2)
-    try:
-        weights = Collected(names)
-        entry = _entry(name, sightings, arguments, weights)
-        entry.guards = _guards(model, module, arguments, sightings, entry, weights)
-    finally:
-        for sighting in sightings:
-            sighting.recording.discard()
+    weights = Collected(names)
+    entry = _entry(name, sightings, arguments, weights)
+    entry.guards = _guards(model, module, arguments, sightings, entry, weights)
     data = [WeightData(n, role, node, index) for n, role, node, index in weights.found]
     return write_program(Path(path), [entry], data)
 
@@ -125,8 +121,6 @@ def _sightings(model: Any, module: Module | None, arguments: Arguments) -> list[
                 break
         else:
             return sightings + more
-        for sighting in more:
-            sighting.recording.discard()
     assert failure is not None
     raise failure
 
@@ -167,7 +161,6 @@ def _guards(
                 continue
             if not _agrees(special, arguments, sightings, entry, weights):
                 guards.append(("!=", name if value == 0 else ("+", name, -value)))
-            special.recording.discard()
     return guards
 
 

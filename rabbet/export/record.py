@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 
 from rabbet.base import tree
 from rabbet.base.errors import ExportError
+from rabbet.base.spec import Spec
 from rabbet.base.tree import Structure
+from rabbet.graph.op import Op
 from rabbet.nn.module import Module
 from rabbet.recorder import Handle, Segment, Tape, current
 from rabbet.tensor import Tensor, flush, no_grad, site
@@ -34,20 +36,26 @@ INSTEAD = {
 
 
 @dataclass(eq=False)
-class Recording:
-    """One recorded call; `results` are (node, output) of the segment or from outside, or plain
-    values.
-    """
+class Recorded:
+    """One op of a recording: what is left of its node once the segment has been given up."""
 
-    segment: Segment
+    op: Op
+    attrs: dict[str, Any]
+    form: tuple[int, ...]
+    inputs: tuple[tuple[Any, int], ...]  # (Recorded, or Node from outside; output)
+    specs: tuple[Spec, ...]
+    site: Any
+
+
+@dataclass(eq=False)
+class Recording:
+    """One recorded call; `results` are (Recorded or Node from outside, output), or plain values."""
+
+    ops: list[Recorded]
     results: list[Any]
     structure: Structure
-    layers: list[str]  # per node: the module whose forward recorded it
+    layers: list[str]  # per op: the module whose forward recorded it
     assigned: list[str]  # where tensors from outside were updated in place
-
-    def discard(self) -> None:
-        """Cut the recorded nodes off: whoever still holds one of their tensors gets an error."""
-        self.segment.fail(ExportError("this tensor was only recorded for export; it has no value"))
 
 
 @dataclass(eq=False)
@@ -152,10 +160,24 @@ def record_call(
         for generator, offset in notes.draws.values():
             generator.offset = offset
     leaves, structure = tree.flatten(result)
-    results = [(t._node, t._index) if isinstance(t, Tensor) else t for t in leaves]
     segment = tape.take()
-    assigned = _take_back(segment)
-    return Recording(segment, results, structure, _layers(marks, len(segment.nodes)), assigned)
+    copies = _copies(segment)
+    results = [
+        (copies.get(id(t._node), t._node), t._index) if isinstance(t, Tensor) else t for t in leaves
+    ]
+    assigned = _assigned(segment)
+    # Handles get back what they stood for; whoever kept a recorded tensor gets an error.
+    segment.fail(ExportError("this tensor was only recorded for export; it has no value"))
+    ops = list(copies.values())
+    return Recording(ops, results, structure, _layers(marks, len(ops)), assigned)
+
+
+def _copies(segment: Segment) -> dict[int, Recorded]:
+    copies: dict[int, Recorded] = {}
+    for n in segment.nodes:
+        inputs = tuple((copies.get(id(source), source), i) for source, i in n.inputs)
+        copies[id(n)] = Recorded(n.op, dict(n.attrs), n.form, inputs, n.specs, n.site)
+    return copies
 
 
 @contextmanager
@@ -194,15 +216,8 @@ def _layers(marks: list[tuple[int, str]], count: int) -> list[str]:
     return layers
 
 
-def _take_back(segment: Segment) -> list[str]:
-    """Undo in-place updates; where those of tensors from outside were recorded."""
-    found = []
+def _assigned(segment: Segment) -> list[str]:
+    """Where tensors from outside were updated in place."""
     own = {id(n) for n in segment.nodes}
-    for reference, node, index in reversed(segment.assignments):
-        handle = reference()
-        if handle is None:
-            continue
-        if id(node) not in own:
-            found.append(site.describe(handle._node.site))
-        handle.settle(node, index)
-    return found
+    outside = [r() for r, node, _ in segment.assignments if id(node) not in own]
+    return [site.describe(h._node.site) for h in outside if h is not None]

@@ -30,14 +30,14 @@ from rabbet.export.portable import (
     Weight,
     form_of,
 )
-from rabbet.export.record import Recording
+from rabbet.export.record import Recorded, Recording
 from rabbet.export.varying import as_call
 from rabbet.graph import encode
 from rabbet.recorder import Node
 from rabbet.runtime import buffers
 from rabbet.tensor import site
 
-Key = tuple[Node, int]
+Key = tuple[Any, int]  # a Node from outside or a Recorded, and which of its outputs
 
 
 @dataclass(eq=False)
@@ -49,7 +49,7 @@ class Sighting:
     inputs: dict[Key, int]  # leaf -> number of the input
 
     def __post_init__(self) -> None:
-        self.positions = {id(n): p for p, n in enumerate(self.recording.segment.nodes)}
+        self.positions = {id(n): p for p, n in enumerate(self.recording.ops)}
 
 
 @dataclass(eq=False)
@@ -95,7 +95,7 @@ class Unifier:
         first = self.sightings[0].recording
         needed = _needed(first, self.sightings[0].positions)
         self.numbers: dict[int, int] = {}
-        lists = [s.recording.segment.nodes for s in self.sightings]
+        lists = [s.recording.ops for s in self.sightings]
         for position, nodes in enumerate(_together(self, lists)):
             self.check_same(position, nodes)
             self.specs.append(())
@@ -105,14 +105,14 @@ class Unifier:
             self.numbers[position] = len(self.calls)
             self.calls.append(call)
 
-    def check_same(self, position: int, nodes: Sequence[Node]) -> None:
+    def check_same(self, position: int, nodes: Sequence[Recorded]) -> None:
         """The same op with the same attributes in every recording."""
         codes = [n.op.name.encode() + encode.structure_code(n.op, n.attrs, n.form) for n in nodes]
         for other, code in enumerate(codes):
             if code != codes[0]:
                 self.differ(nodes[0], nodes[other], other)
 
-    def differ(self, node: Node | None, other_node: Node | None, other: int) -> NoReturn:
+    def differ(self, node: Recorded | None, other_node: Recorded | None, other: int) -> NoReturn:
         """Say where the two recordings part."""
         at = [self._at(0), self._at(other)]
         what = [
@@ -130,7 +130,7 @@ class Unifier:
             f"{n}={v}" for n, v in zip(self.scope.names, values, strict=True)
         )
 
-    def _call(self, position: int, nodes: Sequence[Node]) -> tuple[OpCall, tuple[Spec, ...]]:
+    def _call(self, position: int, nodes: Sequence[Recorded]) -> tuple[OpCall, tuple[Spec, ...]]:
         node = nodes[0]
         operands, specs = [], []
         for k in range(len(node.inputs)):
@@ -162,7 +162,7 @@ class Unifier:
         )
         return call, found
 
-    def _attribute(self, values: list[Any], specs: list[Spec], node: Node, name: str) -> Any:
+    def _attribute(self, values: list[Any], specs: list[Spec], node: Recorded, name: str) -> Any:
         """A size attribute, each size as an expression that fits all recordings."""
         if isinstance(values[0], tuple):
             return tuple(
@@ -181,7 +181,7 @@ class Unifier:
 
     # ---- operands and results ------------------------------------------------------------------
 
-    def operand(self, keys: Sequence[Key], user: Node | None) -> tuple[Operand, Spec]:
+    def operand(self, keys: Sequence[Key], user: Recorded | None) -> tuple[Operand, Spec]:
         """What these operands (one per recording) are, and their Spec."""
         refs = [self._ref(s, k) for s, k in zip(self.sightings, keys, strict=True)]
         node, index = keys[0]
@@ -206,7 +206,7 @@ class Unifier:
             return "weight", self.weights.names[key][0]
         return "constant", None
 
-    def _constant(self, keys: Sequence[Key], user: Node | None) -> tuple[Operand, Spec]:
+    def _constant(self, keys: Sequence[Key], user: Recorded | None) -> tuple[Operand, Spec]:
         """A tensor or number from outside: it must not depend on the dynamic sizes."""
         node, index = keys[0]
         where = f"\n  at {site.describe(user.site)}" if user is not None else ""
@@ -272,7 +272,7 @@ def sized(spec: Spec) -> SizedDType:
 
 def _needed(recording: Recording, positions: dict[int, int]) -> set[int]:
     """Positions of the nodes that the results are computed from."""
-    nodes = recording.segment.nodes
+    nodes = recording.ops
     found = {
         positions[id(r[0])]
         for r in recording.results
@@ -284,7 +284,7 @@ def _needed(recording: Recording, positions: dict[int, int]) -> set[int]:
     return found
 
 
-def _together(unifier: Unifier, lists: list[list[Node]]) -> list[tuple[Node, ...]]:
+def _together(unifier: Unifier, lists: list[list[Recorded]]) -> list[tuple[Recorded, ...]]:
     """The recordings' nodes side by side; ExportError where one is shorter."""
     shortest = min(len(nodes) for nodes in lists)
     together = list(zip(*(nodes[:shortest] for nodes in lists), strict=True))

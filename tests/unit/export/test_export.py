@@ -260,3 +260,27 @@ def test_random_streams_do_not_move(exported: Any) -> None:
     rb.manual_seed(5)
     exported(draws, rb.zeros(3))
     assert rb.rand(4).tolist() == wanted
+
+
+def test_tensors_kept_from_one_recording_to_the_next(exported: Any) -> None:
+    kept: list[Any] = []
+
+    def sums_up(x: Any) -> Any:
+        kept.append(x.sum() + (kept[-1] if kept else 0.0))
+        return x + kept[-1]
+
+    exported(sums_up, rb.zeros(3))  # once: there is nothing kept yet
+    with pytest.raises(ExportError, match="only recorded for export"):
+        exported(sums_up, rb.zeros(3))
+
+
+def test_state_is_as_before_after_a_failure(digits_model: Any, tmp_path: Any) -> None:
+    counter = rb.zeros(())
+
+    def counts(x: Any) -> Any:
+        counter.copy_(counter + 1.0)
+        return x * counter.item()
+
+    with pytest.raises(ExportError, match="keep it a tensor"):
+        export(counts, rb.zeros(3), tmp_path / "m.rbt")
+    assert counter.item() == 0.0 and not list(tmp_path.iterdir())
