@@ -134,8 +134,10 @@ class Optimizer:
         """Forget the gradients of all parameters, or set them to zero."""
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None:
-                    p.grad = None if set_to_none else functions["zeros_like"](p.grad)
+                if set_to_none:  # whether there was one is not asked: jit would record both cases
+                    p.grad = None
+                elif p.grad is not None:
+                    p.grad = functions["zeros_like"](p.grad)
 
     # ---- saved states --------------------------------------------------------------------------
 
