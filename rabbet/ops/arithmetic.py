@@ -63,7 +63,11 @@ def _cast_samples() -> list[Sample]:
     samples=_cast_samples,
 )
 def cast(x: Value, dtype: DType) -> Value:
-    """Every element as `dtype`; float to integer truncates and saturates, to bool is `!= 0`."""
+    """Every element as `dtype`; float to integer truncates and saturates, to bool is `!= 0`.
+
+    >>> rb.asarray([1.9, -1.9]).astype("int64")
+    tensor([ 1, -1])
+    """
 
 
 @cast.gradient
@@ -88,7 +92,11 @@ def _numbers_or_logic(name: str, logic: str) -> Any:
     samples=binary_samples(dtypes=ALL),
 )
 def add(x1: Value, x2: Value) -> Value:
-    """Sum, element by element; bools give their `or`. Example: `x + 1`."""
+    """Sum, element by element; bools give their `or`. Example: `x + 1`.
+
+    >>> rb.asarray([1, 2]) + rb.asarray([0.5, 0.5])
+    tensor([1.5, 2.5])
+    """
 
 
 @add.gradient
@@ -139,7 +147,11 @@ def _multiply_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     samples=binary_samples(Draw(()), Draw((), avoid=(0,))),
 )
 def divide(x1: Value, x2: Value) -> Value:
-    """Quotient, element by element; integers become floats first."""
+    """Quotient, element by element; integers become floats first.
+
+    >>> rb.asarray([1, 2]) / 2
+    tensor([0.5, 1. ])
+    """
 
 
 @divide.gradient
@@ -171,7 +183,11 @@ def _whole_quotient(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     samples=_division_samples,
 )
 def floor_divide(x1: Value, x2: Value) -> Value:
-    """Quotient rounded down; an integer divided by zero gives 0."""
+    """Quotient rounded down; an integer divided by zero gives 0.
+
+    >>> rb.asarray([7, -7]) // 2
+    tensor([ 3, -4])
+    """
 
 
 def _modulo(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -189,7 +205,11 @@ def _modulo(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     samples=_division_samples,
 )
 def remainder(x1: Value, x2: Value) -> Value:
-    """What floor_divide leaves; it has the sign of `x2`. An integer modulo zero gives 0."""
+    """What floor_divide leaves; it has the sign of `x2`. An integer modulo zero gives 0.
+
+    >>> rb.asarray([7, -7]) % 3
+    tensor([1, 2])
+    """
 
 
 @remainder.gradient
@@ -233,7 +253,11 @@ def positive(x: Value) -> Value:
     samples=unary_samples(dtypes=ALL),
 )
 def detach(x: Value) -> Value:
-    """The same numbers, through which no gradient flows."""
+    """The same numbers, through which no gradient flows.
+
+    >>> rb.tensor([1.0], requires_grad=True).detach().requires_grad
+    False
+    """
 
 
 @positive.gradient
@@ -272,7 +296,11 @@ def _sign(x: Expr) -> Expr:
     samples=unary_samples(avoid=(0,), dtypes=NUMERIC),
 )
 def sign(x: Value) -> Value:
-    """-1, 0 or 1; NaN for NaN."""
+    """-1, 0 or 1; NaN for NaN.
+
+    >>> rb.sign(rb.asarray([-3.0, 0.0, 2.0]))
+    tensor([-1.,  0.,  1.])
+    """
 
 
 @op(
@@ -320,7 +348,11 @@ def _reciprocal_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=binary_samples(Draw((), -2, -0.3), Draw((), -0.2, 2), dtypes=ALL),
 )
 def maximum(x1: Value, x2: Value) -> Value:
-    """The larger of two; NaN wins. Where both are equal each gets half of the gradient."""
+    """The larger of two; NaN wins. Where both are equal each gets half of the gradient.
+
+    >>> rb.maximum(rb.asarray([1, 5]), 3)
+    tensor([3, 5])
+    """
 
 
 @op(
@@ -332,7 +364,11 @@ def maximum(x1: Value, x2: Value) -> Value:
     samples=binary_samples(Draw((), -2, -0.3), Draw((), -0.2, 2), dtypes=ALL),
 )
 def minimum(x1: Value, x2: Value) -> Value:
-    """The smaller of two; NaN wins. Where both are equal each gets half of the gradient."""
+    """The smaller of two; NaN wins. Where both are equal each gets half of the gradient.
+
+    >>> rb.minimum(rb.asarray([1, 5]), 3)
+    tensor([1, 3])
+    """
 
 
 @maximum.gradient
@@ -367,7 +403,11 @@ def _clip_samples() -> list[Sample]:
 
 @op("composite", promote="common", reference=_clip, samples=_clip_samples)
 def clip(x: Value, min: Value | None = None, max: Value | None = None) -> Value:
-    """`x` limited to the range from `min` to `max`; gradients pass where nothing was limited."""
+    """`x` limited to the range from `min` to `max`; gradients pass where nothing was limited.
+
+    >>> rb.clip(rb.asarray([-2.0, 0.5, 9.0]), 0.0, 1.0)
+    tensor([0. , 0.5, 1. ])
+    """
     found = x if min is None else maximum(x, min)
     return positive(found if max is None else minimum(found, max))
 
@@ -442,7 +482,11 @@ def trunc(x: Value) -> Value:
     samples=_rounding_samples(0.6, 1.4),
 )
 def round_(x: Value) -> Value:
-    """Rounded to the nearest whole number, halves to the even one."""
+    """Rounded to the nearest whole number, halves to the even one.
+
+    >>> rb.round(rb.asarray([0.5, 1.5, 2.4]))
+    tensor([0., 2., 2.])
+    """
 
 
 def _no_gradient(g: Any, y: Any, *operands: Any) -> tuple[Any, ...]:

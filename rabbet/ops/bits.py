@@ -22,7 +22,11 @@ BIT_TYPES = ("bool", *INTEGERS)
     samples=binary_samples(Draw((), -9, 9), dtypes=BIT_TYPES),
 )
 def bitwise_and(x1: Value, x2: Value) -> Value:
-    """Bits that are set in both."""
+    """Bits that are set in both.
+
+    >>> rb.asarray([5, 6]) & 3
+    tensor([1, 2])
+    """
 
 
 @op(
@@ -73,7 +77,11 @@ def bitwise_invert(x: Value) -> Value:
     samples=binary_samples(Draw((), -9, 9), Draw((), 0, 70), dtypes=INTEGERS),
 )
 def bitwise_left_shift(x1: Value, x2: Value) -> Value:
-    """Bits moved `x2` places up; 0 once all are gone."""
+    """Bits moved `x2` places up; 0 once all are gone.
+
+    >>> rb.asarray([1, 2]) << 3
+    tensor([ 8, 16])
+    """
 
 
 @op(

@@ -44,7 +44,11 @@ def _swapped(name: str) -> Any:
     samples=_compared,
 )
 def equal(x1: Value, x2: Value) -> Value:
-    """Where both are equal; NaN equals nothing."""
+    """Where both are equal; NaN equals nothing.
+
+    >>> rb.asarray([1, 2]) == rb.asarray([1, 3])
+    tensor([ True, False])
+    """
 
 
 @op(
@@ -70,7 +74,11 @@ def not_equal(x1: Value, x2: Value) -> Value:
     samples=_compared,
 )
 def less(x1: Value, x2: Value) -> Value:
-    """Where `x1 < x2`."""
+    """Where `x1 < x2`.
+
+    >>> rb.asarray([1, 2]) < 2
+    tensor([ True, False])
+    """
 
 
 @op(
@@ -164,7 +172,11 @@ def logical_xor(x1: Value, x2: Value) -> Value:
     samples=unary_samples(-1, 1, dtypes=ALL),
 )
 def logical_not(x: Value) -> Value:
-    """Where `x` is false (zero)."""
+    """Where `x` is false (zero).
+
+    >>> rb.logical_not(rb.asarray([True, False]))
+    tensor([False,  True])
+    """
 
 
 # ---- tests of floats --------------------------------------------------------------------------
@@ -192,7 +204,11 @@ def _float_tests() -> list[Sample]:
     samples=_float_tests,
 )
 def isnan(x: Value) -> Value:
-    """Where `x` is not a number."""
+    """Where `x` is not a number.
+
+    >>> rb.isnan(rb.asarray([1.0, float("nan")]))
+    tensor([False,  True])
+    """
 
 
 @op(
@@ -260,7 +276,11 @@ def _where_samples() -> list[Sample]:
     samples=_where_samples,
 )
 def where(condition: Value, x1: Value, x2: Value) -> Value:
-    """`x1` where the condition holds (is not zero), else `x2`. Example: `rb.where(x > 0, x, 0)`."""
+    """`x1` where the condition holds (is not zero), else `x2`. Example: `rb.where(x > 0, x, 0)`.
+
+    >>> rb.where(rb.asarray([True, False]), 1.0, rb.asarray([5.0, 6.0]))
+    tensor([1., 6.])
+    """
 
 
 @where.gradient

@@ -191,6 +191,9 @@ def matmul(x1: Value, x2: Value) -> Value:
 
     One axis alone is a vector: (k,) @ (k, n) -> (n,) and (m, k) @ (k,) -> (m,).
     Raises ShapeError for 0-d operands and where the inner sizes differ.
+
+    >>> rb.asarray([[1.0, 2.0], [3.0, 4.0]]) @ rb.asarray([1.0, 1.0])
+    tensor([3., 7.])
     """
     if x1.ndim == 0 or x2.ndim == 0:
         raise ShapeError(f"matmul: {show(x1.shape)} @ {show(x2.shape)}: 0-d operands; use *")
@@ -242,6 +245,9 @@ def linear(x: Value, weight: Value, bias: Value | None = None) -> Value:
     """x @ weight.T + bias: (..., k), (n, k), (n,) -> (..., n).
 
     Raises ShapeError where sizes differ, DTypeError where dtypes do (cast one of them).
+
+    >>> rb.linear(rb.ones((2, 3)), rb.ones((4, 3)), rb.zeros(4)).shape
+    (2, 4)
     """
     _check_linear(x, weight, bias)
     rank = x.ndim - 1
@@ -303,7 +309,11 @@ def _flatten_hint(shape: Shape, inner: Dim) -> str:
     ],
 )
 def vecdot(x1: Value, x2: Value, axis: int = -1) -> Value:
-    """Dot products along `axis` (negative) of operands that broadcast elsewhere."""
+    """Dot products along `axis` (negative) of operands that broadcast elsewhere.
+
+    >>> rb.vecdot(rb.asarray([1.0, 2.0]), rb.asarray([3.0, 4.0]))
+    tensor(11.)
+    """
     if not -min(x1.ndim, x2.ndim) <= axis < 0:
         raise ShapeError(f"vecdot: axis {axis} must be negative and exist in both operands")
     if x1.shape[axis] != x2.shape[axis]:
@@ -325,7 +335,12 @@ def vecdot(x1: Value, x2: Value, axis: int = -1) -> Value:
     ],
 )
 def outer(x1: Value, x2: Value) -> Value:
-    """Every product of two vectors: (m,), (n,) -> (m, n)."""
+    """Every product of two vectors: (m,), (n,) -> (m, n).
+
+    >>> rb.outer(rb.asarray([1.0, 2.0]), rb.asarray([3.0, 4.0]))
+    tensor([[3., 4.],
+            [6., 8.]])
+    """
     if x1.ndim != 1 or x2.ndim != 1:
         raise ShapeError(f"outer: {show(x1.shape)} and {show(x2.shape)} must have one axis each")
     return multiply(reshape(x1, (x1.shape[0], 1)), x2)
@@ -341,7 +356,11 @@ def _tensordot_samples() -> list[Sample]:
 
 @op("composite", promote="common", reference=np.tensordot, samples=_tensordot_samples)
 def tensordot(x1: Value, x2: Value, axes: int | tuple[tuple[int, ...], ...] = 2) -> Value:
-    """Sum of products over `axes`: a number of last and first axes, or two tuples of axes."""
+    """Sum of products over `axes`: a number of last and first axes, or two tuples of axes.
+
+    >>> rb.tensordot(rb.ones((2, 3, 4)), rb.ones((3, 4, 5))).shape
+    (2, 5)
+    """
     if isinstance(axes, int):
         if axes > min(x1.ndim, x2.ndim):
             raise ShapeError(f"tensordot: operands have fewer than {axes} axes")

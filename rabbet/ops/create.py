@@ -174,7 +174,12 @@ def _eye_lower(
     ],
 )
 def eye(n_rows: Dim, n_cols: Dim | None = None, k: int = 0, dtype: DType | None = None) -> Value:
-    """Ones on the k-th diagonal, zeros elsewhere: -> (n_rows, n_cols). Example: `rb.eye(3)`."""
+    """Ones on the k-th diagonal, zeros elsewhere: -> (n_rows, n_cols). Example: `rb.eye(3)`.
+
+    >>> rb.eye(2)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
 
 
 def _like_samples() -> list[Sample]:
@@ -205,5 +210,9 @@ def zeros_like(x: Value, dtype: DType | None = None) -> Value:
     samples=_like_samples,
 )
 def ones_like(x: Value, dtype: DType | None = None) -> Value:
-    """Ones with the shape of `x`, and its dtype unless another is given."""
+    """Ones with the shape of `x`, and its dtype unless another is given.
+
+    >>> rb.ones_like(rb.asarray([5, 6]))
+    tensor([1, 1])
+    """
     return ones.like(x, x.shape, dtype or x.dtype)

@@ -52,7 +52,11 @@ def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     ],
 )
 def pow_(x1: Value, x2: Value) -> Value:
-    """`x1` to the power `x2`; a negative power of an integer is 0 unless the base is 1 or -1."""
+    """`x1` to the power `x2`; a negative power of an integer is 0 unless the base is 1 or -1.
+
+    >>> rb.asarray([2.0, 3.0]) ** 2
+    tensor([4., 9.])
+    """
 
 
 @pow_.gradient
@@ -74,7 +78,11 @@ def _pow_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     samples=unary_samples(0.3, 4),
 )
 def sqrt(x: Value) -> Value:
-    """Square root; NaN below 0."""
+    """Square root; NaN below 0.
+
+    >>> rb.sqrt(rb.asarray([4.0, 9.0]))
+    tensor([2., 3.])
+    """
 
 
 @sqrt.gradient
@@ -108,7 +116,11 @@ def _rsqrt_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(),
 )
 def exp(x: Value) -> Value:
-    """e to the power x."""
+    """e to the power x.
+
+    >>> rb.exp(rb.asarray([0.0]))
+    tensor([1.])
+    """
 
 
 @exp.gradient
@@ -159,7 +171,11 @@ def _expm1_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(0.3, 4),
 )
 def log(x: Value) -> Value:
-    """Natural logarithm."""
+    """Natural logarithm.
+
+    >>> rb.log(rb.asarray([1.0, 0.0]))
+    tensor([  0., -inf])
+    """
 
 
 @log.gradient
@@ -227,7 +243,11 @@ def _log10_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(-4, 4),
 )
 def sigmoid(x: Value) -> Value:
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)).
+
+    >>> rb.sigmoid(rb.asarray([0.0]))
+    tensor([0.5])
+    """
 
 
 @sigmoid.gradient
@@ -244,7 +264,11 @@ def _sigmoid_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(avoid=(0,)),
 )
 def relu(x: Value) -> Value:
-    """x where it is positive, else 0; the gradient at 0 is 0, NaN stays NaN."""
+    """x where it is positive, else 0; the gradient at 0 is 0, NaN stays NaN.
+
+    >>> rb.relu(rb.asarray([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
 
 
 @relu.gradient
@@ -261,7 +285,11 @@ def _relu_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=binary_samples(Draw((), 0.3, 2)),
 )
 def hypot(x1: Value, x2: Value) -> Value:
-    """sqrt(x1**2 + x2**2) without overflow; the gradient at (0, 0) is 0."""
+    """sqrt(x1**2 + x2**2) without overflow; the gradient at (0, 0) is 0.
+
+    >>> rb.hypot(rb.asarray([3.0]), 4.0)
+    tensor([5.])
+    """
 
 
 @hypot.gradient
@@ -279,7 +307,11 @@ def _hypot_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     samples=binary_samples(),
 )
 def logaddexp(x1: Value, x2: Value) -> Value:
-    """log(exp(x1) + exp(x2)) without overflow."""
+    """log(exp(x1) + exp(x2)) without overflow.
+
+    >>> rb.logaddexp(rb.asarray([1000.0]), 1000.0)
+    tensor([1000.6932])
+    """
 
 
 @logaddexp.gradient
@@ -297,7 +329,11 @@ def _logaddexp_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     samples=binary_samples(Draw((), avoid=(0,))),
 )
 def copysign(x1: Value, x2: Value) -> Value:
-    """`x1` with the sign of `x2`."""
+    """`x1` with the sign of `x2`.
+
+    >>> rb.copysign(rb.asarray([1.0, 2.0]), rb.asarray([-0.0, 5.0]))
+    tensor([-1.,  2.])
+    """
 
 
 @copysign.gradient

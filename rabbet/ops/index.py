@@ -69,6 +69,9 @@ def take(x: Value, indices: Value, axis: int = 0) -> Value:
     """Elements at `indices` along `axis`, whose place the axes of `indices` take.
 
     Negative indices count from the end. An index outside the axis is an IndexRangeError when run.
+
+    >>> rb.take(rb.asarray([10, 20, 30]), rb.asarray([2, 0]), axis=0)
+    tensor([30, 10])
     """
 
 
@@ -141,6 +144,9 @@ def scatter_add(base: Value, indices: Value, updates: Value, axis: int = 0) -> V
     """`base` with `updates` added at `indices` along `axis`: the opposite of `take`.
 
     Updates of one place are added in their order, so the result never depends on threads.
+
+    >>> rb.scatter_add(rb.zeros(3), rb.asarray([0, 2, 0]), rb.ones(3))
+    tensor([2., 0., 1.])
     """
 
 
@@ -222,6 +228,10 @@ def take_along_axis(x: Value, indices: Value, axis: int = -1) -> Value:
     """One element per index along `axis`; the other axes of `x` and `indices` agree.
 
     y[i, j] = x[i, indices[i, j]] for the last of two axes.
+
+    >>> rb.take_along_axis(rb.asarray([[1, 2], [3, 4]]), rb.asarray([[1], [0]]), axis=1)
+    tensor([[2],
+            [3]])
     """
     at = axis_of("take_along_axis", axis, x.ndim)
     _check_indices("take_along_axis", indices)
@@ -258,6 +268,10 @@ def one_hot(x: Value, num_classes: Dim, dtype: DType | None = None) -> Value:
     """Class numbers as rows with a single one: (*s) -> (*s, num_classes); float32 unless told.
 
     A number that is no class gives a row of zeros. Raises DTypeError unless `x` holds integers.
+
+    >>> rb.one_hot(rb.asarray([2, 0]), 3)
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
     """
     if not x.dtype.is_integer:
         raise DTypeError(f"one_hot: class numbers are {x.dtype.name}, integers are needed")

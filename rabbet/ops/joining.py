@@ -48,6 +48,9 @@ def concat(arrays: Sequence[Value], axis: int | None = 0) -> Value:
     """Tensors joined along an axis they already have (None: all flattened first).
 
     Raises ShapeError where any other size differs. Example: `rb.concat([x, y], axis=1)`.
+
+    >>> rb.concat([rb.asarray([1, 2]), rb.asarray([3])])
+    tensor([1, 2, 3])
     """
     if axis is None:
         arrays, axis = [reshape(a, (sizes.product(a.shape),)) for a in arrays], 0
@@ -122,7 +125,12 @@ def _placed(x: Any, axis: int, before: Dim, after: Dim) -> Any:
     ],
 )
 def stack(arrays: Sequence[Value], axis: int = 0) -> Value:
-    """Tensors of one shape joined along a new axis."""
+    """Tensors of one shape joined along a new axis.
+
+    >>> rb.stack([rb.asarray([1, 2]), rb.asarray([3, 4])], axis=1)
+    tensor([[1, 3],
+            [2, 4]])
+    """
     _check_some("stack", arrays)
     first = arrays[0]
     if any(a.shape != first.shape for a in arrays):
@@ -203,7 +211,11 @@ def _roll_samples() -> list[Sample]:
 def roll(
     x: Value, shift: int | tuple[int, ...], axis: int | tuple[int, ...] | None = None
 ) -> Value:
-    """Elements moved by `shift` places along `axis` (None: flattened), wrapping around."""
+    """Elements moved by `shift` places along `axis` (None: flattened), wrapping around.
+
+    >>> rb.roll(rb.asarray([1, 2, 3]), 1)
+    tensor([3, 1, 2])
+    """
     if axis is None:
         return reshape(roll(reshape(x, (sizes.product(x.shape),)), shift, 0), x.shape)
     axes = (axis,) if isinstance(axis, int) else axis
@@ -226,7 +238,12 @@ def roll(
     ],
 )
 def tile(x: Value, repetitions: tuple[int, ...]) -> Value:
-    """The whole tensor repeated along every axis: size n becomes r * n."""
+    """The whole tensor repeated along every axis: size n becomes r * n.
+
+    >>> rb.tile(rb.asarray([1, 2]), (2, 2))
+    tensor([[1, 2, 1, 2],
+            [1, 2, 1, 2]])
+    """
     if any(r < 0 for r in repetitions):
         raise ShapeError(f"tile: repetitions {show(repetitions)} must be 0 or more")
     times = (*(1,) * (x.ndim - len(repetitions)), *repetitions)
@@ -250,7 +267,11 @@ def tile(x: Value, repetitions: tuple[int, ...]) -> Value:
     ],
 )
 def repeat(x: Value, repeats: int, axis: int | None = None) -> Value:
-    """Every element repeated `repeats` times along `axis` (None: of the flattened tensor)."""
+    """Every element repeated `repeats` times along `axis` (None: of the flattened tensor).
+
+    >>> rb.repeat(rb.asarray([1, 2]), 2)
+    tensor([1, 1, 2, 2])
+    """
     if repeats < 0:
         raise ShapeError(f"repeat: repeats={repeats} of {show(x.shape)} must be 0 or more")
     if axis is None:
@@ -272,7 +293,11 @@ def repeat(x: Value, repeats: int, axis: int | None = None) -> Value:
     ],
 )
 def diagonal(x: Value, offset: int = 0) -> Value:
-    """The `offset`-th diagonal of the last two axes: (..., m, n) -> (..., length)."""
+    """The `offset`-th diagonal of the last two axes: (..., m, n) -> (..., length).
+
+    >>> rb.diagonal(rb.asarray([[1, 2], [3, 4]]))
+    tensor([1, 4])
+    """
     if x.ndim < 2:
         raise ShapeError(f"diagonal: {show(x.shape)} needs at least two axes")
     m, n = x.shape[-2:]
@@ -301,5 +326,9 @@ def diagonal(x: Value, offset: int = 0) -> Value:
     ],
 )
 def trace(x: Value, offset: int = 0) -> Value:
-    """The sum of a diagonal of the last two axes."""
+    """The sum of a diagonal of the last two axes.
+
+    >>> rb.trace(rb.asarray([[1, 2], [3, 4]]))
+    tensor(5)
+    """
     return reduce_sum(diagonal(x, offset), (x.ndim - 2,), False)

@@ -25,7 +25,11 @@ def _matrix_transpose(x: np.ndarray) -> np.ndarray:
     samples=lambda: [Sample((Draw((2, 3, 4)),)), Sample((Draw((0, 1)),))],
 )
 def matrix_transpose(x: Value) -> Value:
-    """The last two axes exchanged: (..., m, n) -> (..., n, m)."""
+    """The last two axes exchanged: (..., m, n) -> (..., n, m).
+
+    >>> rb.matrix_transpose(rb.zeros((5, 2, 3))).shape
+    (5, 3, 2)
+    """
     if x.ndim < 2:
         raise ShapeError(f"matrix_transpose: {show(x.shape)} needs at least two axes")
     return swapaxes(x, -2, -1)
@@ -40,7 +44,11 @@ def matrix_transpose(x: Value) -> Value:
     ],
 )
 def swapaxes(x: Value, axis1: int, axis2: int) -> Value:
-    """Two axes exchanged."""
+    """Two axes exchanged.
+
+    >>> rb.swapaxes(rb.zeros((2, 3, 4)), 0, 2).shape
+    (4, 3, 2)
+    """
     order = list(range(x.ndim))
     a, b = axis_of("swapaxes", axis1, x.ndim), axis_of("swapaxes", axis2, x.ndim)
     order[a], order[b] = order[b], order[a]
@@ -56,7 +64,11 @@ def swapaxes(x: Value, axis1: int, axis2: int) -> Value:
     ],
 )
 def moveaxis(x: Value, source: int | tuple[int, ...], destination: int | tuple[int, ...]) -> Value:
-    """Axes `source` moved to `destination`; the others keep their order."""
+    """Axes `source` moved to `destination`; the others keep their order.
+
+    >>> rb.moveaxis(rb.zeros((2, 3, 4)), 0, -1).shape
+    (3, 4, 2)
+    """
     origin, target = (
         tuple(axis_of("moveaxis", a, x.ndim) for a in ((v,) if isinstance(v, int) else v))
         for v in (source, destination)
@@ -80,7 +92,11 @@ def moveaxis(x: Value, source: int | tuple[int, ...], destination: int | tuple[i
     ],
 )
 def unsqueeze(x: Value, axis: int | tuple[int, ...]) -> Value:
-    """New axes of size 1 at the places `axis` of the result."""
+    """New axes of size 1 at the places `axis` of the result.
+
+    >>> rb.unsqueeze(rb.zeros((2, 3)), 0).shape
+    (1, 2, 3)
+    """
     given = (axis,) if isinstance(axis, int) else axis
     rank = x.ndim + len(given)
     places = axes_of("unsqueeze", axis, rank)
@@ -102,7 +118,11 @@ expand_dims = unsqueeze  # the array API's name
     ],
 )
 def squeeze(x: Value, axis: int | tuple[int, ...] | None = None) -> Value:
-    """Without axes of size 1: those named, or all. ShapeError where a named axis is larger."""
+    """Without axes of size 1: those named, or all. ShapeError where a named axis is larger.
+
+    >>> rb.squeeze(rb.zeros((2, 1, 3)), 1).shape
+    (2, 3)
+    """
     if axis is None:
         return reshape(x, tuple(d for d in x.shape if d != 1))
     gone = axes_of("squeeze", axis, x.ndim)
@@ -130,7 +150,11 @@ def _flatten_array(x: np.ndarray, start_dim: int, end_dim: int) -> np.ndarray:
     ],
 )
 def flatten(x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
-    """Axes start_dim to end_dim as one."""
+    """Axes start_dim to end_dim as one.
+
+    >>> rb.flatten(rb.zeros((2, 3, 4)), 1).shape
+    (2, 12)
+    """
     if x.ndim == 0:
         return reshape(x, (1,))
     start, end = axis_of("flatten", start_dim, x.ndim), axis_of("flatten", end_dim, x.ndim)
@@ -151,7 +175,11 @@ def flatten(x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
     ],
 )
 def flip(x: Value, axis: int | tuple[int, ...] | None = None) -> Value:
-    """The order of elements reversed along `axis` (None: all axes)."""
+    """The order of elements reversed along `axis` (None: all axes).
+
+    >>> rb.flip(rb.asarray([1, 2, 3]))
+    tensor([3, 2, 1])
+    """
     return turn(x, axes_of("flip", axis, x.ndim))
 
 

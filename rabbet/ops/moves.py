@@ -60,7 +60,11 @@ def _permute_lower(index: Index, dims: Dims, spec: Spec, axes: tuple[int, ...]) 
     ],
 )
 def permute(x: Value, axes: tuple[int, ...]) -> Value:
-    """The axes in another order: axis i becomes what axes[i] was. Example: `x.permute(0, 2, 1)`."""
+    """The axes in another order: axis i becomes what axes[i] was. Example: `x.permute(0, 2, 1)`.
+
+    >>> rb.zeros((2, 3, 4)).permute(2, 0, 1).shape
+    (4, 2, 3)
+    """
 
 
 @permute.gradient
@@ -111,6 +115,10 @@ def reshape(x: Value, shape: tuple[int, ...]) -> Value:
     """The same elements in row-major order under another shape; one size may be -1 (what is left).
 
     Raises ShapeError where the numbers of elements differ. Example: `x.reshape((32, -1))`.
+
+    >>> rb.arange(6).reshape(2, -1)
+    tensor([[0, 1, 2],
+            [3, 4, 5]])
     """
 
 
@@ -172,7 +180,12 @@ def _expand_array(x: np.ndarray, shape: Any) -> np.ndarray:
     ],
 )
 def expand(x: Value, shape: tuple[int, ...]) -> Value:
-    """Broadcast to `shape`: axes of size 1 repeat, leading axes are added, -1 keeps a size."""
+    """Broadcast to `shape`: axes of size 1 repeat, leading axes are added, -1 keeps a size.
+
+    >>> rb.expand(rb.asarray([1, 2]), (2, 2))
+    tensor([[1, 2],
+            [1, 2]])
+    """
 
 
 @expand.gradient

@@ -32,7 +32,11 @@ from rabbet.ops.create import extent, full, iota, number
     ],
 )
 def full_like(x: Value, fill_value: Value, dtype: DType | None = None) -> Value:
-    """The 0-d `fill_value` with the shape of `x`, and its dtype unless another is given."""
+    """The 0-d `fill_value` with the shape of `x`, and its dtype unless another is given.
+
+    >>> rb.full_like(rb.asarray([5, 6]), 7)
+    tensor([7, 7])
+    """
     return full(cast(fill_value, dtype or x.dtype), x.shape)
 
 
@@ -101,7 +105,11 @@ def _linspace_reference(
 def linspace(
     start: Value, stop: Value, num: Dim, dtype: DType | None = None, endpoint: bool = True
 ) -> Value:
-    """`num` evenly spaced numbers from `start` to `stop`: (), () -> (num,)."""
+    """`num` evenly spaced numbers from `start` to `stop`: (), () -> (num,).
+
+    >>> rb.linspace(0.0, 1.0, 5)
+    tensor([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    """
     gaps = sizes.maximum(1, num - 1 if endpoint else num)
     step = divide(subtract(stop, start), extent.like(start, gaps, start.dtype))
     position = iota.like(start, (num,), 0, start.dtype)
@@ -128,11 +136,21 @@ def _triangle(name: str, x: Any, k: int, lower: bool) -> Any:
 
 @op("composite", reference=lambda x, k: np.tril(x, k), samples=_triangle_samples)
 def tril(x: Value, k: int = 0) -> Value:
-    """The lower triangle of the last two axes up to the k-th diagonal, zero above it."""
+    """The lower triangle of the last two axes up to the k-th diagonal, zero above it.
+
+    >>> rb.tril(rb.ones((2, 2)))
+    tensor([[1., 0.],
+            [1., 1.]])
+    """
     return _triangle("tril", x, k, lower=True)
 
 
 @op("composite", reference=lambda x, k: np.triu(x, k), samples=_triangle_samples)
 def triu(x: Value, k: int = 0) -> Value:
-    """The upper triangle of the last two axes from the k-th diagonal, zero below it."""
+    """The upper triangle of the last two axes from the k-th diagonal, zero below it.
+
+    >>> rb.triu(rb.ones((2, 2)))
+    tensor([[1., 1.],
+            [0., 1.]])
+    """
     return _triangle("triu", x, k, lower=False)

@@ -283,6 +283,9 @@ def sum_(x: Value, axis: Axes = None, dtype: DType | None = None, keepdims: bool
     """The sum over `axis` (None: all); 0 where there is nothing.
 
     dtype: floats keep theirs, bools and signed integers give int64, unsigned ones uint64.
+
+    >>> rb.asarray([[1, 2], [3, 4]]).sum(axis=1)
+    tensor([3, 7])
     """
     wanted = sum_dtype(x.dtype, dtype)
     return reduce_sum(cast(x, wanted), axes_of("sum", axis, x.ndim), keepdims)
@@ -299,7 +302,11 @@ def _prod_reference(x: np.ndarray, axis: Axes, dtype: DType | None, keepdims: bo
     samples=reduction_samples(NUMERIC, "positive", dtype=None),
 )
 def prod(x: Value, axis: Axes = None, dtype: DType | None = None, keepdims: bool = False) -> Value:
-    """The product over `axis` (None: all); 1 where there is nothing. dtype as in `sum`."""
+    """The product over `axis` (None: all); 1 where there is nothing. dtype as in `sum`.
+
+    >>> rb.asarray([[1, 2], [3, 4]]).prod(axis=0)
+    tensor([3, 8])
+    """
     wanted = sum_dtype(x.dtype, dtype)
     return reduce_prod(cast(x, wanted), axes_of("prod", axis, x.ndim), keepdims)
 
@@ -339,7 +346,12 @@ def _mean_reference(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
     ],
 )
 def mean(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
-    """The average over `axis` (None: all); NaN where there is nothing. Integers become float32."""
+    """The average over `axis` (None: all); NaN where there is nothing. Integers become float32.
+
+    >>> rb.asarray([[1.0, 2.0], [3.0, 5.0]]).mean(axis=1, keepdims=True)
+    tensor([[1.5],
+            [4. ]])
+    """
     axes = axes_of("mean", axis, x.ndim)
     x = as_float(x)
     return divide(reduce_sum(x, axes, keepdims), extent.like(x, count_along(x, axes), x.dtype))
@@ -354,6 +366,9 @@ def max_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The largest over `axis` (None: all); NaN wins. ShapeError where there is nothing.
 
     Where several are equal each gets the same share of the gradient.
+
+    >>> rb.asarray([[1, 2], [4, 3]]).max(axis=1)
+    tensor([2, 4])
     """
     return reduce_max(x, axes_of("max", axis, x.ndim), keepdims)
 
@@ -367,6 +382,9 @@ def min_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The smallest over `axis` (None: all); NaN wins. ShapeError where there is nothing.
 
     Where several are equal each gets the same share of the gradient.
+
+    >>> rb.asarray([[1, 2], [4, 3]]).min(axis=1)
+    tensor([1, 3])
     """
     return reduce_min(x, axes_of("min", axis, x.ndim), keepdims)
 
@@ -393,7 +411,11 @@ def _position_samples() -> list[Sample]:
     samples=_position_samples,
 )
 def argmax(x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
-    """Where the largest is along `axis` (None: of all), the first of equals; int64."""
+    """Where the largest is along `axis` (None: of all), the first of equals; int64.
+
+    >>> rb.asarray([[1, 2], [4, 3]]).argmax(axis=1)
+    tensor([1, 0])
+    """
     return _position("argmax", reduce_argmax, x, axis, keepdims)
 
 
@@ -404,7 +426,11 @@ def argmax(x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
     samples=_position_samples,
 )
 def argmin(x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
-    """Where the smallest is along `axis` (None: of all), the first of equals; int64."""
+    """Where the smallest is along `axis` (None: of all), the first of equals; int64.
+
+    >>> rb.asarray([[1, 2], [4, 3]]).argmin(axis=1)
+    tensor([0, 1])
+    """
     return _position("argmin", reduce_argmin, x, axis, keepdims)
 
 
@@ -423,7 +449,11 @@ def _decide(name: str, primitive: Any, x: Any, axis: Axes, keepdims: bool, of_no
     samples=reduction_samples(ALL),
 )
 def any_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
-    """Whether any element over `axis` is true (not zero); False where there is nothing."""
+    """Whether any element over `axis` is true (not zero); False where there is nothing.
+
+    >>> rb.asarray([[True, False], [False, False]]).any(axis=1)
+    tensor([ True, False])
+    """
     return _decide("any", reduce_max, x, axis, keepdims, False)
 
 
@@ -434,5 +464,9 @@ def any_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     samples=reduction_samples(ALL),
 )
 def all_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
-    """Whether all elements over `axis` are true (not zero); True where there is nothing."""
+    """Whether all elements over `axis` are true (not zero); True where there is nothing.
+
+    >>> rb.asarray([[True, True], [True, False]]).all(axis=1)
+    tensor([ True, False])
+    """
     return _decide("all", reduce_min, x, axis, keepdims, True)

@@ -55,7 +55,11 @@ def _var_samples() -> list[Sample]:
 
 @op("composite", reference=_var_reference, samples=_var_samples)
 def var(x: Value, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Value:
-    """The mean squared distance from the mean: sum / (n - correction). Two passes over the data."""
+    """The mean squared distance from the mean: sum / (n - correction). Two passes over the data.
+
+    >>> rb.var(rb.asarray([1.0, 3.0]))
+    tensor(1.)
+    """
     axes = axes_of("var", axis, x.ndim)
     x = as_float(x)
     centred = subtract(x, mean(x, axes, True))
@@ -92,7 +96,11 @@ def _std_samples() -> list[Sample]:
     samples=_std_samples,
 )
 def std(x: Value, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Value:
-    """The square root of `var`."""
+    """The square root of `var`.
+
+    >>> rb.std(rb.asarray([1.0, 3.0]), correction=1)
+    tensor(1.4142135)
+    """
     return sqrt(var(x, axis, correction, keepdims))
 
 
@@ -111,7 +119,11 @@ def _logsumexp_reference(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarra
     samples=reduction_samples(empty=False),
 )
 def logsumexp(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
-    """log(sum(exp(x))) over `axis` (None: all) without overflow."""
+    """log(sum(exp(x))) over `axis` (None: all) without overflow.
+
+    >>> rb.logsumexp(rb.asarray([1000.0, 1000.0]))
+    tensor(1000.6932)
+    """
     axes = axes_of("logsumexp", axis, x.ndim)
     top = reduce_max(x, axes, True)
     top = where(isfinite(top), top, 0.0)
@@ -136,7 +148,11 @@ def _logsumexp_gradient(g: Any, y: Any, x: Any, axis: Axes, keepdims: bool) -> t
     samples=reduction_samples(ALL),
 )
 def count_nonzero(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
-    """How many elements over `axis` (None: all) are not zero; int64."""
+    """How many elements over `axis` (None: all) are not zero; int64.
+
+    >>> rb.count_nonzero(rb.asarray([0, 3, 4]))
+    tensor(2)
+    """
     axes = axes_of("count_nonzero", axis, x.ndim)
     return reduce_sum(cast(cast(x, bool_), int64), axes, keepdims)
 
@@ -170,6 +186,9 @@ def cumulative_sum(
     """Sums of the first 1, 2, 3, ... elements along `axis` (may be None for one axis).
 
     dtype as in `sum`; `include_initial` starts with 0. Raises ShapeError where an axis is needed.
+
+    >>> rb.cumulative_sum(rb.asarray([1, 2, 3]))
+    tensor([1, 3, 6])
     """
     if axis is None and x.ndim != 1:
         raise ShapeError(f"cumulative_sum: {show(x.shape)} needs an axis")
@@ -227,7 +246,11 @@ def _cumulative_sum_gradient(
     ],
 )
 def diff(x: Value, axis: int = -1, n: int = 1) -> Value:
-    """Differences of neighbours along `axis`, `n` times over."""
+    """Differences of neighbours along `axis`, `n` times over.
+
+    >>> rb.diff(rb.asarray([1, 4, 9]))
+    tensor([3, 5])
+    """
     at = axis_of("diff", axis, x.ndim)
     for _ in range(n):
         size = x.shape[at]

@@ -159,7 +159,11 @@ def _cosh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(),
 )
 def tanh(x: Value) -> Value:
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    >>> rb.tanh(rb.asarray([0.0, 100.0]))
+    tensor([0., 1.])
+    """
 
 
 @tanh.gradient
@@ -227,7 +231,11 @@ def _atanh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=binary_samples(Draw((), 0.3, 2)),
 )
 def atan2(x1: Value, x2: Value) -> Value:
-    """Angle of the point (x2, x1): the inverse tangent of x1 / x2 in its quadrant."""
+    """Angle of the point (x2, x1): the inverse tangent of x1 / x2 in its quadrant.
+
+    >>> rb.atan2(rb.asarray([0.0, 1.0]), rb.asarray([1.0, 0.0]))
+    tensor([0.       , 1.5707964])
+    """
 
 
 @atan2.gradient
