@@ -2,42 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from rabbet.export.graph import build
 from rabbet.export.portable import Entry, Portable
-from rabbet.graph.value import Call, Graph, attrs_key
+from rabbet.graph import interpret
+from rabbet.graph.value import Call, attrs_key
 from rabbet.transform.decompose import decompose
 
+MOST_ELEMENTS = 1 << 20  # of a constant that is worth computing here
 
-def same_computation(program: Portable, entry: Entry, other: Entry, symbols: Sequence[int]) -> bool:
+Key = tuple[int, int]
+
+
+def same_computation(
+    program: Portable,
+    entry: Entry,
+    other: Entry,
+    symbols: Sequence[int],
+    constants: Mapping[int, np.ndarray],
+) -> bool:
     """True where both entries are the same primitives on the same inputs and weights at these
-    sizes. Moves that move nothing do not count.
+    sizes. Moves that move nothing do not count, and what depends on no input counts by its value;
+    `constants` are the values of some weights.
 
     Raises FormatError where one has no meaning at these sizes.
     """
-    return _text(program, entry, symbols) == _text(program, other, symbols)
+    texts = [_Text(program, e, symbols, constants).run() for e in (entry, other)]
+    return texts[0] == texts[1]
 
 
-def _text(program: Portable, entry: Entry, symbols: Sequence[int]) -> tuple[object, ...]:
-    """The primitives in order, each by op, attributes and numbered operands; then the outputs."""
-    built = build(program, entry, symbols, static=True)
-    primitive, _ = decompose(built.graph)
-    names: dict[tuple[int, int], object] = {
-        (id(v.call), 0): ("input", n) for n, v in enumerate(primitive.inputs[: len(entry.inputs)])
-    }
-    for v, weight in zip(primitive.inputs[len(entry.inputs) :], built.weights, strict=True):
-        names[id(v.call), 0] = ("weight", weight)
-    lines = [_line(names, number, call) for number, call in enumerate(_made(primitive))]
-    return (*lines, *(names[id(v.call), v.index] for v in primitive.outputs))
+class _Text:
+    """The primitives of an entry in order, each by op, attributes and numbered operands."""
 
+    def __init__(
+        self,
+        program: Portable,
+        entry: Entry,
+        symbols: Sequence[int],
+        constants: Mapping[int, np.ndarray],
+    ) -> None:
+        built = build(program, entry, symbols, static=True)
+        self.graph, _ = decompose(built.graph)
+        self.names: dict[Key, object] = {}
+        self.values: dict[Key, np.ndarray] = {}
+        self.lines: list[object] = []
+        count = len(entry.inputs)
+        for n, v in enumerate(self.graph.inputs):
+            weight = built.weights[n - count] if n >= count else -1
+            if weight in constants:
+                self.know((id(v.call), 0), constants[weight])
+            else:
+                self.names[id(v.call), 0] = ("input", n) if n < count else ("weight", weight)
 
-def _made(graph: Graph) -> list[Call]:
-    return [c for c in graph.calls() if c.op.kind != "input"]
+    def run(self) -> tuple[object, ...]:
+        """All lines, then the outputs."""
+        for call in self.graph.calls():
+            if call.op.kind != "input" and not self.fold(call):
+                self.add(call)
+        return (*self.lines, *(self.names[id(v.call), v.index] for v in self.graph.outputs))
 
+    def know(self, key: Key, array: np.ndarray) -> None:
+        """A value that depends on no input: it is its own name."""
+        self.values[key] = array
+        self.names[key] = (array.dtype.name, array.shape, array.tobytes())
 
-def _line(names: dict[tuple[int, int], object], number: int, call: Call) -> object:
-    for index in range(len(call.outputs)):
-        names[id(call), index] = (number, index)
-    operands = tuple(names[id(v.call), v.index] for v in call.inputs)
-    return call.op.name, attrs_key(call.attrs), call.form, operands
+    def fold(self, call: Call) -> bool:
+        """Compute a call whose operands are all known."""
+        keys = [(id(v.call), v.index) for v in call.inputs]
+        small = all(s.elements <= MOST_ELEMENTS for s in call.specs)
+        if not small or any(k not in self.values for k in keys):
+            return False
+        for index, array in enumerate(interpret.evaluate(call, [self.values[k] for k in keys], [])):
+            self.know((id(call), index), array)
+        return True
+
+    def add(self, call: Call) -> None:
+        """A line for a call."""
+        for index in range(len(call.outputs)):
+            self.names[id(call), index] = (len(self.lines), index)
+        operands = tuple(self.names[id(v.call), v.index] for v in call.inputs)
+        self.lines.append((call.op.name, attrs_key(call.attrs), call.form, operands))

@@ -181,7 +181,7 @@ def _agrees(
     try:
         alone = _entry("", [special], arguments, known)
         portable = Portable(known.records())
-        return same_computation(portable, entry, alone, special.symbols)
+        return same_computation(portable, entry, alone, special.symbols, known.constants())
     except RabbetError:
         return False
 

@@ -72,6 +72,14 @@ class Collected:
             self.found.append((name, role, node, index))
         return self.numbers[key]
 
+    def constants(self) -> dict[int, np.ndarray]:
+        """The values of those that are constants."""
+        return {
+            number: array_of(node, index, "")
+            for number, (_, role, node, index) in enumerate(self.found)
+            if role == "constant"
+        }
+
     def records(self) -> list[Weight]:
         """The weights as the file describes them, without places."""
         specs = [(n, r, node.specs[index]) for n, r, node, index in self.found]
@@ -216,7 +224,7 @@ class Unifier:
                 f"them as an argument{where}"
             )
         spec = node.specs[index]
-        arrays = [_array_of(n, i, where) for n, i in keys]
+        arrays = [array_of(n, i, where) for n, i in keys]
         for other, array in enumerate(arrays[1:], 1):
             if array.shape != arrays[0].shape or array.tobytes() != arrays[0].tobytes():
                 return self._varying(arrays, spec, other, where)
@@ -244,7 +252,8 @@ class Unifier:
         return fit(values, [s.symbols for s in self.sightings], self.symbols, shapes)
 
 
-def _array_of(node: Node, index: int, where: str) -> np.ndarray:
+def array_of(node: Node, index: int, where: str) -> np.ndarray:
+    """The value of a leaf; `where` goes into the error for a number too large."""
     spec = node.specs[index]
     if node.number is not None:
         try:
