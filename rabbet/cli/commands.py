@@ -83,9 +83,7 @@ def inspect(
     path: ProgramPath,
     verify: Annotated[bool, typer.Option(help="Check the weights' hash.")] = False,
 ) -> None:
-    """Show entry points, shapes, layers, parameters, operations, memory and sizes of a program
-    file.
-    """
+    """Show a program file: its entries, shapes, layers, parameters, operations, memory, sizes."""
     program = load_program(path, verify=verify)
     console = Console()
     for name in program.entries:

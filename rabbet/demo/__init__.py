@@ -2,8 +2,8 @@
 HTTP.
 
 Works offline: the 1797 images are part of the package. Stages that need something this machine
-lacks (a C
-compiler, the extra `serve`, the extra `plot`) say so and are left out of the closing table.
+lacks (a C compiler, the extra `serve`, the extra `plot`) say so and are left out of the closing
+table.
 """
 
 from __future__ import annotations

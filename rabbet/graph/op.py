@@ -75,12 +75,9 @@ class Op:
         operand parameter.
 
         `y` is the output, or a tuple of all outputs and residuals where there are several; `g` is
-        one
-        gradient, or a tuple (None where unused) for ops with several visible outputs. Optional
-        operands that
-        were left out arrive as None; list operands arrive as lists and want lists back. Gradients
-        of
-        elementwise ops may keep the broadcast shape: the transform sums them.
+        one gradient, or a tuple (None where unused) for ops with several visible outputs. Optional
+        operands that were left out arrive as None; list operands arrive as lists and want lists
+        back. Gradients of elementwise ops may keep the broadcast shape: the transform sums them.
         """
         self.grad = rule
         return rule
@@ -233,17 +230,13 @@ def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
     """Declare an op from a function (its signature, docstring and, for a composite, its body).
 
     Fields: `reference` (NumPy: arrays and attributes as in the signature -> array or tuple of all
-    outputs),
-    `samples` (() -> samples for the generated tests), `infer` (Specs and attributes -> Spec or
-    tuple;
-    composites may leave it out), `lower` (by kind, see kernel/lower.py), `promote` (None; "common":
-    operands
-    from `promote_from` on get their common dtype; "float": also integers become the default float),
-    `sizes` (attribute names that hold sizes: never static), `residuals` (how many last outputs are
-    hidden), `outputs` (number of visible outputs), `method` (name as a Tensor method, None for
-    none,
-    default: the op's name if its first parameter is an operand), `public`, `differentiable`,
-    `since`.
+    outputs), `samples` (() -> samples for the generated tests), `infer` (Specs and attributes ->
+    Spec or tuple; composites may leave it out), `lower` (by kind, see kernel/lower.py), `promote`
+    (None; "common": operands from `promote_from` on get their common dtype; "float": also integers
+    become the default float), `sizes` (attribute names that hold sizes: never static), `residuals`
+    (how many last outputs are hidden), `outputs` (number of visible outputs), `method` (name as a
+    Tensor method, None for none, default: the op's name if its first parameter is an operand),
+    `public`, `differentiable`, `since`.
     """
 
     def declare(function: Callable[..., Any]) -> Op:

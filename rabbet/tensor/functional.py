@@ -23,8 +23,8 @@ def value_and_grad(
     """A function that returns (value, gradients with respect to the arguments `argnums`).
 
     The function must return a 0-d floating tensor (or (that, aux) with `has_aux`). Arguments may be
-    trees of tensors;
-    gradients have the same form. It nests: `grad(grad(f))` is the second derivative.
+    trees of tensors; gradients have the same form. It nests: `grad(grad(f))` is the second
+    derivative.
 
     >>> f = rb.value_and_grad(lambda w: (w * w).sum())
     >>> value, g = f(rb.tensor([1.0, 2.0]))

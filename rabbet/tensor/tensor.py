@@ -24,8 +24,7 @@ class Tensor(Handle):
     """An n-dimensional array of one dtype on one device.
 
     Ops on tensors are recorded and computed when a value is needed; nothing but speed shows it.
-    Make
-    tensors with `rb.tensor`, `rb.asarray`, `rb.zeros` and their kin.
+    Make tensors with `rb.tensor`, `rb.asarray`, `rb.zeros` and their kin.
     """
 
     __slots__ = ()
