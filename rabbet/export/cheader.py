@@ -16,6 +16,26 @@ from rabbet.export.cnames import (
 )
 from rabbet.export.portable import Named, show_form
 
+EXAMPLE_FUNCTIONS = """\
+static size_t count(int rank, const int64_t *shape) {
+    size_t elements = 1;
+    for (int i = 0; i < rank; i++)
+        elements *= (size_t)shape[i];
+    return elements;
+}
+
+static int read_file(const char *path, void *data, size_t bytes) {
+    FILE *file = fopen(path, "rb");
+    size_t read = file ? fread(data, 1, bytes, file) : 0;
+    if (file)
+        fclose(file);
+    if (read != bytes)
+        fprintf(stderr, "%s: %zu bytes are needed\\n", path, bytes);
+    return read == bytes;
+}
+
+"""
+
 
 def _comment(text: str) -> str:
     """Text from a file, safe inside a C comment."""
@@ -33,7 +53,6 @@ def _described(ports: Sequence[Named]) -> str:
 def header_text(unit: Unit) -> str:
     """NAME.h: every declaration with what a caller must know."""
     name, upper = unit.name, unit.name.upper()
-    sizes = size_parameters(unit)
     statuses = "\n".join(
         f"    {upper}_{s} = {i}, /* {text} */" for i, (s, text) in enumerate(STATUSES)
     )
@@ -72,6 +91,12 @@ typedef enum {name}_dtype {{
 {dtypes}
 }} {name}_dtype;
 
+{_declarations(unit)}"""
+
+
+def _declarations(unit: Unit) -> str:
+    name, upper, sizes = unit.name, unit.name.upper(), size_parameters(unit)
+    return f"""\
 /* {upper}_OK, or {upper}_CPU where this machine cannot run the library; {name}_open then returns
  * NULL. */
 {name}_status {name}_check(void);
@@ -163,24 +188,7 @@ def example_text(unit: Unit) -> str:
 #include <stdio.h>
 #include <stdlib.h>
 
-static size_t count(int rank, const int64_t *shape) {{
-    size_t elements = 1;
-    for (int i = 0; i < rank; i++)
-        elements *= (size_t)shape[i];
-    return elements;
-}}
-
-static int read_file(const char *path, void *data, size_t bytes) {{
-    FILE *file = fopen(path, "rb");
-    size_t read = file ? fread(data, 1, bytes, file) : 0;
-    if (file)
-        fclose(file);
-    if (read != bytes)
-        fprintf(stderr, "%s: %zu bytes are needed\\n", path, bytes);
-    return read == bytes;
-}}
-
-int main(int argc, char **argv) {{
+{EXAMPLE_FUNCTIONS}int main(int argc, char **argv) {{
     int64_t shape[16];
 {sizes}{allocate}    if ({missing})
         return 1;

@@ -65,21 +65,25 @@ def identifier(name: str, taken: set[str] | None = None) -> str:
 
 
 def size_names(unit: Unit) -> list[str]:
+    """The names of the sizes, as C identifiers."""
     taken: set[str] = set()
     return [identifier(n, taken) for n, _ in unit.entry.symbols]
 
 
 def size_parameters(unit: Unit) -> str:
+    """The sizes as parameters of a function, each with a comma behind."""
     return "".join(f"int64_t {s}, " for s in size_names(unit))
 
 
 def port_names(unit: Unit) -> tuple[list[str], list[str]]:
+    """The names of inputs and outputs, as C identifiers."""
     taken = set(size_names(unit))
     inputs = [identifier(n.name, taken) for n in unit.entry.inputs]
     return inputs, [identifier(n.name, taken) for n in unit.entry.outputs]
 
 
 def predict_parameters(unit: Unit) -> str:
+    """The parameters of NAME_predict."""
     inputs, outputs = port_names(unit)
     given = [
         f"const {C_TYPES[n.spec.dtype.name]} *{p}"
