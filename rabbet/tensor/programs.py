@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -74,7 +75,7 @@ class LastRun:
     compiled: str
 
 
-families: dict[bytes, Family] = {}
+families: OrderedDict[bytes, Family] = OrderedDict()  # the last one is the most recently used
 statistics = {"programs_compiled": 0, "segments_run": 0, "segments_found": 0}
 last_run: LastRun | None = None
 jitted: WeakSet[Any] = WeakSet()  # for explain: which functions cannot be replayed
@@ -127,8 +128,10 @@ def _family(key: bytes) -> Family:
     family = families.get(key)
     if family is None:
         if len(families) >= FAMILIES_KEPT:
-            families.pop(next(iter(families)))
+            families.popitem(last=False)
         family = families[key] = Family()
+    else:
+        families.move_to_end(key)
     return family
 
 
