@@ -76,7 +76,7 @@ class CompiledProgram:
         bound = self.bound.get(symbols)
         if bound is None:
             if len(self.bound) >= BOUND_KEPT:
-                self.bound.pop(next(iter(self.bound)))
+                self.bound.pop(next(iter(self.bound)), None)
             bound = self.bound[symbols] = self.native.bind(symbols)
         return bound
 

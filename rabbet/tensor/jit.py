@@ -280,16 +280,18 @@ class Jitted:
         tensors: list[Tensor],
     ) -> Any:
         flush()
-        for t in tensors:
-            _own_node(t)
+        places = {id(t): _stand_in(t) for t in tensors}
         tape = current()
-        capture = tape.capture = Capture(tensors)
-        args, kwargs = tree.unflatten(structure, leaves)
+        capture = tape.capture = Capture([places[id(t)][0] for t in tensors])
+        given = [places[id(x)][0] if isinstance(x, Tensor) else x for x in leaves]
+        args, kwargs = tree.unflatten(structure, given)
         try:
             result = self.function(*args, **kwargs)
             flush()
         finally:
             tape.capture = None
+            for t in tensors:
+                _hand_back(t, *places[id(t)])
         final = capture.finish(result)
         self.stats["recorded"] += 1
         if final is None:
@@ -429,11 +431,21 @@ def _resolve(target: Target, arguments: list[Tensor]) -> Handle:
     return arguments[target] if isinstance(target, int) else target
 
 
-def _own_node(t: Tensor) -> None:
-    """Compute an argument and give it a node of its own: no captured tensor may be taken for it."""
+def _stand_in(t: Tensor) -> tuple[Tensor, Node]:
+    """What the function gets for an argument: a tensor and node of its own, so that the argument is
+    told apart from the same tensor captured. One that collects gradients stands for itself.
+    """
     value = value_of(t)
-    if not t._node.requires_grad:
-        t.settle(leaf_node(t.spec, value))
+    if t._node.requires_grad:
+        return t, t._node
+    node = leaf_node(t.spec, value)
+    return Tensor(node), node
+
+
+def _hand_back(t: Tensor, stand_in: Tensor, before: Node) -> None:
+    """An argument that was updated in place keeps its new value."""
+    if stand_in is not t and stand_in._node is not before:
+        t.settle(stand_in._node, stand_in._index)
 
 
 def _result(recorded: Handle, value: Any) -> Tensor:

@@ -338,7 +338,6 @@ def test_s17_results_that_are_arguments_or_captured() -> None:
         assert [t.item() for t in found["twice"]] == [2 * value] * 2
 
 
-@pytest.mark.xfail(reason="the same object is taken for the argument wherever it is read")
 def test_s17_an_argument_that_is_captured_too() -> None:
     """f(w) where f reads w by itself as well: another argument changes the argument alone."""
     w, other = rb.tensor([1.0]), rb.tensor([5.0])
