@@ -74,6 +74,19 @@ FOUND = {
     ),
 }
 
+_middle = (slice(4, -2, 1),)
+FOUND["a slice written over itself, and its gradient"] = Program(
+    (
+        Step("leaf"),
+        Step("call", "multiply", (Ref(0), 2)),
+        Step("get", "", (Ref(1), _middle)),
+        Step("put", "", (Ref(1), _middle, Ref(2))),
+    ),
+    leaves=(Leaf((7,), "float32"),),
+    outputs=(2,),
+    differentiated=(3,),
+)
+
 
 @pytest.mark.parametrize("name", FOUND)
 def test_found_before(name: str) -> None:

@@ -266,3 +266,11 @@ print(machine.compilations)
 """
     assert int(script(text)) > 0
     assert int(script(text)) == 0
+
+
+def test_s10_reshapes_with_a_free_size(fresh: None) -> None:
+    """-1 stands in another place each time: it is never taken for a size."""
+    for shape in ((-1, 3), (2, -1), (-1, 2), (6, -1), (-1, 1)):
+        for _ in range(2):
+            found = (rb.asarray(np.arange(6.0)) * 2).reshape(shape)
+            assert found.numpy().tolist() == (np.arange(6.0) * 2).reshape(shape).tolist()
