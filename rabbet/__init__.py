@@ -38,6 +38,8 @@ from rabbet.base.errors import (
     FormatError,
     GradientError,
     IndexRangeError,
+    InternalError,
+    MissingExtra,
     RabbetError,
     ShapeError,
 )

@@ -49,3 +49,8 @@ class MissingExtra(RabbetError, ImportError):
 
 class InternalError(RabbetError, AssertionError):
     """A rule that must always hold was broken: a bug in Rabbet, please report it."""
+
+
+# Users see and catch them as `rabbet.ShapeError`, wherever the class stands.
+for _error in [*RabbetError.__subclasses__(), RabbetError]:
+    _error.__module__ = "rabbet"

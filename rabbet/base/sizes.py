@@ -1,12 +1,10 @@
 """Sizes that may be unknown until a program runs: `Dim = int | SizeExpr`.
 
 A SizeExpr is an integer polynomial over symbols and over opaque atoms (floor division, remainder,
-max,
-min). Every symbol has a hint, its value in the recording at hand. A question that the polynomial's
-form
-cannot answer (`n == 1`, `n < 16`, `n % 8 == 0`) is answered by the hint and written down as a
-guard: the
-program built on the answer may run only where the guard holds (SEMANTICS 10).
+max, min). Every symbol has a hint, its value in the recording at hand. A question that the
+polynomial's form cannot answer (`n == 1`, `n < 16`, `n % 8 == 0`) is answered by the hint and
+written down as a guard: the program built on the answer may run only where the guard holds
+(SEMANTICS 10).
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ The decorated function's signature is the public one. Parameters annotated `Valu
 `Value | None` optional operands, `Sequence[Value]` lists of operands; all others are attributes.
 Its body is the decomposition of a composite; a primitive has no body and says how it is lowered.
 `form` holds one number per operand parameter where that is not clear from the op alone: -1 for
-None,
-1 for one operand, 2 + n for a list of n; it is () where every operand parameter is a plain `Value`.
+None, 1 for one operand, 2 + n for a list of n; it is () where every operand parameter is a plain
+`Value`.
 """
 
 from __future__ import annotations

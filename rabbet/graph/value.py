@@ -1,10 +1,8 @@
 """Value, Call and Graph: what is to be computed, as an immutable graph.
 
 A Call applies an Op to Values; a Value is one output of a Call. Calls are interned by their
-Builder: the
-same op on the same operands with the same attributes is the same Call, so common subexpressions
-need
-no pass. Random draws differ by their offset operand and are never merged.
+Builder: the same op on the same operands with the same attributes is the same Call, so common
+subexpressions need no pass. Random draws differ by their offset operand and are never merged.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Fewer loops: neighbours that every access walks as one become one loop.
 
 Row-major (n, m) walked in order is one loop of n * m; most maps end with a single loop. Loops of
-extent 1
-vanish. The innermost reduced loops are merged even where accesses do not allow it (their index is
-divided
-back), because the lanes of a reduction follow the logical shape, never the layout (loops.py).
+extent 1 vanish. The innermost reduced loops are merged even where accesses do not allow it (their
+index is divided back), because the lanes of a reduction follow the logical shape, never the layout
+(loops.py).
 """
 
 from __future__ import annotations
@@ -35,10 +34,8 @@ def merge_loops(
     """The kernel with unit loops dropped and neighbours merged.
 
     forced: the last `forced` inner loops become one whatever the accesses; keep_inner: the last
-    inner
-    loop is then never merged with the one before it. Maps (RowKernels without reductions) may also
-    merge
-    across the border of outer and inner.
+    inner loop is then never merged with the one before it. Maps (RowKernels without reductions) may
+    also merge across the border of outer and inner.
     """
     names = LISTS[type(kernel)]
     is_map = isinstance(kernel, RowKernel) and not any(s.reductions for s in kernel.sweeps)

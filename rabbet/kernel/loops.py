@@ -1,10 +1,8 @@
 """The kernel language: the whole grammar on one screen.
 
 A kernel is loops over run-time extents around scalar expressions (`rabbet.expr`). Loop variables
-are
-numbered in the order the loops are listed; `size(n)` expressions are run-time arguments. Kernels
-hold no
-sizes of any tensor, so one serves every shape with the same structure.
+are numbered in the order the loops are listed; `size(n)` expressions are run-time arguments.
+Kernels hold no sizes of any tensor, so one serves every shape with the same structure.
 """
 
 from __future__ import annotations
@@ -42,8 +40,7 @@ class Reduction:
     """acc(n) = combine over all inner points of `value`; n counts over all sweeps.
 
     combine: sum, prod, max, min (NaN wins in max and min; -0 < +0), or argmax, argmin: the int64
-    `key`
-    of the winning value (first NaN, else first best).
+    `key` of the winning value (first NaN, else first best).
     """
 
     combine: str
@@ -70,12 +67,10 @@ class RowKernel:
     Variables: outer loops 0..len(outer)-1, then inner loops. Extents are expressions over size(n).
     A map is a kernel with one sweep of stores and no reductions. Tasks: the product of the outer
     extents, except that a kernel without outer loops and without reductions splits its *first*
-    inner loop
-    (tasks = extent of inner[0]); without outer loops but with reductions there is one task.
-    `across`: vectors run along the last outer loop and reductions are sequential in the inner
-    loops;
-    the task space is then the product of all outer extents but the last (1 if there is none).
-    Otherwise vectors run along the last inner loop, and reductions use LANES lanes.
+    inner loop (tasks = extent of inner[0]); without outer loops but with reductions there is one
+    task. `across`: vectors run along the last outer loop and reductions are sequential in the inner
+    loops; the task space is then the product of all outer extents but the last (1 if there is
+    none). Otherwise vectors run along the last inner loop, and reductions use LANES lanes.
     """
 
     operands: tuple[Operand, ...]
@@ -116,9 +111,8 @@ class ScatterKernel:
     """For each point of `updates` in order, for each point of `inner`: out[index] combine= value.
 
     One task per point of the flattened `outer` loops (independent destinations); updates are
-    strictly sequential, so the sum is
-    the same on any number of threads. combine: add, set, max, min. `index` addresses operand `out`.
-    Variables: outer, updates, inner.
+    strictly sequential, so the sum is the same on any number of threads. combine: add, set, max,
+    min. `index` addresses operand `out`. Variables: outer, updates, inner.
     """
 
     operands: tuple[Operand, ...]

@@ -1,8 +1,7 @@
 """From a group of calls to a kernel: one function per kind.
 
 The index of a group's domain axis a is var(a) until the loops are chosen; then variables are
-renumbered
-in loop order and neighbouring loops that every access walks as one are merged.
+renumbered in loop order and neighbouring loops that every access walks as one are merged.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Graph -> Plan and kernels: the table of contents of the compiler.
 
 decompose -> fuse -> lower -> (kernels, plan). Machine code is made by the KernelStore; nothing here
-knows
-a machine, it is given one.
+knows a machine, it is given one.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 reads.
 
 The layout of the words is written here and read in runtime/native/program.c (see docs/format.md).
-Sizes are
-expressions over symbols, so one plan serves every batch size.
+Sizes are expressions over symbols, so one plan serves every batch size.
 """
 
 from __future__ import annotations

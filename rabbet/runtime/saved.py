@@ -2,9 +2,8 @@
 nothing.
 
 What is read back is only used if every kernel object is still there; anything else is a miss. The
-key covers
-everything that can change the plan: the segment, its size pattern, what it keeps, the target, our
-sources.
+key covers everything that can change the plan: the segment, its size pattern, what it keeps, the
+target, our sources.
 """
 
 from __future__ import annotations

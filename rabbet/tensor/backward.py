@@ -1,8 +1,7 @@
 """Reverse mode over recorded nodes: `backward()` records gradient ops on the same tape.
 
 One loop serves two uses. With handles it records; with opaque Values it is the dry run that finds
-which
-forward values gradients will need (residuals.py).
+which forward values gradients will need (residuals.py).
 """
 
 from __future__ import annotations
@@ -32,10 +31,8 @@ def reverse(
     """Send gradients from the seeds back through every node that requires gradients.
 
     `wrap(node, index)` gives a forward value as rules take it; `done(node, index, g)` gets what
-    arrives at
-    leaves and at nodes outside `within`; `visited(node)` is called after a node's rule ran. Later
-    nodes
-    first, so each node's gradient is complete when its rule runs.
+    arrives at leaves and at nodes outside `within`; `visited(node)` is called after a node's rule
+    ran. Later nodes first, so each node's gradient is complete when its rule runs.
     """
     arrived: dict[Ref, Any] = {}
     queue: list[tuple[int, Node]] = []

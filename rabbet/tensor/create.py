@@ -20,8 +20,7 @@ def asarray(
     """A tensor with the elements of `data` (array, DLPack object, nested lists, number, tensor).
 
     Memory that others can write is copied unless `copy=False`; Python floats become float32, ints
-    int64.
-    Raises DTypeError for data without a dtype of ours, ShapeError for ragged lists.
+    int64. Raises DTypeError for data without a dtype of ours, ShapeError for ragged lists.
     """
     check_device(device)
     if isinstance(data, Tensor):

@@ -1,12 +1,10 @@
 """@rb.jit: record a function once, then replay its segments without running its Python.
 
 While recording, the function runs as always; a Capture notes which outside tensors its segments
-read,
-which handles were reassigned, which draws were made, which flags were looked at, and the outcome of
-every
-`bool()` of a tensor. The record is a tree: segments, then a decision with a branch per outcome
-seen. A
-replay walks it; nothing is committed before its end, so an unseen outcome simply records anew.
+read, which handles were reassigned, which draws were made, which flags were looked at, and the
+outcome of every `bool()` of a tensor. The record is a tree: segments, then a decision with a branch
+per outcome seen. A replay walks it; nothing is committed before its end, so an unseen outcome
+simply records anew.
 """
 
 from __future__ import annotations
@@ -318,9 +316,8 @@ def jit(function: Callable[..., Any]) -> Jitted:
     """Record `function` once per kind of arguments, then replay it without its Python.
 
     Tensors it reads from outside (parameters, optimizer state) are inputs; those it updates are
-    outputs.
-    `if` on a tensor is a checked decision; `item()`, `numpy()` and `print` make it record at each
-    call.
+    outputs. `if` on a tensor is a checked decision; `item()`, `numpy()` and `print` make it record
+    at each call.
 
     >>> @rb.jit
     ... def f(x):

@@ -1,8 +1,7 @@
 """Every op of the registry as a user function and, where it has a home, as a Tensor method.
 
 The one place where PyTorch's `dim`, `keepdim`, `input` and `other` become the array API's names,
-where arrays and
-lists become tensors, and where `x.reshape(2, 3)` becomes `x.reshape((2, 3))`.
+where arrays and lists become tensors, and where `x.reshape(2, 3)` becomes `x.reshape((2, 3))`.
 """
 
 from __future__ import annotations

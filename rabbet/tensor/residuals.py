@@ -1,9 +1,8 @@
 """Which forward values must outlive their segment so that gradients need not compute them again.
 
 When a segment ends in mid-forward, the gradient transform is run dry for every live tensor that
-requires
-gradients: forward values are opaque inputs, and those that the gradient ops use are kept (SEMANTICS
-12).
+requires gradients: forward values are opaque inputs, and those that the gradient ops use are kept
+(SEMANTICS 12).
 """
 
 from __future__ import annotations

@@ -43,9 +43,8 @@ class Pattern:
 
 def find_pattern(sightings: Sequence[tuple[int, ...]]) -> Pattern:
     """One pattern for all sightings (the last gives the hints): constant sizes stay numbers; sizes
-    that
-    changed become symbols, multiples of a symbol or a symbol plus a constant where all sightings
-    agree.
+    that changed become symbols, multiples of a symbol or a symbol plus a constant where all
+    sightings agree.
     """
     columns = list(zip(*sightings, strict=True))
     if all(len(set(c)) == 1 for c in columns):

@@ -304,8 +304,8 @@ class Tensor(Handle):
         """Add d self / d leaf to the `.grad` of every leaf that requires gradients.
 
         A scalar needs no `gradient`. The graph is freed unless `retain_graph`; a second call is
-        then a
-        GradientError. `create_graph=True` makes the gradients differentiable (and keeps the graph).
+        then a GradientError. `create_graph=True` makes the gradients differentiable (and keeps the
+        graph).
         """
         backward_module.backward(
             [self], [gradient], retain_graph=retain_graph or create_graph, create_graph=create_graph

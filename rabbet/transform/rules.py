@@ -22,8 +22,7 @@ def call_rule(
     """Gradients of the flat inputs (None: none), given gradients `g` of all outputs (None: none).
 
     Rules know the visible outputs; where a gradient arrives at a residual (gradients of gradients),
-    the
-    body is differentiated.
+    the body is differentiated.
     """
     if all(x is None for x in g) or not op.differentiable:
         return [None] * len(inputs)

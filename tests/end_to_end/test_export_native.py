@@ -1,4 +1,4 @@
-"""A model as a C library: the same bits as in Python, from C, in several threads, beside another."""
+"""A model as a C library: the same bits as in Python, from C, in threads, beside another."""
 
 import ctypes
 import os
@@ -93,7 +93,7 @@ def test_every_batch_has_the_same_bits(digits: Library, folder: Path) -> None:
 
 
 def test_a_program_in_c(folder: Path, tmp_path: Path) -> None:
-    """The example as it is written compiles without a warning, runs, and prints what Python gets."""
+    """The example as written compiles without a warning, runs, and prints what Python gets."""
     home = folder / "digits"
     link = [f"-I{home}", f"-L{home}", "-ldigits", f"-Wl,-rpath,{home}"]
     binary = tmp_path / "example"
