@@ -26,6 +26,7 @@ class Arguments:
     operands: list[Operand] = field(default_factory=list)
     dims: list[Dim] = field(default_factory=list)
     checks: dict[tuple[Expr, Expr], None] = field(default_factory=dict)
+    known: dict[Expr, Dim] = field(default_factory=dict)  # sizes of expressions asked before
 
     def size(self, dim: Dim) -> Expr:
         """A size as an expression; 1 is a literal, everything else a run-time argument.
@@ -55,6 +56,11 @@ class Arguments:
 
     def dim_of(self, e: Expr) -> Dim:
         """The size that an expression over size(n) stands for."""
+        if e not in self.known:
+            self.known[e] = self._dim_of(e)
+        return self.known[e]
+
+    def _dim_of(self, e: Expr) -> Dim:
         match e.op:
             case "const":
                 return cast_type(int, e.value)
