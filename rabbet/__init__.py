@@ -45,6 +45,7 @@ from rabbet.base.errors import (
 )
 from rabbet.tensor import (
     Tensor,
+    absent as _absent,
     arange,
     asarray,
     empty,
@@ -101,7 +102,7 @@ _LAZY: dict[str, tuple[str, str]] = {
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
-        raise AttributeError(f"module 'rabbet' has no attribute {name!r}")
+        raise AttributeError(_absent.message("rabbet", name, _absent.FUNCTIONS))
     module, attribute = _LAZY[name]
     value: Any = importlib.import_module(module)
     if attribute:

@@ -15,8 +15,8 @@ from rabbet.base.spec import Spec, intern
 from rabbet.graph.value import lookup
 from rabbet.recorder import Handle, current, leaf_node
 from rabbet.runtime import buffers
+from rabbet.tensor import absent, indexing
 from rabbet.tensor import backward as backward_module
-from rabbet.tensor import indexing
 from rabbet.tensor.flush import value_of
 
 
@@ -33,7 +33,6 @@ class Tensor(Handle):
 
     if TYPE_CHECKING:  # what lift.py attaches from the ops' declarations
 
-        def __getattr__(self, name: str) -> Any: ...
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
         def __sub__(self, other: Any) -> Tensor: ...
@@ -65,6 +64,9 @@ class Tensor(Handle):
         def __pos__(self) -> Tensor: ...
         def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(absent.message("Tensor", name, absent.METHODS))
 
     # ---- what is known before computing ---------------------------------------------------------
 
