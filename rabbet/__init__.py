@@ -45,7 +45,6 @@ from rabbet.base.errors import (
 )
 from rabbet.tensor import (
     Tensor,
-    absent as _absent,
     arange,
     asarray,
     empty,
@@ -62,6 +61,9 @@ from rabbet.tensor import (
     ones,
     tensor,
     zeros,
+)
+from rabbet.tensor import (
+    absent as _absent,
 )
 from rabbet.tensor import (
     functions as _functions,
