@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import zlib
 from pathlib import Path
 
@@ -13,6 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Compiled kernels are kept between runs of the tests, apart from those of the user's own programs.
 os.environ.setdefault("RABBET_CACHE_DIR", str(ROOT / ".cache" / "tests"))
+
+# A shell that starts a job in the background lets it ignore Ctrl-C; tests of Ctrl-C need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Compiling makes the first example slow, so no deadline; CI tries the same examples each time.
 settings.register_profile("default", deadline=None, max_examples=40)

@@ -12,6 +12,8 @@ import pytest
 
 from rabbet import ops  # noqa: F401  (declares the ops)
 from rabbet.graph.value import registry
+from rabbet.recorder import _recorder
+from rabbet.runtime import _runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,6 +44,12 @@ def scratch_curve(x: Value, steepness: float = 1.0) -> Value:
     """
     return square(x) / (abs_(x) * steepness + 1.0)
 '''
+
+# An editable installation finds the package by a finder of its own, before any path.
+WITHOUT_EDITABLE = """
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "ScikitBuildRedirectingFinder"]
+"""
 
 USE = """
 import numpy as np
@@ -83,12 +91,17 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("tree")
     for name in ("tests", "pyproject.toml"):
         (here / name).symlink_to(ROOT / name)
-    for folder in ("rabbet", "rabbet/ops"):
+    for folder in ("rabbet", "rabbet/ops", "rabbet/runtime", "rabbet/recorder"):
         (here / folder).mkdir()
         for entry in (ROOT / folder).iterdir():
-            if entry.name not in ("ops", "__pycache__"):
+            if entry.name not in ("ops", "runtime", "recorder", "__pycache__"):
                 (here / folder / entry.name).symlink_to(entry)
+    for native in (_runtime, _recorder):  # an editable installation keeps them elsewhere
+        place = here / Path(*native.__name__.split(".")[:-1]) / Path(str(native.__file__)).name
+        if not place.exists():
+            place.symlink_to(str(native.__file__))
     (here / "rabbet" / "ops" / "scratch.py").write_text(SCRATCH)
+    (here / "sitecustomize.py").write_text(WITHOUT_EDITABLE)
     return here
 
 
