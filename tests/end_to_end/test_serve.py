@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -122,6 +123,28 @@ def test_many_at_once_get_the_bits_of_single_calls(server: Server, models: Path)
         assert y.tobytes() == program(x).numpy().tobytes()
     told = json.loads(server.ask("GET", "/v2/models/digits/stats")[1])
     assert told["requests"] == 120 and told["batches"] <= 120 and told["joins"] is True
+
+
+@pytest.mark.slow
+def test_sixty_four_clients_share_batches(server: Server, models: Path) -> None:
+    """64 clients at once: the bits of single calls, and more than four requests a batch."""
+    program = rb.load_program(models / "digits" / "2" / "model.rbt")
+    rng = np.random.default_rng(7)
+    images = [rng.standard_normal((1, 1, 8, 8)).astype(np.float32) for _ in range(64)]
+    before = json.loads(server.ask("GET", "/v2/models/digits/stats")[1])
+    ready = threading.Barrier(64)
+
+    def client(x: np.ndarray) -> list[bytes]:
+        ready.wait()
+        return [infer_binary(server, "digits", x, "FP32").tobytes() for _ in range(10)]
+
+    with ThreadPoolExecutor(64) as pool:
+        found = list(pool.map(client, images))
+    for x, answers in zip(images, found, strict=True):
+        assert set(answers) == {program(x).numpy().tobytes()}
+    told = json.loads(server.ask("GET", "/v2/models/digits/stats")[1])
+    requests = told["requests"] - before["requests"]
+    assert requests == 640 and requests / (told["batches"] - before["batches"]) > 4
 
 
 def test_json_is_exact_too(server: Server, models: Path) -> None:
