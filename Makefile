@@ -6,7 +6,7 @@
 VENV   ?= .venv
 EXTRAS ?= dev,serve,plot
 PYTEST_WORKERS ?= 2
-FUZZ_SECONDS   ?= 60
+FUZZ_SECONDS ?= 90
 
 python := $(VENV)/bin/python
 pytest := $(python) -m pytest
