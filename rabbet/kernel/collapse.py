@@ -17,7 +17,7 @@ from rabbet.base.sizes import Dim
 from rabbet.expr import affine, expr
 from rabbet.expr.expr import Expr
 from rabbet.kernel.access import ZERO, Arguments
-from rabbet.kernel.loops import ContractKernel, RowKernel, ScatterKernel
+from rabbet.kernel.loops import ContractKernel, RowKernel, ScatterKernel, Store
 from rabbet.kernel.rewrite import expressions, map_expressions
 
 LISTS = {
@@ -55,7 +55,27 @@ def merge_loops(
             kernel = _merge(kernel, arguments, names, a, divide=False)
     if is_map:
         kernel = replace(kernel, outer=kernel.outer[:-1], inner=kernel.outer[-1:])
+    if _goes_across_one(kernel, "outer"):
+        kernel = _stored_along(kernel)
     return kernel
+
+
+def _goes_across_one(kernel: Any, name: str) -> bool:
+    """True where a reduction across has a single place left to go across: the loop stays, because
+    it is what makes additions sequential, for one place as for many.
+    """
+    across = name == "outer" and getattr(kernel, "across", False)
+    return bool(across and len(kernel.outer) == 1 and kernel.outer[0] is expr.const(1, int64))
+
+
+def _stored_along(kernel: Any) -> Any:
+    """Stores move with the loop over that one place, as they do with any."""
+
+    def along(stores: tuple[Store, ...]) -> tuple[Store, ...]:
+        return tuple(replace(s, index=s.index + expr.var(0)) for s in stores)
+
+    sweeps = tuple(replace(s, stores=along(s.stores)) for s in kernel.sweeps)
+    return replace(kernel, sweeps=sweeps, finish=along(kernel.finish))
 
 
 def _count(kernel: Any, names: tuple[str, ...]) -> int:
@@ -146,6 +166,9 @@ def _drop_units(kernel: Any, names: tuple[str, ...]) -> Any:
             loop += 1
             continue
         name, place = _place(kernel, names, loop)
+        if _goes_across_one(kernel, name):
+            loop += 1
+            continue
         gone = loop
 
         def change(e: Expr) -> Expr | None:

@@ -1,8 +1,10 @@
 """Which calls share a kernel.
 
 Calls are taken in order; an elementwise call or a reduction joins the group that made one of its
-operands when both run over the same points and no cycle arises. What a group makes and others need
-is stored. Movement and sources belong to no group: every reader follows them by itself.
+operands
+when both run over the same points and no cycle arises. What a group makes and others need is
+stored.
+Movement and sources belong to no group: every reader follows them by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from rabbet.graph.value import Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
 
-FLOATING_CHAIN = 8  # calls in a row that may wait for a reader
 FUSED_CALLS = 64  # more calls in one kernel cost registers and compile time, and gain nothing
 
 
@@ -56,9 +57,9 @@ class Fusion:
         self.groups: list[Group] = []
         self.home: dict[int, Group] = {}
         self.boundaries = boundaries
-        self.copied: set[tuple[int, int]] = set()  # operands read as copies by contract, scatter
-        # calls made of inputs alone, placed with their first reader: how long a chain each ends
-        self.floating: dict[int, int] = {}
+        self.copied: set[tuple[int, int]] = (
+            set()
+        )  # operands that contract and scatter read as copies
         for call in graph.calls():
             self._place(call)
         for v in graph.outputs:
@@ -77,10 +78,7 @@ class Fusion:
             case "movement":
                 return
             case "elementwise":
-                if self._floats(call):
-                    self.floating[id(call)] = self._chain(call)
-                else:
-                    self._join_or_open(call, call.specs[0].shape, None)
+                self._join_or_open(call, call.specs[0].shape, None)
             case "gather":
                 x = call.inputs[0]
                 if _root(x).op.kind == "source":
@@ -96,81 +94,6 @@ class Fusion:
                 self._alone(call, "scatter")
             case kind:
                 raise AssertionError(f"{call.op.name} of kind {kind} is not a primitive")
-
-    def _floats(self, call: Call) -> bool:
-        """True where nothing forces a place on `call` yet: no operand comes from a group."""
-        return (
-            (id(call), 0) not in self.boundaries
-            and not any(self._outside(x) for x in call.inputs)
-            and self._chain(call) <= FLOATING_CHAIN
-        )
-
-    def _chain(self, call: Call) -> int:
-        return 1 + max((self.floating.get(id(_root(x).call), 0) for x in call.inputs), default=0)
-
-    def _settle(self, call: Call) -> None:
-        """A floating call that no reader can take in gets a group of its own."""
-        del self.floating[id(call)]
-        group = self._open("rows", call.specs[0].shape)
-        self._add(group, call, group.axes(), None)
-
-    def _take_in(self, group: Group, call: Call, index: Index, shape: tuple[Dim, ...]) -> None:
-        """Bring the floating operands of `call` into its group, where they are read as made.
-
-        Those that cannot come with all they are made of get groups first: were something they share
-        with the others in `group` by then, the two groups would wait for each other.
-        """
-        coming = []
-        joining: set[int] = set()
-        room = FUSED_CALLS - len(group.calls) - 1
-        for operand in call.inputs:
-            v, at, padded = self._below(call, operand, index, shape)
-            if id(v.call) not in self.floating:
-                continue
-            made_of = self._made_of(v.call)
-            whole = not padded and self._comes_whole(group, v, at)
-            if whole and len(joining | made_of) <= room:
-                joining |= made_of
-                coming.append((v, at))
-            else:
-                self._settle(v.call)
-        for v, at in coming:
-            if id(v.call) in self.floating:  # else it came with another, or was settled with one
-                del self.floating[id(v.call)]
-                self._add(group, v.call, at, None)
-
-    def _made_of(self, call: Call) -> set[int]:
-        """A floating call and all floating calls it is made of."""
-        found, stack = {id(call)}, [call]
-        while stack:
-            for v in map(_root, stack.pop().inputs):
-                if id(v.call) in self.floating and id(v.call) not in found:
-                    found.add(id(v.call))
-                    stack.append(v.call)
-        return found
-
-    def _comes_whole(self, group: Group, v: Value, at: Index) -> bool:
-        """True if a floating value and every floating call it is made of fit in `group`."""
-        if self._fits(group, v.call, v.shape, None) != at:
-            return False
-        for operand in v.call.inputs:
-            x, below, padded = self._below(v.call, operand, at, v.shape)
-            if id(x.call) in self.floating:
-                if padded or not self._comes_whole(group, x, below):
-                    return False
-        return True
-
-    def _below(
-        self, call: Call, operand: Value, index: Index, shape: tuple[Dim, ...]
-    ) -> tuple[Value, Index, bool]:
-        """What `call` at `index` reads for an operand, below movement: where, and if padded."""
-        v, padded = operand, False
-        at = index if call.op.kind == "reduce" else access.stretched(index, operand.shape, shape)
-        scratch = Arguments()
-        while (step := access.through(v, at, scratch)) is not None:
-            v, at, valid, _ = step
-            padded |= valid is not None
-        return v, at, padded
 
     def _join_or_open(
         self, call: Call, shape: tuple[Dim, ...], reduced: tuple[int, ...] | None
@@ -240,18 +163,14 @@ class Fusion:
             return all(h is not group and not h.needs >> group.number & 1 for h in outside)
         if call.op.kind != "reduce":
             index = access.stretched(index, operand.shape, shape)
-        scratch, padded = Arguments(), False
+        scratch = Arguments()
         v, at = operand, index
         while (step := access.through(v, at, scratch)) is not None:
             v, at, valid, _ = step
-            padded |= valid is not None
-            if padded and _root(v).call in group:
+            if valid is not None and _root(v).call in group:
                 return False
         if v.call in group:
             return at == group.index[id(v.call)]
-        if id(v.call) in self.floating and not padded:  # taken in, if that is possible
-            if self._fits(group, v.call, v.shape, None) == at:
-                return True
         return all(h is not group and not h.needs >> group.number & 1 for h in self._outside(v))
 
     def _outside(self, v: Value) -> list[Group]:
@@ -259,8 +178,7 @@ class Fusion:
         root = _root(v)
         if id(root.call) in self.home:
             return [self.home[id(root.call)]]
-        floats = id(root.call) in self.floating  # its operands may have found a group by now
-        if floats or root.op.kind in ("source", "movement"):  # computed in place, or copied first
+        if root.op.kind in ("source", "movement"):  # computed in place, or copied first
             return [group for x in root.call.inputs for group in self._outside(x)]
         return []
 
@@ -284,9 +202,6 @@ class Fusion:
             self.require(call.outputs[0])
 
     def _add(self, group: Group, call: Call, index: Index, reduced: tuple[int, ...] | None) -> None:
-        if call.op.kind in ("elementwise", "reduce"):
-            at = group.axes() if call.op.kind == "reduce" else index
-            self._take_in(group, call, at, call.specs[0].shape)
         group.calls.append(call)
         group.index[id(call)] = index
         self.home[id(call)] = group
@@ -312,8 +227,6 @@ class Fusion:
         base = access.storage(v)
         if base.op.kind == "input":
             return
-        if id(base.call) in self.floating:
-            self._settle(base.call)
         if base.op.kind in ("movement", "source"):
             if id(base.call) not in self.home:
                 group = self._open("rows", base.shape)

@@ -134,3 +134,12 @@ def test_s25_exports_go_by_the_names_of_inputs(tmp_path: Path) -> None:
     assert program(image=rb.ones(5, 3)).shape == (5, 3)
     with pytest.raises(TypeError, match="picture"):
         program(picture=rb.ones(5, 3))
+
+
+def test_s02_a_sum_across_one_place_adds_in_the_order_of_many() -> None:
+    """Found by the long search: one column, alone or beside others, has the same bits."""
+    wide = np.random.default_rng(5).standard_normal((50, 3)).astype(np.float32)
+    together = rb.sum(rb.asarray(wide), axis=0).numpy()
+    for column in range(3):
+        alone = rb.sum(rb.asarray(wide[:, column : column + 1].copy()), axis=0).numpy()
+        assert alone[0].tobytes() == together[column].tobytes()
