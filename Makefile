@@ -7,6 +7,7 @@ VENV   ?= .venv
 EXTRAS ?= dev,serve,plot
 PYTEST_WORKERS ?= 2
 FUZZ_SECONDS ?= 90
+FUZZ_PROGRAMS ?= 1600
 
 python := $(VENV)/bin/python
 pytest := $(python) -m pytest
@@ -52,7 +53,8 @@ format: $(stamp)
 
 # Last, so that the output ends with pytest's summary. The distributed extra brings its own MPI.
 check-all: lint distributed
-	RABBET_FUZZ_SECONDS=$(FUZZ_SECONDS) $(pytest) -n $(PYTEST_WORKERS) -m "slow or fuzz or distributed"
+	RABBET_FUZZ_SECONDS=$(FUZZ_SECONDS) RABBET_FUZZ_PROGRAMS=$(FUZZ_PROGRAMS) \
+	  $(pytest) -n $(PYTEST_WORKERS) -m "slow or fuzz or distributed"
 
 distributed: $(VENV)/.rabbet-distributed
 

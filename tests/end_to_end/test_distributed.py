@@ -1,6 +1,7 @@
 """Real processes, started by mpiexec."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -90,7 +91,10 @@ def run_ranks(count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_collectives_and_jit() -> None:
     done = run_ranks(3, "-c", COLLECTIVES)
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split("\n"))[1:] == [f"rank {r} is done" for r in range(3)]
+    # ranks share one pipe, so lines may run into one another
+    assert sorted(re.findall(r"rank \d is done", done.stdout)) == [
+        f"rank {r} is done" for r in range(3)
+    ]
 
 
 def test_the_example_agrees_with_one_process() -> None:
