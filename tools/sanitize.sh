@@ -36,5 +36,11 @@ preload=$("${CC:-cc}" -print-file-name=libasan.so):$("${CXX:-c++}" -print-file-n
 export ASAN_OPTIONS=detect_leaks=0:abort_on_error=0:allocator_may_return_null=1
 export UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 RABBET_CACHE_DIR="$build/cache"
+# An editable installation finds the package by a finder of its own, before any path.
+cat >"$copy/sitecustomize.py" <<'PYTHON'
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "ScikitBuildRedirectingFinder"]
+PYTHON
+export PYTHONPATH="$copy"
 cd "$copy"
 env LD_PRELOAD="$preload" "$@"
