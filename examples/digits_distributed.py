@@ -62,7 +62,7 @@ def main() -> None:
     loader = DataLoader(distributed.Shard(train), batch_size=96, shuffle=True, seed=0)
     test_loader = DataLoader(distributed.own_part(test), batch_size=128)
     model = distributed.data_parallel(make_model(), loader)
-    optimizer = model.wrap(rb.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+    optimizer = rb.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for epoch in range(EPOCHS):
         loss = train_epoch(model, loader, optimizer)
         if rank == 0:

@@ -3,7 +3,7 @@
 >>> rb.distributed.init()
 >>> loader = DataLoader(rb.distributed.Shard(train), batch_size=64, shuffle=True, seed=0)
 >>> model = rb.distributed.data_parallel(model, loader)
->>> optimizer = model.wrap(rb.optim.SGD(model.parameters(), lr=0.1))
+>>> optimizer = rb.optim.SGD(model.parameters(), lr=0.1)
 """
 
 from rabbet.distributed.data_parallel import DataParallel, data_parallel

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,12 @@ from rabbet.distributed.reduce import check_same
 from rabbet.distributed.shard import samples_in_hand, shard_of
 from rabbet.nn import Module
 from rabbet.nn.state import LoadResult
-from rabbet.optim import Optimizer
-from rabbet.tensor import Tensor, asarray, enable_grad, flush, is_grad_enabled, no_grad
+from rabbet.optim.optimizer import before_update
+from rabbet.tensor import Tensor, asarray, flush, is_grad_enabled, no_grad
 
 
 class DataParallel(Module):
-    """A model whose gradients are averaged over all ranks before each step.
+    """A model whose gradients are averaged over all ranks before each step of any optimizer.
 
     See :func:`data_parallel`. `state_dict` has the names of the model inside, so that states of one
     process and of many are the same.
@@ -31,47 +30,42 @@ class DataParallel(Module):
         super().__init__()
         self.module = module
         self._loader = loader
-        self._samples = 0
-        self._forwards = 0  # in training
-        self._is_averaged = False  # somebody has seen to it that gradients are averaged
+        self._samples = 1  # until a forward pass tells: ranks count alike
+        self._is_averaged = False  # by hand, for the step to come
         if loader is not None:
             shard_of(loader).is_counted = True
         self.broadcast_state()
+        before_update[self] = DataParallel._average_for_step
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own; notes how many samples this rank has."""
         if self.training and is_grad_enabled():
             self._samples = _count_samples((args, kwargs))
-            self._forwards += 1
-            if self._forwards == 3 and not self._is_averaged and connection().size > 1:
-                warnings.warn(
-                    "data_parallel: three forward passes, and no gradients were averaged; "
-                    "use model.wrap(optimizer), or call model.average_gradients()",
-                    stacklevel=2,
-                )
         return self.module(*args, **kwargs)
 
-    def wrap(self, optimizer: Optimizer) -> Optimizer:
-        """The same optimizer, whose `step` averages gradients first.
-
-        Raises ValueError if it was wrapped before.
-        """
-        if isinstance(vars(optimizer).get("step"), _Step):
-            raise ValueError("wrap: this optimizer averages gradients already")
-        optimizer.step = _Step(self, optimizer.step)  # type: ignore[method-assign]
-        return optimizer
-
     def average_gradients(self, samples: float | None = None) -> None:
-        """Average the gradients of all ranks, weighted by samples; `wrap` does it before each step.
+        """Average the gradients of all ranks, weighted by samples.
+
+        Each step of an optimizer does it; call it to see them before (to clip them, say): the next
+        step then takes them as they are.
 
         Args:
             samples: how many samples this rank's loss is the mean of. Without it: what the loader
                 says, or the first size of the first tensor that the last forward pass was given.
         """
-        if samples is None:
-            samples = self._samples if self._loader is None else samples_in_hand(self._loader)
+        average_gradients(self.module, self._samples_here() if samples is None else samples)
         self._is_averaged = True
-        average_gradients(self.module, samples)
+
+    def _average_for_step(self, parameters: list[Tensor]) -> None:
+        stepped = {id(p) for p in parameters}
+        own = [p for p in self.module.parameters() if id(p) in stepped]
+        if own and not self._is_averaged:
+            average_gradients(own, self._samples_here())
+        if own:
+            self._is_averaged = False
+
+    def _samples_here(self) -> int:
+        return self._samples if self._loader is None else samples_in_hand(self._loader)
 
     def broadcast_state(self) -> None:
         """Give every rank the parameters and buffers of rank 0.
@@ -101,23 +95,6 @@ class DataParallel(Module):
         return self.module.load_state_dict(state_dict, strict)
 
 
-class _Step:
-    """An optimizer's step that averages gradients first."""
-
-    def __init__(self, model: DataParallel, step: Callable[[], Any]) -> None:
-        self.model = model
-        self.step = step
-
-    def __call__(self, closure: Callable[[], Any] | None = None) -> Any:
-        result = None
-        if closure is not None:
-            with enable_grad():
-                result = closure()
-        self.model.average_gradients()
-        self.step()
-        return result
-
-
 def data_parallel(model: Module, loader: DataLoader | None = None) -> DataParallel:
     """The model for training on all ranks at once; they start with the parameters of rank 0.
 
@@ -137,7 +114,7 @@ def data_parallel(model: Module, loader: DataLoader | None = None) -> DataParall
     Example:
         >>> rb.distributed.init()
         >>> model = rb.distributed.data_parallel(nn.Linear(64, 10))
-        >>> optimizer = model.wrap(rb.optim.SGD(model.parameters(), lr=0.1))
+        >>> optimizer = rb.optim.SGD(model.parameters(), lr=0.1)
     """
     return DataParallel(model, loader)
 

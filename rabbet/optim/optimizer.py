@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from rabbet.base.errors import RabbetError
 from rabbet.optim.group import ParamGroup
 from rabbet.recorder import current
 from rabbet.tensor import Tensor, asarray, enable_grad, flush, functions, no_grad
+
+# Called at each step before the update, with the owner and the parameters that will change: whoever
+# must see gradients complete (averaged over machines, say) enters itself here, and leaves by dying.
+before_update: WeakKeyDictionary[Any, Callable[[Any, list[Tensor]], None]] = WeakKeyDictionary()
 
 
 class Item(NamedTuple):
@@ -108,6 +113,8 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        for owner, prepare in list(before_update.items()):
+            prepare(owner, [p for group in self.param_groups for p in group["params"]])
         with no_grad():
             for group in self.param_groups:
                 self._step_group(group)

@@ -45,7 +45,7 @@ distributed.barrier()
 # A jitted step runs its Python at each call, for the sake of the other ranks.
 rb.manual_seed(r)
 model = distributed.data_parallel(nn.Linear(3, 1))
-optimizer = model.wrap(rb.optim.SGD(model.parameters(), lr=0.1))
+optimizer = rb.optim.SGD(model.parameters(), lr=0.1)
 
 @rb.jit
 def step(x):

@@ -97,7 +97,7 @@ digits_close(m);
 
 DISTRIBUTED = """
 rb.distributed.init(); model = rb.distributed.data_parallel(model)
-opt = model.wrap(rb.optim.SGD(model.parameters(), lr=0.1))
+opt = rb.optim.SGD(model.parameters(), lr=0.1)
 """
 
 

@@ -1,6 +1,5 @@
 """Training on several ranks is training on one with the batches put together."""
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ def train(rank: int, batch: int = 8, epochs: int = 3) -> list[np.ndarray]:
     """Three epochs over 25 samples: the last batch has one, less than there are ranks."""
     loader = DataLoader(Shard(DATA), batch_size=batch, shuffle=True, seed=5)
     model = distributed.data_parallel(make_model(seed=rank), loader)
-    optimizer = model.wrap(rb.optim.SGD(model.parameters(), lr=0.3, momentum=0.9))
+    optimizer = rb.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
     for _ in range(epochs):
         for x, y in loader:
             optimizer.zero_grad()
@@ -135,27 +134,45 @@ def test_buffers_and_states(on_ranks: Any) -> None:
     assert first != second and found[0][1] == found[1][1] == first
 
 
-def test_forgotten_averaging_is_warned_about(on_ranks: Any) -> None:
-    def work(rank: int) -> list[str]:
-        model = distributed.data_parallel(nn.Linear(4, 1))
-        for _ in range(5):
-            model(rb.zeros((1, 4)))
-        return []
+def test_gradients_averaged_by_hand_are_taken_as_they_are(on_ranks: Any) -> None:
+    def work(rank: int) -> Any:
+        model = distributed.data_parallel(nn.Linear(1, 1, bias=False))
+        w = model.module.weight
+        optimizer = rb.optim.SGD(model.parameters(), lr=1.0)
+        with rb.no_grad():
+            w.copy_(0.0)
+        steps = []
+        for by_hand in (True, False):
+            optimizer.zero_grad()
+            (model(rb.full((1, 1), 1.0 + rank))).sum().backward()
+            if by_hand:
+                model.average_gradients()
+                w.grad = w.grad * (rank + 1)  # a step that averaged again would even this out
+            optimizer.step()
+            steps.append(w.item())
+        return steps
 
-    with pytest.warns(UserWarning, match="no gradients were averaged"):
-        on_ranks(2, work)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        on_ranks(1, work)
+    assert on_ranks(2, work) == [[-1.5, -3.0], [-3.0, -4.5]]
 
 
-def test_wrapping_twice_is_refused_and_closures_work(on_ranks: Any) -> None:
+def test_only_the_parameters_of_the_step_are_averaged(on_ranks: Any) -> None:
+    def work(rank: int) -> Any:
+        model = distributed.data_parallel(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)))
+        first, second = (m.weight for m in model.module)
+        other = nn.Parameter(rb.zeros(()))
+        for p in (first, second, other):
+            p.grad = rb.full(p.shape, 1.0 + rank)
+        rb.optim.SGD([first, other], lr=1.0).step()
+        return first.grad.item(), second.grad.item(), other.grad.item()
+
+    assert on_ranks(2, work) == [(1.5, 1.0, 1.0), (1.5, 2.0, 2.0)]
+
+
+def test_closures_come_before_averaging(on_ranks: Any) -> None:
     def work(rank: int) -> Any:
         p = nn.Linear(1, 1, bias=False)
         model = distributed.data_parallel(p)
-        optimizer = model.wrap(rb.optim.SGD(model.parameters(), lr=1.0))
-        with pytest.raises(ValueError, match="averages gradients already"):
-            model.wrap(optimizer)
+        optimizer = rb.optim.SGD(model.parameters(), lr=1.0)
         with rb.no_grad():
             p.weight.copy_(0.0)
 
