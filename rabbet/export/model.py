@@ -6,6 +6,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rabbet.export.portable import Entry, Portable
 from rabbet.export.record import Recording, record_call
 from rabbet.export.symbolic import Collected, Key, Sighting, unify
 from rabbet.export.write import WeightData, write_program
+from rabbet.nn.modes import modes_kept
 from rabbet.nn.module import Module
 from rabbet.tensor import value_of
 
@@ -27,36 +29,37 @@ def export(
     example_args: Any,
     path: str | os.PathLike[str],
     dynamic: Mapping[str, Any] | None = None,
+    *,
+    training: bool = False,
 ) -> Path:
     """Write the computation of `model(*example_args)` and its weights to a program file; its path.
 
     `model` is a Module or a function of tensors; the values of the example do not matter, shapes
     and dtypes do. `dynamic={"x": {0: "batch"}}` lets axis 0 of the input `x` have any size; axes of
-    one name change together. Other arguments than tensors are fixed. The model is exported in the
-    mode (train or eval) it is in. Raises ExportError where the computation needs a tensor's value
+    one name change together. Other arguments than tensors are fixed. The model is exported as it is
+    after `eval()`, and keeps its mode itself; with `training` each part is in the mode it is in.
+    Raises ExportError where the computation needs a tensor's value
     in Python, draws random numbers, or depends on a dynamic size in another way than through
     shapes; OSError if the file cannot be written.
 
-    >>> rb.export(model.eval(), (rb.zeros((1, 64)),), "model.rbt", dynamic={"x": {0: "batch"}})
+    >>> rb.export(model, (rb.zeros((1, 64)),), "model.rbt", dynamic={"x": {0: "batch"}})
     PosixPath('model.rbt')
     """
     module = _module_of(model)
-    if module is not None and any(m.training for m in module.modules()):
-        warnings.warn(
-            "exporting a model in training mode; call model.eval() first unless that is meant",
-            stacklevel=2,
-        )
     call = model.forward if isinstance(model, Module) else model
     arguments = take_apart(call, example_args, dynamic)
     names = _weight_names(module)
     name = getattr(call, "__name__", "")
     name = name if name.isidentifier() else "forward"
-    sightings = _sightings(model, module, arguments)
+    weights = Collected(names)
+    with modes_kept(module) if module is not None else nullcontext():
+        if module is not None and not training:
+            module.eval()
+        sightings = _sightings(model, module, arguments)
+        entry = _entry(name, sightings, arguments, weights)
+        entry.guards = _guards(model, module, arguments, sightings, entry, weights)
     for place in sightings[0].recording.assigned:
         warnings.warn(f"an update in place is not exported: {place}", stacklevel=2)
-    weights = Collected(names)
-    entry = _entry(name, sightings, arguments, weights)
-    entry.guards = _guards(model, module, arguments, sightings, entry, weights)
     data = [WeightData(n, role, node, index) for n, role, node, index in weights.found]
     return write_program(Path(path), [entry], data)
 

@@ -220,8 +220,8 @@ class Unifier:
         where = f"\n  at {site.describe(user.site)}" if user is not None else ""
         if node.offset is not None:
             raise ExportError(
-                "export: the result depends on random numbers; call model.eval() first, or pass "
-                f"them as an argument{where}"
+                "export: the result depends on random numbers; export in evaluation mode "
+                f"(training=False), or pass them as an argument{where}"
             )
         spec = node.specs[index]
         arrays = [array_of(n, i, where) for n, i in keys]

@@ -18,6 +18,7 @@ from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.data import DataLoader
 from rabbet.nn import Module, functional
 from rabbet.nn.gradients import clip_grad_norm_
+from rabbet.nn.modes import modes_kept
 from rabbet.optim import Optimizer
 from rabbet.tensor import Tensor, asarray, flush, functions, no_grad
 from rabbet.tensor.jit import jit
@@ -123,7 +124,7 @@ class Trainer:
         for callback in self._running:
             callback.set_trainer(self)
         self._apply_resume()
-        with Interrupts() as interrupts, _Modes(self.model):
+        with Interrupts() as interrupts, modes_kept(self.model):
             try:
                 self._tell("on_train_begin", {})
                 for epoch in range(initial_epoch, epochs):
@@ -227,7 +228,7 @@ class Trainer:
     def _evaluate(self, loader: DataLoader) -> dict[str, float]:
         assert self.loss is not None
         means = RunningMeans(["loss", *(metric.name for metric in self.metrics)])
-        with _Modes(self.model), no_grad():
+        with modes_kept(self.model), no_grad():
             self.model.eval()
             for batch in loader:
                 inputs, target, samples = split_batch(batch, has_target=True)
@@ -245,7 +246,7 @@ class Trainer:
         """
         loader = make_loader(x, None, batch_size)
         outputs = []
-        with _Modes(self.model), no_grad():
+        with modes_kept(self.model), no_grad():
             self.model.eval()
             for batch in loader:
                 parts = len(batch) if isinstance(batch, tuple | list) else 1
@@ -300,20 +301,6 @@ class Trainer:
 
     def _named_callbacks(self) -> list[tuple[str, Callback]]:
         return [(f"{i} {type(c).__name__}", c) for i, c in enumerate(self._running)]
-
-
-class _Modes:
-    """Gives every module its `training` flag back at the end."""
-
-    def __init__(self, model: Module) -> None:
-        self._flags = [(module, module.training) for module in model.modules()]
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exc: object) -> None:
-        for module, flag in self._flags:
-            module.training = flag
 
 
 def _is_checkpoint(callback: Callback) -> bool:

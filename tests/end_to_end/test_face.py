@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +256,6 @@ def exported(names: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("exported")
     x = names["test"].arrays[0][:5]
     np.save(folder / "x.npy", x)
-    names["model"].eval()
     scope = {"rb": rb, "model": names["model"], "x": rb.asarray(x)}
     back = Path.cwd()
     os.chdir(folder)
@@ -266,21 +264,10 @@ def exported(names: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     finally:
         os.chdir(back)
     with rb.no_grad():
-        wanted = names["model"](scope["x"]).numpy()
+        wanted = names["model"].eval()(scope["x"]).numpy()
     assert np.array_equal(scope["program"](scope["x"]).numpy(), wanted)
     np.save(folder / "wanted.npy", wanted)
     return folder
-
-
-def test_a_model_in_training_mode_says_what_to_do(session: dict[str, Any], tmp_path: Path) -> None:
-    with (
-        warnings.catch_warnings(record=True) as said,
-        pytest.raises(rb.ExportError, match=r"model\.eval\(\) first"),
-    ):
-        warnings.simplefilter("always")
-        rb.export(session["model"], (rb.zeros((1, 1, 8, 8)),), tmp_path / "digits.rbt")
-    assert any("call model.eval() first" in str(w.message) for w in said)
-    assert not list(tmp_path.iterdir())
 
 
 def test_inspect(exported: Path) -> None:

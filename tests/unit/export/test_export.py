@@ -9,7 +9,7 @@ import pytest
 import rabbet as rb
 from rabbet import nn
 from rabbet.base.errors import ExportError, ShapeError
-from rabbet.export import export
+from rabbet.export import export, load_program
 from rabbet.nn import functional
 from rabbet.recorder import current
 
@@ -227,16 +227,23 @@ def test_wrong_arguments(digits_model: Any, exported: Any) -> None:
 # ---- what a recording leaves behind -------------------------------------------------------------
 
 
-def test_training_mode_is_exported_with_a_warning(tmp_path: Any) -> None:
+def test_a_model_is_exported_in_evaluation_mode_and_keeps_its_own(tmp_path: Any) -> None:
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5), nn.ReLU().eval())
+    program = load_program(export(model, rb.rand(3, 4), tmp_path / "m.rbt"))
+    assert [m.training for m in model] == [True, True, False]
+    x = rb.rand(3, 4)
+    assert np.array_equal(program(x).numpy(), model.eval()(x).numpy())
+
+
+def test_training_mode_can_be_exported(tmp_path: Any) -> None:
     model = nn.Sequential(nn.BatchNorm1d(4))
     before = {k: np.array(v) for k, v in model.state_dict().items()}
-    with (
-        pytest.warns(UserWarning, match="training mode"),
-        pytest.warns(UserWarning, match="update in place"),
-    ):
-        export(model, rb.rand(3, 4), tmp_path / "m.rbt")
+    with pytest.warns(UserWarning, match="update in place"):
+        path = export(model, rb.rand(3, 4), tmp_path / "m.rbt", training=True)
     for name, value in model.state_dict().items():
         assert np.array(value).tobytes() == before[name].tobytes()  # recording is no run
+    x = rb.rand(3, 4)
+    assert np.array_equal(load_program(path)(x).numpy(), model(x).numpy())
 
 
 def test_recorded_tensors_have_no_value(exported: Any) -> None:
