@@ -39,6 +39,7 @@ from rabbet.base.errors import (
     GradientError,
     IndexRangeError,
     InternalError,
+    LinAlgError,
     MissingExtra,
     RabbetError,
     ShapeError,
@@ -88,6 +89,7 @@ globals().update({n: f for n, f in _functions.items() if n not in _TAKEN and f.o
 # Loaded when first used, so that `import rabbet` stays quick.
 _LAZY: dict[str, tuple[str, str]] = {
     "nn": ("rabbet.nn", ""),
+    "linalg": ("rabbet.tensor.linalg", ""),
     "optim": ("rabbet.optim", ""),
     "data": ("rabbet.data", ""),
     "train": ("rabbet.train", ""),

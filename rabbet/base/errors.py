@@ -23,6 +23,10 @@ class IndexRangeError(RabbetError, IndexError):
     """An index lies outside its axis."""
 
 
+class LinAlgError(RabbetError, ValueError):
+    """A decomposition does not exist or did not converge."""
+
+
 class GradientError(RabbetError, RuntimeError):
     """A gradient was asked for where there is none, or for the second time."""
 

@@ -24,7 +24,7 @@ from rabbet.graph import value as graph_value
 from rabbet.graph.value import Attrs, Builder, Value, registry
 
 KINDS = (
-    *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter"),
+    *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter", "host"),
     *("composite", "input"),
 )
 

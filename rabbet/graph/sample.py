@@ -28,8 +28,9 @@ class Draw:
 
     kind: "float" (the dtype under test, between low and high; whole numbers for integers),
     "positive" (the same, at least 0.5), "distinct" (the same, no two elements alike), "int" (int64
-    from low up to but not including high), "bool". `dtype` fixes the dtype instead. `avoid` are
-    values near which an op has no derivative; elements keep away from them.
+    from low up to but not including high), "bool", "definite" (symmetric positive definite matrices
+    in the last two axes), "regular" (matrices far from singular ones). `dtype` fixes the dtype
+    instead. `avoid` are values near which an op has no derivative; elements keep away from them.
     """
 
     shape: tuple[int, ...]
@@ -42,7 +43,7 @@ class Draw:
     @property
     def swept(self) -> bool:
         """True where the operand takes the dtype under test."""
-        return self.dtype is None and self.kind in ("float", "positive", "distinct")
+        return self.dtype is None and self.kind not in _OWN
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ def array(draw: Draw, dtype: str, generator: np.random.Generator) -> np.ndarray:
     low = max(draw.low, 0.5) if draw.kind == "positive" else draw.low
     if wanted.is_integer:
         return _whole(draw, low, wanted, generator)
+    if draw.kind in ("definite", "regular"):
+        return _matrices(draw, generator).astype(wanted.numpy)
     if draw.kind == "distinct":
         count = int(np.prod(draw.shape))
         found = generator.permutation(np.linspace(low, draw.high, count)).reshape(draw.shape)
@@ -107,6 +110,15 @@ def array(draw: Draw, dtype: str, generator: np.random.Generator) -> np.ndarray:
         side = np.where(found < point, -_MARGIN, _MARGIN)
         found = np.where(np.abs(found - point) < _MARGIN, point + side, found)
     return np.asarray(found).astype(wanted.numpy)
+
+
+def _matrices(draw: Draw, generator: np.random.Generator) -> np.ndarray:
+    """Matrices with eigenvalues (singular values) well apart from one another and from 0."""
+    rows, columns = draw.shape[-2:]
+    found = generator.uniform(-0.5, 0.5, draw.shape)
+    if draw.kind == "definite":
+        found = found @ np.swapaxes(found, -1, -2)
+    return np.asarray(found + np.eye(rows, columns) * (1 + np.arange(columns)))
 
 
 def _whole(draw: Draw, low: float, wanted: DType, generator: np.random.Generator) -> np.ndarray:

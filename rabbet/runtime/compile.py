@@ -1,7 +1,7 @@
 """Graph -> Plan and kernels: the table of contents of the compiler.
 
 decompose -> fuse -> lower -> (kernels, plan). Machine code is made by the KernelStore; nothing here
-knows a machine, it is given one.
+knows a machine, it is given one. A graph with host ops becomes several plans (`compile_stages`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from rabbet.base.sizes import Dim, SizeScope
 from rabbet.base.spec import Spec
 from rabbet.base.target import Target
 from rabbet.codegen.build import launch
-from rabbet.graph.value import Graph, Value
+from rabbet.graph.value import Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.fuse import Fusion
 from rabbet.kernel.loops import Kernel
 from rabbet.kernel.lower import Lowered, copy_kernel, lower
 from rabbet.runtime.plan import ARENA, INPUT, OUTPUT, Plan, PlanCall
 from rabbet.transform.decompose import decompose
+from rabbet.transform.host import Part, cut
 
 STORED_KINDS = ("elementwise", "reduce", "contract", "gather", "scatter")
 
@@ -97,15 +98,62 @@ def compile_plan(
 ) -> Compiled:
     """Everything but machine code. fuse=False stores the result of every op (the first tier).
 
-    Raises CompileError, with the site of the op it happened in as `position`.
+    Raises CompileError, with the site of the op it happened in as `position`; also for a host op,
+    which no plan can hold.
     """
-    primitive, stages = decompose(graph)
-    boundaries = {
-        (id(v.call), v.index)
-        for outputs in ([] if fuse else stages)
-        for v in outputs
-        if v.op.kind in STORED_KINDS
-    }
+    staging = compile_stages(graph, target, scope=scope, fuse=fuse)
+    if staging.whole is None:
+        call = next(s for s in staging.stages if isinstance(s, Call))
+        error = CompileError(f"{call.op.name} runs on the host: native code cannot hold it")
+        error.position = call.site  # type: ignore[attr-defined]
+        raise error
+    return staging.whole
+
+
+@dataclass(eq=False)
+class CompiledPart:
+    """One plan of several: what it reads and makes, as values of the whole graph."""
+
+    compiled: Compiled
+    inputs: list[Value]
+    outputs: list[Value]
+
+
+@dataclass(eq=False)
+class Staging:
+    """Plans, and the calls of host ops that run between them, in order."""
+
+    stages: list[CompiledPart | Call]
+    inputs: list[Value]
+    outputs: list[Value]
+
+    @property
+    def whole(self) -> Compiled | None:
+        """The only plan, where there are no host ops."""
+        only = self.stages[0] if len(self.stages) == 1 else None
+        return only.compiled if isinstance(only, CompiledPart) else None
+
+
+def compile_stages(
+    graph: Graph, target: Target, *, scope: SizeScope | None = None, fuse: bool = True
+) -> Staging:
+    """As `compile_plan`, for graphs with host ops too."""
+    primitive, stored = decompose(graph)
+    kept = {(id(v.call), v.index) for values in ([] if fuse else stored) for v in values}
+    stages: list[CompiledPart | Call] = []
+    for stage in cut(primitive):
+        if isinstance(stage, Part):
+            found = _compile_primitives(stage.graph, stage.boundaries(kept), target, scope)
+            stages.append(CompiledPart(found, stage.inputs, stage.outputs))
+        else:
+            stages.append(stage)
+    return Staging(stages, primitive.inputs, primitive.outputs)
+
+
+def _compile_primitives(
+    primitive: Graph, stored: list[Value], target: Target, scope: SizeScope | None
+) -> Compiled:
+    boundaries = {(id(v.call), v.index) for v in stored if v.op.kind in STORED_KINDS}
     fusion = Fusion(primitive, boundaries)
     assembly = Assembly(Plan(scope), target)
     for number, v in enumerate(primitive.inputs):

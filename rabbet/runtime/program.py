@@ -14,11 +14,12 @@ from rabbet.base.sizes import SizeScope
 from rabbet.base.target import Target
 from rabbet.codegen.store import KernelStore
 from rabbet.graph import interpret
-from rabbet.graph.value import Graph
+from rabbet.graph.value import Call, Graph
 from rabbet.runtime import _runtime, buffers, saved
-from rabbet.runtime.compile import compile_plan
+from rabbet.runtime.compile import Staging, compile_stages
 from rabbet.runtime.errors import IndexFailure
 from rabbet.runtime.saved import Launchable
+from rabbet.runtime.staged import StagedProgram
 
 
 class Program(Protocol):
@@ -135,12 +136,29 @@ def find_or_compile(
             return CompiledProgram(program, *loaded)
     with _said_when_long():
         made, scope = graph()
-        program = saved.launchable(compile_plan(made, target, scope=scope, fuse=fuse), store)
+        staging = compile_stages(made, target, scope=scope, fuse=fuse)
+        if staging.whole is None:
+            return _staged(staging, store)
+        program = saved.launchable(staging.whole, store)
         loaded = store.load_named(program.kernels)
     assert loaded is not None, "kernels at hand can always be made"
     if key is not None:
         saved.save(key, program, store)
     return CompiledProgram(program, *loaded)
+
+
+def _staged(stages: Staging, store: KernelStore) -> StagedProgram:
+    """The program of a graph with host ops."""
+    works: list[Any] = []
+    for stage in stages.stages:
+        if isinstance(stage, Call):
+            works.append((stage, stage.inputs, stage.outputs))
+        else:
+            program = saved.launchable(stage.compiled, store)
+            loaded = store.load_named(program.kernels)
+            assert loaded is not None, "kernels at hand can always be made"
+            works.append((CompiledProgram(program, *loaded), stage.inputs, stage.outputs))
+    return StagedProgram(stages.inputs, stages.outputs, works)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from rabbet.base.errors import RabbetError
 from rabbet.runtime import buffers
+from rabbet.runtime.staged import StagedProgram
 from rabbet.tensor import programs, site
 from rabbet.tensor.singly import OneByOne
 
@@ -75,6 +76,9 @@ def explain(repeats: int = 5) -> Report:
             last.compiled,
             tuple(reasons()),
         )
+    if isinstance(program, StagedProgram):
+        times = _medians(lambda given: program.profile(last.symbols, given), last.inputs, repeats)
+        return Report(names, _kernels(last, times), 0, 0, last.compiled, tuple(reasons()))
     if not hasattr(program, "bind"):
         return Report(names, (), 0, 0, "reference engine")
     bound = program.bind(last.symbols)

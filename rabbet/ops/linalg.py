@@ -1,0 +1,193 @@
+"""Linear algebra by LAPACK, as host ops over stacks of matrices, and what follows from it.
+
+Gradients are those of M. Giles, "An extended collection of matrix derivative results" (2008), and
+of J. Townsend, "Differentiating the singular value decomposition" (2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rabbet.base import shapes, sizes
+from rabbet.base.errors import LinAlgError, ShapeError
+from rabbet.base.shapes import show
+from rabbet.base.spec import Spec
+from rabbet.graph.op import op
+from rabbet.graph.sample import Draw, Sample
+from rabbet.graph.value import Value, lookup
+from rabbet.ops.arithmetic import multiply, negative
+from rabbet.ops.contract import matmul
+from rabbet.ops.movement import matrix_transpose, squeeze, unsqueeze
+from rabbet.ops.ranges import tril
+from rabbet.ops.rules import check_kind
+
+
+def check_square(name: str, x: Spec) -> None:
+    """ShapeError unless the last two axes are square matrices; DTypeError unless of floats."""
+    check_kind(name, x.dtype, "fc")
+    if x.ndim < 2 or not sizes.same(x.shape[-1], x.shape[-2]):
+        raise ShapeError(f"{name}: {show(x.shape)} is no stack of square matrices")
+
+
+def adjoint(x: Any) -> Any:
+    """The transposed matrices, conjugated where they are complex."""
+    return matrix_transpose(x)
+
+
+def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of NumPy whose LinAlgError is ours, with the op's name."""
+
+    def run(*operands: Any) -> Any:
+        try:
+            return function(*operands)
+        except np.linalg.LinAlgError as error:
+            raise LinAlgError(f"{name}: {error}") from None
+
+    return run
+
+
+# ---- Cholesky ------------------------------------------------------------------------------------
+
+
+def _square_spec(name: str) -> Callable[..., Spec]:
+    def infer(x: Spec, **attrs: Any) -> Spec:
+        check_square(name, x)
+        return x
+
+    return infer
+
+
+def _symmetric(x: np.ndarray) -> np.ndarray:
+    return (x + np.conj(np.swapaxes(x, -1, -2))) / 2
+
+
+def _cholesky(x: np.ndarray, upper: bool) -> np.ndarray:
+    lower = np.linalg.cholesky(_symmetric(x))
+    return np.conj(np.swapaxes(lower, -1, -2)) if upper else lower
+
+
+def _cholesky_reference(x: np.ndarray, upper: bool) -> np.ndarray:
+    """Column after column, as the definition L L^H = x says."""
+    a = _symmetric(x)
+    lower = np.zeros_like(a)
+    for j in range(a.shape[-1]):
+        row = lower[..., j, :j]
+        lower[..., j, j] = np.sqrt(a[..., j, j] - (np.abs(row) ** 2).sum(-1))
+        rest = a[..., j + 1 :, j] - (lower[..., j + 1 :, :j] @ np.conj(row)[..., None])[..., 0]
+        lower[..., j + 1 :, j] = rest / lower[..., j, j, None]
+    return np.conj(np.swapaxes(lower, -1, -2)) if upper else lower
+
+
+def _cholesky_samples() -> list[Sample]:
+    return [
+        Sample((Draw(shape, kind="definite"),), {"upper": upper})
+        for shape in ((3, 3), (2, 4, 4), (1, 1), (0, 3, 3))
+        for upper in (False, True)
+    ]
+
+
+@op(
+    "host",
+    public=False,
+    infer=_square_spec("cholesky"),
+    lower=_named("cholesky", _cholesky),
+    reference=_cholesky_reference,
+    samples=_cholesky_samples,
+)
+def cholesky(x: Value, upper: bool = False) -> Value:
+    """The lower triangular L with L @ L^H = x, of symmetric (Hermitian) positive definite x.
+
+    Only the symmetric part of `x` counts. `upper` gives L^H. Raises LinAlgError, when computed,
+    where `x` is not positive definite.
+
+    >>> rb.linalg.cholesky(rb.asarray([[4.0, 2.0], [2.0, 5.0]])).tolist()
+    [[2.0, 0.0], [1.0, 2.0]]
+    """
+
+
+@cholesky.gradient
+def _cholesky_gradient(g: Any, y: Any, x: Any, upper: bool) -> tuple[Any]:
+    lower, g = (adjoint(y), adjoint(g)) if upper else (y, g)
+    # S = L^-H phi(L^H g) L^-1 with phi the lower triangle, its diagonal halved; symmetrised
+    phi = tril(matmul(adjoint(lower), g))
+    phi = multiply(phi + tril(phi, -1), 0.5)
+    left = solve(adjoint(lower), phi)
+    s = adjoint(solve(adjoint(lower), adjoint(left)))
+    return (multiply(s + adjoint(s), 0.5),)
+
+
+# ---- linear systems ------------------------------------------------------------------------------
+
+
+def _solve_spec(x1: Spec, x2: Spec) -> Spec:
+    check_square("solve", x1)
+    check_kind("solve", x2.dtype, "fc")
+    n = x1.shape[-1]
+    if x2.ndim == 0 or not sizes.same(x2.shape[-1 if x2.ndim == 1 else -2], n):
+        raise ShapeError(f"solve: {show(x1.shape)} and {show(x2.shape)}: {n} rows are needed")
+    if x2.ndim == 1:
+        return x2.with_shape((*x1.shape[:-2], n))
+    stack = shapes.broadcast("solve", x1.shape[:-2], x2.shape[:-2])
+    return x2.with_shape((*stack, *x2.shape[-2:]))
+
+
+def _solve(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    return np.linalg.solve(x1, x2)
+
+
+def _solve_reference(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    """Gauss's elimination with the largest pivot, in double precision."""
+    wide = np.result_type(x1.dtype, np.float64)
+    b = x2[:, None] if x2.ndim == 1 else x2
+    stack = np.broadcast_shapes(x1.shape[:-2], b.shape[:-2])
+    a = np.broadcast_to(x1, (*stack, *x1.shape[-2:])).astype(wide)
+    b = np.broadcast_to(b, (*stack, *b.shape[-2:])).astype(wide)
+    for place in np.ndindex(*stack):
+        m, r = a[place], b[place]
+        for k in range(len(m)):
+            pivot = k + int(np.argmax(np.abs(m[k:, k])))
+            m[[k, pivot]], r[[k, pivot]] = m[[pivot, k]], r[[pivot, k]]
+            r[k], m[k] = r[k] / m[k, k], m[k] / m[k, k]
+            for i in range(len(m)):
+                if i != k:
+                    r[i], m[i] = r[i] - m[i, k] * r[k], m[i] - m[i, k] * m[k]
+    return (b[..., 0] if x2.ndim == 1 else b).astype(x2.dtype)
+
+
+def _solve_samples() -> list[Sample]:
+    pairs = (
+        *(((3, 3), (3, 2)), ((3, 3), (3,)), ((2, 3, 3), (3, 1)), ((2, 3, 3), (3,))),
+        *(((1, 1), (1, 1)), ((4, 4), (2, 4, 3)), ((0, 2, 2), (2, 2)), ((2, 1, 3, 3), (4, 3, 2))),
+    )
+    return [Sample((Draw(a, kind="regular"), Draw(b))) for a, b in pairs]
+
+
+@op(
+    "host",
+    public=False,
+    promote="float",
+    infer=_solve_spec,
+    lower=_named("solve", _solve),
+    reference=_solve_reference,
+    samples=_solve_samples,
+)
+def solve(x1: Value, x2: Value) -> Value:
+    """The x with x1 @ x = x2, for stacks of square matrices; a 1-D `x2` is one vector.
+
+    Raises LinAlgError, when computed, where a matrix is singular.
+
+    >>> rb.linalg.solve(rb.asarray([[2.0, 0.0], [0.0, 4.0]]), rb.asarray([2.0, 2.0])).tolist()
+    [1.0, 0.5]
+    """
+
+
+@solve.gradient
+def _solve_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
+    if x2.ndim == 1:
+        g, y = unsqueeze(g, -1), unsqueeze(y, -1)
+    found, to = solve(adjoint(x1), g), lookup("sum_to")
+    first = to(negative(matmul(found, adjoint(y))), x1.shape)
+    return first, to(squeeze(found, -1) if x2.ndim == 1 else found, x2.shape)
