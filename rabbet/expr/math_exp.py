@@ -69,6 +69,12 @@ def exp_normal(x: Expr) -> Expr:
     return (exp_minus_one(r) + 1.0) * bitcast(encoded << form.fraction, x.dtype)
 
 
+def exp_fading(x: Expr) -> Expr:
+    """exp(x) for x that is not positive (or hardly so); 0 where that is no normal number."""
+    limit = -87.0 if format_of(x).fraction == 23 else -708.0
+    return select(x < limit, const(0.0, x.dtype), exp_normal(x))
+
+
 def _exp_times(x: Expr, exponent: int) -> Expr:
     """exp(x) * 2**exponent for x within the limits of `exp_range`."""
     r, _, encoded = reduce_exp(x, 2 * format_of(x).bias + exponent)

@@ -16,6 +16,7 @@ from rabbet.expr.expr import Expr
 CONTRACT_BLOCK = 256  # kc: additions of a contraction are grouped in blocks of this many products
 LANES = 64  # partial sums of an "along" reduction
 ALONG_MINIMUM = 16  # fewer elements than this along the innermost reduced axes: reduce "across"
+ATTENTION_TILE = 64  # attention takes queries and keys in tiles of this many
 
 
 @dataclass(frozen=True)
@@ -126,4 +127,67 @@ class ScatterKernel:
     checks: tuple[tuple[Expr, Expr], ...] = ()
 
 
-Kernel: TypeAlias = RowKernel | ContractKernel | ScatterKernel
+@dataclass(frozen=True)
+class Scores:
+    """score[b, h, l, s] = `score`, where acc(0) = sum over e of query * key, added as by contract.
+
+    Loops in this order: batch, heads (queries that share keys and values), queries l, keys s,
+    features e, value features v. `query` is a load over (batch, h, l, e), perhaps times a number;
+    `key` a load over (batch, s, e); `score` may use acc(0), loads and variables over
+    (batch, h, l, s). `causal`: query l sees no key behind l.
+    """
+
+    batch: tuple[Expr, ...]
+    heads: Expr
+    queries: Expr
+    keys: Expr
+    features: Expr
+    values: Expr
+    query: Expr
+    key: Expr
+    score: Expr
+    causal: bool
+
+
+@dataclass(frozen=True)
+class AttentionKernel:
+    """acc(0)[b, h, l, v] = sum over s of softmax(score)[s] * value[b, s, v], then the stores.
+
+    Keys come in tiles of ATTENTION_TILE, and a tile is left out where causal queries of one tile
+    see none of it; `kernel/attention.py` has the arithmetic of a tile. `stores` run over
+    (b, h, l, v); `row_stores` over (b, h, l), where acc(1) is the logarithm of the sum of
+    exponentials. Tasks: batch, heads and tiles of queries.
+    """
+
+    operands: tuple[Operand, ...]
+    scores: Scores
+    value: Expr
+    stores: tuple[Store, ...]
+    row_stores: tuple[Store, ...] = ()
+
+
+@dataclass(frozen=True)
+class AttentionGradientKernel:
+    """Gradients of an AttentionKernel's result, given `gradient` over (batch, h, l, v).
+
+    `total` is the kernel's acc(1), `drop` the sum over v of gradient * result, both over
+    (batch, h, l). With p = exp(score - total) and d = p * (gradient . value - drop):
+    query_stores get acc(0) = sum over s of d * key, over (b, h, l, e); key_stores sum over (h, l)
+    of d * query, over (b, s, e); value_stores sum over (h, l) of p * gradient, over (b, s, v).
+    Sums are made tile by tile. Tasks: batch.
+    """
+
+    operands: tuple[Operand, ...]
+    scores: Scores
+    value: Expr
+    gradient: Expr
+    total: Expr
+    drop: Expr
+    query_stores: tuple[Store, ...]
+    key_stores: tuple[Store, ...]
+    value_stores: tuple[Store, ...]
+
+
+Kernel: TypeAlias = (
+    RowKernel | ContractKernel | ScatterKernel | AttentionKernel | AttentionGradientKernel
+)

@@ -12,7 +12,17 @@ from collections.abc import Iterable
 from typing import cast
 
 from rabbet.expr.expr import Expr, topological
-from rabbet.kernel.loops import ContractKernel, Kernel, Operand, RowKernel, ScatterKernel, Store
+from rabbet.kernel.loops import (
+    AttentionGradientKernel,
+    AttentionKernel,
+    ContractKernel,
+    Kernel,
+    Operand,
+    RowKernel,
+    ScatterKernel,
+    Store,
+)
+from rabbet.kernel.rewrite import expressions
 
 _INFIX = {
     **{"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod": "%"},
@@ -35,6 +45,8 @@ def show(kernel: Kernel) -> str:
             return _rows(kernel)
         case ContractKernel():
             return _contract(kernel)
+        case AttentionKernel() | AttentionGradientKernel():
+            return _attention(kernel)
     return _scatter(kernel)
 
 
@@ -188,4 +200,28 @@ def _scatter(kernel: ScatterKernel) -> str:
     out.checks(kernel.checks, indent)
     index, value = out.spell(kernel.index, indent), out.spell(kernel.value, indent)
     out.line(indent, f"in{kernel.out}[{index}] {kernel.combine}= {value}")
+    return out.text()
+
+
+def _attention(kernel: AttentionKernel | AttentionGradientKernel) -> str:
+    s = kernel.scores
+    out = _Printer(expressions(kernel))
+    is_gradient = isinstance(kernel, AttentionGradientKernel)
+    seen = " causal" if s.causal else ""
+    out.head(f"attention{' gradient' if is_gradient else ''}{seen}", kernel.operands)
+    indent = out.loops(0, s.batch, "batch", 1)
+    extents = (s.heads, s.queries, s.keys, s.features, s.values)
+    labels = ("head", "query", "key", "feature", "value")
+    for number, (label, extent) in enumerate(zip(labels, extents, strict=True), len(s.batch)):
+        indent = out.loops(number, (extent,), label, indent)
+    named = {"query": s.query, "key": s.key, "score": s.score, "value": kernel.value}
+    if isinstance(kernel, AttentionGradientKernel):
+        named |= {"gradient": kernel.gradient, "total": kernel.total, "drop": kernel.drop}
+    for name, e in named.items():
+        out.line(1, f"{name} = {out.spell(e, 1)}")
+    kinds = ("query", "key", "value") if is_gradient else ("", "row")
+    for kind in kinds:
+        stores = getattr(kernel, f"{kind}_stores" if kind else "stores")
+        out.line(1, f"finish {kind}".rstrip())
+        out.stores(stores, 1)
     return out.text()
