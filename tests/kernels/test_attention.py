@@ -7,7 +7,13 @@ import pytest
 
 from rabbet.base.dtypes import DType, bool_, float32, float64
 from rabbet.expr.expr import Expr, acc, const, load, select, size, var
-from rabbet.kernel.loops import AttentionKernel, Operand, Scores, Store
+from rabbet.kernel.loops import (
+    AttentionGradientKernel,
+    AttentionKernel,
+    Operand,
+    Scores,
+    Store,
+)
 
 # sizes: batch, heads, queries, keys, features, values, heads * queries * features, ...
 BATCH, HEADS, QUERIES, KEYS, FEATURES, VALUES = (size(n) for n in range(6))
@@ -86,3 +92,40 @@ def test_forward(runner, rng, dtype: DType, kind: str, case: tuple[int, ...]) ->
         found = runner.run(kernel, [*given, *results], case)[0][4]
         found = np.swapaxes(found.reshape(b, queries, h, v), 1, 2)
         np.testing.assert_allclose(found, wanted, 1e-4 if dtype is float32 else 1e-12, 1e-6)
+
+
+def backward(dtype: DType, *, causal: bool, masked: DType | None) -> AttentionGradientKernel:
+    """Operands: query, key, value, mask, gradient, totals, drops, then the three gradients."""
+    inputs = (*(Operand(dtype, "in"),) * 3, Operand(masked or dtype, "in"))
+    operands = (*inputs, *(Operand(dtype, "in"),) * 3, *(Operand(dtype, "out"),) * 3)
+    row = (B * HEADS + H) * QUERIES + L
+    return AttentionGradientKernel(
+        operands,
+        scores(dtype, causal=causal, masked=masked),
+        load(2, dtype, (B * KEYS + S) * VALUES + V),
+        load(4, dtype, ((B * QUERIES + L) * HEADS + H) * VALUES + V),
+        load(5, dtype, row),
+        load(6, dtype, row),
+        (Store(7, row * FEATURES + E, acc(0, dtype) * const(0.3, dtype)),),
+        (Store(8, (B * KEYS + S) * FEATURES + E, acc(0, dtype)),),
+        (Store(9, (B * KEYS + S) * VALUES + V, acc(0, dtype)),),
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", [float32, float64], ids=lambda d: d.name)
+@pytest.mark.parametrize("kind", ["plain", "causal", "added", "bool"])
+def test_backward(runner, rng, dtype: DType, kind: str, case: tuple[int, ...]) -> None:
+    masked = {"added": dtype, "bool": bool_}.get(kind)
+    given = operands(rng, dtype, masked or dtype, case)
+    b, h, queries, keys, e, v = case
+    zeros = [np.zeros(n, dtype.numpy) for n in (b * h * queries * v, b * h * queries)]
+    made = forward(dtype, causal=kind == "causal", masked=masked)
+    result, total = runner.run(made, [*given, *zeros], case)[0][4:]
+    gradient = rng.standard_normal(result.size).astype(dtype.numpy)
+    drop = (gradient * result).reshape(b, queries, h, v).sum(-1)
+    drop = np.ascontiguousarray(np.swapaxes(drop, 1, 2)).reshape(-1)
+    outs = [np.zeros(n, dtype.numpy) for n in (b * h * queries * e, b * keys * e, b * keys * v)]
+    kernel = backward(dtype, causal=kind == "causal", masked=masked)
+    for at_end in (True, False):
+        runner.check(kernel, [*given, gradient, total, drop, *outs], case, at_end=at_end)
