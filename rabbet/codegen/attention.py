@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from rabbet.base.dtypes import DType, int64
 from rabbet.base.target import Target
 from rabbet.codegen import attention_parts as parts
-from rabbet.codegen.contract_loops import Naturals, Part, call, quotient, split
 from rabbet.codegen.contract_axes import Loop
+from rabbet.codegen.contract_loops import Naturals, Part, call, chunks, quotient, split
 from rabbet.codegen.contract_tile import add_product
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Module, Value, i64, literal
@@ -308,7 +308,7 @@ def _finish(writer: AttentionWriter, kernel: AttentionKernel) -> Part:
     part = Part(writer.module, "finish", kernel.operands, (*places.parameters(), *FINISH))
     fn, element = part.fn, register_type(dtype)
     em = places.emitter(part)
-    for offset, width, mask in parts.chunks(fn, part["queries"], writer.lanes):
+    for offset, width, mask in chunks(fn, part["queries"], writer.lanes):
         kind = register_type(dtype, width)
         top = fn.load(kind, fn.address(part["top"], offset, element))
         place = fn.address(part["total"], offset, element)

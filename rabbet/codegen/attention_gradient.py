@@ -7,20 +7,21 @@ in `attention.py`; sums over queries read them along rows, sums over keys along 
 
 from __future__ import annotations
 
-from rabbet.base.dtypes import int64
+from rabbet.base.dtypes import DType, int64
 from rabbet.base.target import Target
 from rabbet.codegen import attention_parts as parts
-from rabbet.codegen.attention import TILE, TRUE, AttentionWriter, Memory, padded
+from rabbet.codegen.attention import TRUE, AttentionWriter, Memory, padded
 from rabbet.codegen.contract_axes import Loop
 from rabbet.codegen.contract_loops import Part, call, chunks, split
 from rabbet.codegen.ir import Module, Value, i64, literal
 from rabbet.codegen.launch import Launch
 from rabbet.codegen.operations import register_type
 from rabbet.codegen.stepping import product as product_of
-from rabbet.base.dtypes import DType
-from rabbet.expr.expr import Expr, call as call_row, const
+from rabbet.expr.expr import Expr, const
+from rabbet.expr.expr import call as call_row
 from rabbet.expr.scalars import expand_all
 from rabbet.kernel import attention
+from rabbet.kernel.loops import ATTENTION_TILE as TILE
 from rabbet.kernel.loops import AttentionGradientKernel, Scores
 
 FALSE = Value("false", "i1")

@@ -65,9 +65,7 @@ def product(module: Module, dtype: DType) -> Part:
     return part
 
 
-def _tile(
-    part: Part, dtype: DType, row: Value, rows: int, column: Value, width: int
-) -> None:
+def _tile(part: Part, dtype: DType, row: Value, rows: int, column: Value, width: int) -> None:
     fn, lanes = part.fn, part.target.lanes(dtype.bits)
     kind, element = register_type(dtype, lanes), register_type(dtype)
     zero = literal(0, kind)
@@ -172,7 +170,13 @@ class Places:
 
 
 # to[row][column] = value, rows from `first` on; rows are filled up with zeros to whole vectors.
-COPY = (("i64", "first"), ("i64", "rows"), ("i64", "columns"), ("ptr noalias", "to"), ("i64", "step"))
+COPY = (
+    ("i64", "first"),
+    ("i64", "rows"),
+    ("i64", "columns"),
+    ("ptr noalias", "to"),
+    ("i64", "step"),
+)
 
 
 def copy(

@@ -84,6 +84,17 @@ def _flops_of_calls(built: Built, count: int) -> list[int]:
     return found
 
 
+def _flops_of_attention(call: Call) -> int:
+    """Two products forward, five backward (scores are made again)."""
+    total = call.specs[1] if call.op.lower == "forward" else call.inputs[1].spec
+    _, key, value, _ = call.op.arrange(call.inputs, call.form)[-4:]
+    pairs = sizes.hint(total.elements) * sizes.hint(key.shape[-2])
+    features, values = sizes.hint(key.shape[-1]), sizes.hint(value.shape[-1])
+    if call.op.lower == "forward":
+        return 2 * pairs * (features + values)
+    return 2 * pairs * (3 * features + 2 * values)
+
+
 def flops_of(call: Call) -> int:
     """Operations of a primitive: 2 for a product summed, 1 for an element computed or reduced."""
     elements = sizes.hint(call.specs[0].elements)
@@ -98,4 +109,6 @@ def flops_of(call: Call) -> int:
             return sizes.hint(call.inputs[0].spec.elements)
         case "scatter":
             return sizes.hint(call.inputs[2].spec.elements)
+        case "attention":
+            return _flops_of_attention(call)
     return 0

@@ -2,7 +2,8 @@
 
 The decorated function's signature is the public one. Parameters annotated `Value` are operands,
 `Value | None` optional operands, `Sequence[Value]` lists of operands; all others are attributes.
-Its body is the decomposition of a composite; a primitive has no body and says how it is lowered.
+Its body is the decomposition of a composite; a primitive says how it is lowered and has no body,
+except that of attention, which says the same with other ops, for gradients of gradients.
 `form` holds one number per operand parameter where that is not clear from the op alone: -1 for
 None, 1 for one operand, 2 + n for a list of n; it is () where every operand parameter is a plain
 `Value`.
@@ -25,7 +26,7 @@ from rabbet.graph.value import Attrs, Builder, Value, registry
 
 KINDS = (
     *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter", "host"),
-    *("composite", "input"),
+    *("attention", "composite", "input"),
 )
 
 
@@ -259,7 +260,7 @@ def _make(function: Callable[..., Any], *, kind: str, reference: Any, **fields: 
         kind=kind,
         parameters=parameters,
         doc=inspect.getdoc(function) or "",
-        body=function if kind == "composite" else None,
+        body=function if kind in ("composite", "attention") else None,
         infer=fields.get("infer"),
         lower=fields.get("lower"),
         reference=reference,

@@ -107,8 +107,36 @@ def _is_unit(d: Dim) -> bool:
 
 
 def is_alias(v: Value) -> bool:
-    """True for a reshape that is only another reading of the same memory (not just unit axes)."""
-    return v.op.name == "reshape" and unit_axes(v.call.inputs[0].shape, v.shape) is None
+    """True for a reshape that is only another reading of the same memory.
+
+    Not where only unit axes come or go, nor where axes of something moved are cut: those are
+    followed by index arithmetic, so that what was moved need not be copied first.
+    """
+    if v.op.name != "reshape":
+        return False
+    x = v.call.inputs[0]
+    if unit_axes(x.shape, v.shape) is not None:
+        return False
+    return x.op.kind != "movement" or is_alias(x) or cut_axes(x.shape, v.shape) is None
+
+
+def cut_axes(old: tuple[Dim, ...], new: tuple[Dim, ...]) -> list[list[int]] | None:
+    """For a reshape that only cuts axes: the new axes of each old one; None for others."""
+    result: list[list[int]] = []
+    j = 0
+    for dim in old:
+        found: list[int] = []
+        size: Dim = 1
+        while not sizes.same(size, dim) or not found:
+            if j == len(new):
+                return None
+            found.append(j)
+            size = size * new[j]
+            j += 1
+        result.append(found)
+    if not all(_is_unit(d) for d in new[j:]):
+        return None
+    return result
 
 
 def unit_axes(old: tuple[Dim, ...], new: tuple[Dim, ...]) -> tuple[int, ...] | None:
@@ -149,8 +177,14 @@ def through(
     x = v.call.inputs[0]
     if v.op.name == "reshape":
         axes = unit_axes(x.shape, v.shape)
-        assert axes is not None
-        return x, tuple(ZERO if a < 0 else index[a] for a in axes), None, 0
+        if axes is not None:
+            return x, tuple(ZERO if a < 0 else index[a] for a in axes), None, 0
+        cut = cut_axes(x.shape, v.shape)
+        assert cut is not None
+        parts = [
+            flat(arguments, tuple(index[a] for a in c), tuple(v.shape[a] for a in c)) for c in cut
+        ]
+        return x, tuple(parts), None, 0
     below, valid = v.op.lower(index, arguments.constant, x.spec, **v.call.attrs)
     return x, tuple(below), valid, v.call.attrs.get("fill", 0)
 

@@ -19,6 +19,7 @@ from rabbet.graph.value import Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
 
+DIRECT = ("contract", "scatter", "gather", "attention")  # operands are loads, or copied first
 FUSED_CALLS = 64  # more calls in one kernel cost registers and compile time, and gain nothing
 
 
@@ -27,7 +28,7 @@ class Group:
     """Calls of one kernel over the points of `domain`; its reductions fold the axes `reduced`."""
 
     number: int
-    kind: str  # rows, contract, scatter
+    kind: str  # rows, contract, scatter, attention
     domain: tuple[Dim, ...]
     reduced: tuple[int, ...] | None = None
     calls: list[Call] = field(default_factory=list)
@@ -92,6 +93,8 @@ class Fusion:
                 self._alone(call, "contract")
             case "scatter":
                 self._alone(call, "scatter")
+            case "attention":
+                self._alone(call, "attention")
             case kind:
                 raise AssertionError(f"{call.op.name} of kind {kind} is not a primitive")
 
@@ -124,7 +127,7 @@ class Fusion:
         reduced: tuple[int, ...] | None,
     ) -> Index | None:
         """The canonical index of `call` in `group`, or None where it cannot join."""
-        if len(group.calls) >= FUSED_CALLS or group.kind == "scatter":
+        if len(group.calls) >= FUSED_CALLS or group.kind in ("scatter", "attention"):
             return None
         if any(
             (id(v.call), v.index) in self.boundaries
@@ -198,7 +201,7 @@ class Fusion:
                 self.require(operand)
         group = self._open(kind, call.specs[0].shape)
         self._add(group, call, group.axes(), None)
-        if kind == "scatter":
+        if kind in ("scatter", "attention"):
             self.require(call.outputs[0])
 
     def _add(self, group: Group, call: Call, index: Index, reduced: tuple[int, ...] | None) -> None:
@@ -208,7 +211,7 @@ class Fusion:
         if reduced is not None:
             group.reduced = reduced
         for operand in call.inputs:
-            self._use(group, operand, direct=call.op.kind in ("contract", "scatter", "gather"))
+            self._use(group, operand, direct=call.op.kind in DIRECT)
         for v in call.outputs:
             if (id(call), v.index) in self.boundaries:
                 self.require(v)

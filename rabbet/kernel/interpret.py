@@ -401,9 +401,7 @@ class _Attention:
                     here = (slice(None), one, rows, tile)
                     at_keys = (slice(None), slice(None), slice(None), tile)
                     added = self.chain(d[here], key[at_keys], 3)
-                    of_query[:, one, rows] = (
-                        of_query[:, one, rows] + added if tile.start else added
-                    )
+                    of_query[:, one, rows] = of_query[:, one, rows] + added if tile.start else added
                     of_key[at_keys] += self.chain(d[here], query[:, one, rows], 2)
                     of_value[at_keys] += self.chain(p[here], gradient[:, one, rows], 2)
         self.store(kernel.query_stores, "hle", 0, of_query)

@@ -31,6 +31,7 @@ from rabbet.kernel.loops import (
     Store,
     Sweep,
 )
+from rabbet.kernel.lower_attention import attention_kernel
 from rabbet.kernel.rewrite import map_expressions
 
 
@@ -53,6 +54,8 @@ def lower(group: Group, fusion: Fusion) -> Lowered:
             return _Rows(group, fusion).lower()
         case "contract":
             return _lower_contract(group, fusion)
+        case "attention":
+            return _lower_attention(group, fusion)
         case _:
             return _lower_scatter(group, fusion)
 
@@ -328,6 +331,19 @@ def _lower_scatter(group: Group, fusion: Fusion) -> Lowered:
     )
     lowered = _finished(kernel, arguments, group)
     return replace_copies(lowered, [(base, out)])
+
+
+def _lower_attention(group: Group, fusion: Fusion) -> Lowered:
+    body = _Body(group, fusion)
+    arguments = body.arguments
+
+    def load(v: Value, index: Index) -> Expr:
+        if (id(v.call), v.index) in fusion.copied:
+            return access.load_stored(v, index, arguments, None)
+        return access.read(v, index, arguments, body.load)
+
+    kernel = attention_kernel(group.calls[0], group.stored, arguments, load)
+    return _finished(kernel, arguments, group)
 
 
 def replace_copies(lowered: Lowered, copies: list[tuple[Value, Value]]) -> Lowered:

@@ -3,62 +3,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rabbet.base.dtypes import bool_, int64
+from rabbet.base import sizes
+from rabbet.base.dtypes import bool_, float32, float64
 from rabbet.base.errors import DTypeError, ShapeError
 from rabbet.base.shapes import broadcast, show
-from rabbet.base.spec import Spec
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
+from rabbet.ops.attend import attend, gradients, inward, outward, plain, plain_reference
 from rabbet.ops.checks import fixed, need_float, need_same_dtype, wide
-from rabbet.ops.compare import where
-from rabbet.ops.contract import matmul
-from rabbet.ops.create import iota
-from rabbet.ops.functions import exp
-from rabbet.ops.movement import expand_dims, swapaxes
-from rabbet.ops.moves import expand, reshape
-from rabbet.ops.reduce import max_, sum_
+from rabbet.ops.movement import expand_dims
+from rabbet.ops.moves import expand, permute, reshape
+
+LEAST_QUERIES = 8  # fewer leave most of a vector empty
+MOST_FEATURES = 256  # more would need another order of additions
 
 Shape = tuple[int, ...]
-
-
-def _weights_spec(scores: Spec) -> Spec:
-    need_float("attention_weights", "scores", scores.dtype)
-    return scores
-
-
-def _weights_reference(scores: np.ndarray) -> np.ndarray:
-    scores = wide(scores)
-    top = scores.max(-1, keepdims=True, initial=-np.inf)
-    e = np.exp(scores - np.where(np.isneginf(top), 0, top))
-    total = e.sum(-1, keepdims=True)
-    return e / np.where(total == 0, 1, total)
-
-
-@op(
-    "composite",
-    public=False,
-    infer=_weights_spec,
-    reference=_weights_reference,
-    samples=lambda: [Sample((Draw(s),)) for s in ((3, 4), (2, 2, 70), (2, 1))],
-)
-def attention_weights(scores: Value) -> Value:
-    """softmax over the last axis; a row of only -inf (nothing to attend to) gives zeros."""
-    if isinstance(scores.shape[-1], int) and scores.shape[-1] == 0:
-        return scores
-    top = max_(scores, -1, keepdims=True)
-    e = exp(scores - where(top == -math.inf, 0.0, top))
-    total = sum_(e, -1, keepdims=True)
-    return e / where(total == 0.0, 1.0, total)
-
-
-@attention_weights.gradient
-def _attention_weights_gradient(g: Any, y: Any, scores: Any) -> tuple[Any]:
-    return (y * (g - sum_(g * y, -1, keepdims=True)),)
 
 
 def _check(query: Any, key: Any, value: Any, mask: Any, is_causal: bool) -> None:
@@ -110,17 +75,12 @@ def _attention_reference(
     is_causal: bool,
     scale: float | None,
     enable_gqa: bool,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     q, k, v = wide(query), wide(key), wide(value)
     if enable_gqa:
         k, v = (np.repeat(x, q.shape[-3] // x.shape[-3], -3) for x in (k, v))
     scale = 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else scale
-    scores = q @ np.swapaxes(k, -1, -2) * scale
-    if is_causal:
-        mask = np.tril(np.ones(scores.shape[-2:], bool))
-    if mask is not None:
-        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + wide(mask)
-    return _weights_reference(scores) @ v
+    return plain_reference(q, k, v, mask, is_causal, scale)
 
 
 def _samples() -> list[Sample]:
@@ -137,10 +97,15 @@ def _samples() -> list[Sample]:
         sample((2, 3, 4), (2, 5, 4), (2, 5, 4), Draw((5,))),
         sample((1, 4, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2), enable_gqa=True),
         sample((0, 3, 4), (0, 5, 4), (0, 5, 4)),
+        sample((2, 2, 9, 5), (2, 2, 70, 5), (2, 2, 70, 3), Draw((9, 70))),
+        sample((2, 70, 3), (2, 70, 3), (2, 70, 3), is_causal=True),
+        sample(
+            (1, 4, 8, 2), (1, 2, 3, 2), (1, 2, 3, 2), Draw((4, 1, 3), kind="bool"), enable_gqa=True
+        ),
     ]
 
 
-@op("composite", method=None, reference=_attention_reference, samples=_samples)
+@op("composite", method=None, residuals=1, reference=_attention_reference, samples=_samples)
 def scaled_dot_product_attention(
     query: Value,
     key: Value,
@@ -149,7 +114,7 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Value:
+) -> tuple[Value, Value]:
     """softmax(query @ key^T * scale + mask) @ value.
 
     (..., L, E), (..., S, E), (..., S, V) -> (..., L, V). A bool mask is True where a query may
@@ -164,20 +129,95 @@ def scaled_dot_product_attention(
     """
     name = "scaled_dot_product_attention"
     _check(query, key, value, attn_mask, is_causal)
-    if enable_gqa:
-        if min(query.ndim, key.ndim, value.ndim) < 3:
-            raise ShapeError(f"{name}: enable_gqa needs an axis of heads")
-        key = _repeat_heads(key, query.shape[-3], name)
-        value = _repeat_heads(value, query.shape[-3], name)
+    if enable_gqa and min(query.ndim, key.ndim, value.ndim) < 3:
+        raise ShapeError(f"{name}: enable_gqa needs an axis of heads")
     if scale is None:
         scale = 1.0 / math.sqrt(max(fixed(query.shape[-1]), 1))
-    scores = matmul(query * float(scale), swapaxes(key, -1, -2))
-    if is_causal:
-        table = scores.shape[-2:]
-        seen = iota.like(query, table, 1, int64) <= iota.like(query, table, 0, int64)
-        scores = where(seen, scores, -math.inf)
-    elif attn_mask is not None and attn_mask.dtype is bool_:
-        scores = where(attn_mask, scores, -math.inf)
-    elif attn_mask is not None:
-        scores = scores + attn_mask
-    return matmul(attention_weights(scores), value)
+    plan = _plan(query, key, value, attn_mask, enable_gqa)
+    if plan is not None:
+        found = attend(*plan.operands, is_causal, float(scale), plan.heads)
+        total = found.sibling(1)
+        whole = plan.united(permute(found, outward(found.ndim, plan.heads)), query.shape[:-2])
+        return whole, reshape(total, query.shape[:-1])
+    if enable_gqa:
+        key = _repeat_heads(key, query.shape[-3], name)
+        value = _repeat_heads(value, query.shape[-3], name)
+    return plain(query, key, value, attn_mask, is_causal, float(scale))
+
+
+@scaled_dot_product_attention.gradient
+def _attention_gradient(
+    g: Any,
+    y: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+) -> Any:
+    plan = _plan(query, key, value, attn_mask, enable_gqa)
+    if plan is None:
+        return NotImplemented
+    if scale is None:
+        scale = 1.0 / math.sqrt(max(fixed(query.shape[-1]), 1))
+    q, heads = plan.operands[0], plan.heads
+    result, total = y
+    shape = (*q.shape[:-1], value.shape[-1])
+    result, g = (permute(reshape(x, shape), inward(q.ndim, heads)) for x in (result, g))
+    y = (result, reshape(total, q.shape[:-1]))
+    found = gradients(g, y, *plan.operands, is_causal, float(scale), heads)
+    given = (query, key, value, attn_mask)
+    return tuple(
+        None if f is None else reshape(f, x.shape) for f, x in zip(found, given, strict=True)
+    )
+
+
+# ---- which form an attention takes: a property of its operands' specs alone ----------------------
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Operands as `attend` takes them."""
+
+    operands: tuple[Any, Any, Any, Any]
+    heads: int
+
+    def united(self, x: Any, lead: tuple[Any, ...]) -> Any:
+        """A result with the axes of the query's lead."""
+        return reshape(x, (*lead, *x.shape[-2:]))
+
+
+def _plan(query: Any, key: Any, value: Any, mask: Any, enable_gqa: bool) -> _Plan | None:
+    """How `attend` computes this attention; None where it is composed of other ops: few queries,
+    many features, broadcast batches, dtypes that kernels do not multiply.
+    """
+    ndim = query.ndim
+    if query.dtype not in (float32, float64) or not ndim == key.ndim == value.ndim:
+        return None
+    skip = 3 if enable_gqa else 2
+    pairs = zip(query.shape[:-skip], key.shape[:-skip], strict=True)
+    if not all(map(sizes.same, key.shape[:-2], value.shape[:-2])):
+        return None
+    if not all(sizes.same(a, b) for a, b in pairs):
+        return None
+    if query.shape[-2] < LEAST_QUERIES or any(
+        x.shape[-1] > MOST_FEATURES or 0 in x.shape for x in (query, value)
+    ):
+        return None
+    if mask is not None:
+        mask = reshape(mask, (1,) * (ndim - mask.ndim) + mask.shape)
+    heads = 0 if ndim < 4 else 1
+    if not enable_gqa or sizes.same(query.shape[-3], key.shape[-3]):
+        return _Plan((query, key, value, mask), heads)
+    own, many = key.shape[-3], query.shape[-3]
+    if many % own != 0:
+        return None
+    groups = (own, many // own)
+    query = reshape(query, (*query.shape[:-3], *groups, *query.shape[-2:]))
+    if mask is not None:
+        lead = (1, 1) if mask.shape[-3] == 1 else groups
+        mask = reshape(mask, (*mask.shape[:-3], *lead, *mask.shape[-2:]))
+    key, value = (expand_dims(x, -3) for x in (key, value))
+    return _Plan((query, key, value, mask), heads * 2)

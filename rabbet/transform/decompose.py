@@ -29,8 +29,11 @@ class PrimitiveBuilder(Builder):
         self, op: Op, values: tuple[Value, ...], attrs: Attrs, form: tuple[int, ...]
     ) -> tuple[Value, ...]:
         """All outputs of one op, residuals included, as primitives."""
-        if op.body is not None:
+        if op.kind == "composite":
             return op.expand(self, values, attrs, form)
+        if op.name == "permute" and values[0].op is op:
+            below, order = values[0].call, values[0].call.attrs["axes"]
+            return self.expand_all(op, below.inputs, {"axes": _both(order, attrs["axes"])}, form)
         specs = op.infer_specs([v.spec for v in values], attrs, form)
         if op.kind == "movement" and _is_identity(values[0], specs[0].shape, attrs):
             return (values[0],)
@@ -74,6 +77,11 @@ def _changes_nothing(op: Op, x: Value, attrs: Attrs) -> bool:
     """True for a cast to the dtype at hand and its like: the op's expression is its operand."""
     leaf = expr.acc(0, x.dtype)
     return op.lower(leaf, **attrs) is leaf
+
+
+def _both(first: tuple[int, ...], then: tuple[int, ...]) -> tuple[int, ...]:
+    """Two permutations as one, axes counted from 0."""
+    return tuple(first[a] % len(first) for a in then)
 
 
 def _is_identity(x: Value, shape: tuple[Any, ...], attrs: Attrs) -> bool:

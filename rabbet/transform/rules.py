@@ -22,7 +22,7 @@ def call_rule(
     """Gradients of the flat inputs (None: none), given gradients `g` of all outputs (None: none).
 
     Rules know the visible outputs; where a gradient arrives at a residual (gradients of gradients),
-    the body is differentiated.
+    or a rule gives NotImplemented, the body is differentiated.
     """
     if all(x is None for x in g) or not op.differentiable:
         return [None] * len(inputs)
@@ -32,6 +32,8 @@ def call_rule(
     gradient = g[0] if visible == 1 else tuple(g[:visible])
     forward = outputs[0] if len(outputs) == 1 else tuple(outputs)
     found = op.grad(gradient, forward, *op.arrange(inputs, form), **attrs)
+    if found is NotImplemented:
+        return _through_body(op, g, inputs, attrs, form, needs)
     if not isinstance(found, tuple | list):
         found = (found,)
     flat = op.flatten(found, form)

@@ -69,7 +69,7 @@ def operands(rng: np.random.Generator, dtype: DType, mask: DType, case: tuple[in
     hidden = draw(queries, keys)
     if mask is bool_:
         hidden = hidden > 0
-        hidden[: keys] = False  # nothing to attend to
+        hidden[:keys] = False  # nothing to attend to
     return [draw(b, h, queries, e) * 3, draw(b, keys, e), draw(b, keys, v), hidden]
 
 
