@@ -40,7 +40,9 @@ def merge_loops(
     names = LISTS[type(kernel)]
     is_map = isinstance(kernel, RowKernel) and not any(s.reductions for s in kernel.sweeps)
     for _ in range(forced - 1):
-        kernel = _merge(kernel, arguments, names, _count(kernel, names) - 2, divide=True)
+        last = _count(kernel, names) - 2
+        divide = not _mergeable(kernel, arguments, names, last)
+        kernel = _merge(kernel, arguments, names, last, divide=divide)
     kernel = _drop_units(kernel, names)
     if is_map:
         kernel = replace(kernel, outer=(*kernel.outer, *kernel.inner), inner=())
