@@ -9,7 +9,8 @@ from rabbet.codegen.contract import emit_contract, launch_contract
 from rabbet.codegen.launch import Launch
 from rabbet.codegen.rows import emit_rows, launch_rows
 from rabbet.codegen.scatter import emit_scatter, launch_scatter
-from rabbet.kernel.loops import ContractKernel, Kernel, RowKernel
+from rabbet.codegen.sort import emit_sort, launch_sort
+from rabbet.kernel.loops import ContractKernel, Kernel, RowKernel, SortKernel
 from rabbet.kernel.show import kernel_name
 
 
@@ -27,6 +28,8 @@ def build(kernel: Kernel, target: Target) -> KernelCode:
         return KernelCode(kernel_name(kernel), emit_rows(kernel, target))
     if isinstance(kernel, ContractKernel):
         return KernelCode(kernel_name(kernel), emit_contract(kernel, target, kernel_name(kernel)))
+    if isinstance(kernel, SortKernel):
+        return KernelCode(kernel_name(kernel), emit_sort(kernel, target))
     return KernelCode(kernel_name(kernel), emit_scatter(kernel, target))
 
 
@@ -36,4 +39,6 @@ def launch(kernel: Kernel, target: Target) -> Launch:
         return launch_rows(kernel)
     if isinstance(kernel, ContractKernel):
         return launch_contract(kernel, target)
+    if isinstance(kernel, SortKernel):
+        return launch_sort(kernel)
     return launch_scatter(kernel)

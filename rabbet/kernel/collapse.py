@@ -17,13 +17,14 @@ from rabbet.base.sizes import Dim
 from rabbet.expr import affine, expr
 from rabbet.expr.expr import Expr
 from rabbet.kernel.access import ZERO, Arguments
-from rabbet.kernel.loops import ContractKernel, RowKernel, ScatterKernel, Store
+from rabbet.kernel.loops import ContractKernel, RowKernel, ScatterKernel, SortKernel, Store
 from rabbet.kernel.rewrite import expressions, map_expressions
 
 LISTS = {
     RowKernel: ("outer", "inner"),
     ContractKernel: ("batch", "m", "n", "k"),
     ScatterKernel: ("outer", "updates", "inner"),
+    SortKernel: ("outer", "line"),
 }
 LINEAR = ("add", "sub", "mul", "neg")
 

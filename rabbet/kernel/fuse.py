@@ -27,7 +27,7 @@ class Group:
     """Calls of one kernel over the points of `domain`; its reductions fold the axes `reduced`."""
 
     number: int
-    kind: str  # rows, contract, scatter
+    kind: str  # rows, contract, scatter, sort
     domain: tuple[Dim, ...]
     reduced: tuple[int, ...] | None = None
     calls: list[Call] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Fusion:
         self.boundaries = boundaries
         self.copied: set[tuple[int, int]] = (
             set()
-        )  # operands that contract and scatter read as copies
+        )  # operands that contract, scatter and sort read as copies
         for call in graph.calls():
             self._place(call)
         for v in graph.outputs:
@@ -92,6 +92,8 @@ class Fusion:
                 self._alone(call, "contract")
             case "scatter":
                 self._alone(call, "scatter")
+            case "sort":
+                self._alone(call, "sort")
             case kind:
                 raise AssertionError(f"{call.op.name} of kind {kind} is not a primitive")
 
@@ -124,7 +126,7 @@ class Fusion:
         reduced: tuple[int, ...] | None,
     ) -> Index | None:
         """The canonical index of `call` in `group`, or None where it cannot join."""
-        if len(group.calls) >= FUSED_CALLS or group.kind == "scatter":
+        if len(group.calls) >= FUSED_CALLS or group.kind in ("scatter", "sort"):
             return None
         if any(
             (id(v.call), v.index) in self.boundaries
@@ -198,7 +200,7 @@ class Fusion:
                 self.require(operand)
         group = self._open(kind, call.specs[0].shape)
         self._add(group, call, group.axes(), None)
-        if kind == "scatter":
+        if kind in ("scatter", "sort"):
             self.require(call.outputs[0])
 
     def _add(self, group: Group, call: Call, index: Index, reduced: tuple[int, ...] | None) -> None:
@@ -208,7 +210,9 @@ class Fusion:
         if reduced is not None:
             group.reduced = reduced
         for operand in call.inputs:
-            self._use(group, operand, direct=call.op.kind in ("contract", "scatter", "gather"))
+            self._use(
+                group, operand, direct=call.op.kind in ("contract", "scatter", "sort", "gather")
+            )
         for v in call.outputs:
             if (id(call), v.index) in self.boundaries:
                 self.require(v)

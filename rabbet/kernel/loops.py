@@ -126,4 +126,23 @@ class ScatterKernel:
     checks: tuple[tuple[Expr, Expr], ...] = ()
 
 
-Kernel: TypeAlias = RowKernel | ContractKernel | ScatterKernel
+@dataclass(frozen=True)
+class SortKernel:
+    """For each point of `outer`: out[index] = positions 0, 1, ... along `line` by ascending key.
+
+    Equal keys keep the order of their positions, so the result is unique whatever the method. `key`
+    is an unsigned integer; `line` is one loop (or none: of one point). `index` addresses operand
+    `out` (int64). One task per outer point. `wide`: a line may have 2^32 points or more, or keys
+    have more than 32 bits. Variables: outer, line.
+    """
+
+    operands: tuple[Operand, ...]
+    outer: tuple[Expr, ...]
+    line: tuple[Expr, ...]
+    key: Expr
+    out: int
+    index: Expr
+    wide: bool
+
+
+Kernel: TypeAlias = RowKernel | ContractKernel | ScatterKernel | SortKernel

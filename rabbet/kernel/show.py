@@ -12,7 +12,15 @@ from collections.abc import Iterable
 from typing import cast
 
 from rabbet.expr.expr import Expr, topological
-from rabbet.kernel.loops import ContractKernel, Kernel, Operand, RowKernel, ScatterKernel, Store
+from rabbet.kernel.loops import (
+    ContractKernel,
+    Kernel,
+    Operand,
+    RowKernel,
+    ScatterKernel,
+    SortKernel,
+    Store,
+)
 
 _INFIX = {
     **{"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod": "%"},
@@ -35,6 +43,8 @@ def show(kernel: Kernel) -> str:
             return _rows(kernel)
         case ContractKernel():
             return _contract(kernel)
+        case SortKernel():
+            return _sort(kernel)
     return _scatter(kernel)
 
 
@@ -188,4 +198,14 @@ def _scatter(kernel: ScatterKernel) -> str:
     out.checks(kernel.checks, indent)
     index, value = out.spell(kernel.index, indent), out.spell(kernel.value, indent)
     out.line(indent, f"in{kernel.out}[{index}] {kernel.combine}= {value}")
+    return out.text()
+
+
+def _sort(kernel: SortKernel) -> str:
+    out = _Printer([*kernel.outer, *kernel.line, kernel.index, kernel.key])
+    out.head(f"sort into in{kernel.out}{', wide' if kernel.wide else ''}", kernel.operands)
+    indent = out.loops(0, kernel.outer, "outer", 1)
+    indent = out.loops(len(kernel.outer), kernel.line, "line", indent)
+    index, key = out.spell(kernel.index, indent), out.spell(kernel.key, indent)
+    out.line(indent, f"in{kernel.out}[{index}] = sorted by {key}")
     return out.text()

@@ -22,7 +22,7 @@ from rabbet.runtime.plan import ARENA, INPUT, OUTPUT, Plan, PlanCall
 from rabbet.transform.decompose import decompose
 from rabbet.transform.host import Part, cut
 
-STORED_KINDS = ("elementwise", "reduce", "contract", "gather", "scatter")
+STORED_KINDS = ("elementwise", "reduce", "contract", "gather", "scatter", "sort")
 
 
 @dataclass(eq=False)
