@@ -2,7 +2,9 @@
 
 A kernel is loops over run-time extents around scalar expressions (`rabbet.expr`). Loop variables
 are numbered in the order the loops are listed; `size(n)` expressions are run-time arguments.
-Kernels hold no sizes of any tensor, so one serves every shape with the same structure.
+Kernels hold no sizes of any tensor, so one serves every shape with the same structure. An output
+may lie in the memory of an input that is read only where it is written (`kernel/inplace.py`): code
+makes all values of a point before it stores any, and never uses an output as working memory.
 """
 
 from __future__ import annotations
