@@ -35,6 +35,10 @@ class GradientError(RabbetError, RuntimeError):
     """A gradient was asked for where there is none, or for the second time."""
 
 
+class DroppedValue(GradientError):
+    """A value that a gradient needs was dropped, and cannot be computed again."""
+
+
 class FormatError(RabbetError, ValueError):
     """A file is not what its name says, is damaged, or is of a version we do not read."""
 

@@ -365,6 +365,8 @@ class Tensor(Handle):
             make_leaf(self)
         else:
             indexing.warn_view(self)
+            if value._node.is_leaf:  # x[:] = w: gradients flow to w, but x is another tensor
+                value = lookup("positive")(value)
             self.assign(value)
         return self
 
@@ -375,7 +377,7 @@ class Tensor(Handle):
             value = lookup("cast")(value, self.dtype)
         if value.shape != self.shape:
             value = lookup("expand")(value, self.shape)
-        return self._update(lookup("detach")(value) if value is source else value)
+        return self._update(lookup("positive")(value) if value is source else value)
 
     def to(self, *args: Any, **kwargs: Any) -> Tensor:
         """This tensor with another dtype or on another device: `to(rb.float64)`, `to("cpu")`."""
