@@ -41,6 +41,7 @@ from rabbet.base.errors import (
     InternalError,
     LinAlgError,
     MissingExtra,
+    NumberRangeError,
     RabbetError,
     ShapeError,
 )
@@ -56,12 +57,15 @@ from rabbet.tensor import (
     from_dlpack,
     from_numpy,
     full,
+    full_like,
     is_grad_enabled,
     linspace,
     no_grad,
     ones,
+    ones_like,
     tensor,
     zeros,
+    zeros_like,
 )
 from rabbet.tensor import (
     absent as _absent,
@@ -69,10 +73,20 @@ from rabbet.tensor import (
 from rabbet.tensor import (
     functions as _functions,
 )
+from rabbet.tensor.chosen import (
+    nonzero,
+    unique_all,
+    unique_counts,
+    unique_inverse,
+    unique_values,
+)
 from rabbet.tensor.functional import grad, value_and_grad
 from rabbet.tensor.jit import jit
 from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
 from rabbet.tensor.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
+from rabbet.tensor.standard import repeat, reshape, searchsorted
+from rabbet.tensor.types import astype, can_cast, finfo, iinfo, isdtype, result_type
+from rabbet.tensor.types import namespace_info as __array_namespace_info__
 
 if TYPE_CHECKING:
     from rabbet import data, distributed, nn, optim, train

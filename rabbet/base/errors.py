@@ -15,6 +15,10 @@ class DTypeError(RabbetError, TypeError):
     """A dtype is unknown, or does not fit the rule of an op."""
 
 
+class NumberRangeError(DTypeError, OverflowError):
+    """A number lies outside the range of its dtype."""
+
+
 class DeviceError(RabbetError, ValueError):
     """A device is unknown or not available."""
 
@@ -29,6 +33,10 @@ class LinAlgError(RabbetError, ValueError):
 
 class GradientError(RabbetError, RuntimeError):
     """A gradient was asked for where there is none, or for the second time."""
+
+
+class DroppedValue(GradientError):
+    """A value that a gradient needs was dropped, and cannot be computed again."""
 
 
 class FormatError(RabbetError, ValueError):
@@ -56,5 +64,5 @@ class InternalError(RabbetError, AssertionError):
 
 
 # Users see and catch them as `rabbet.ShapeError`, wherever the class stands.
-for _error in [*RabbetError.__subclasses__(), RabbetError]:
+for _error in [*RabbetError.__subclasses__(), RabbetError, NumberRangeError]:
     _error.__module__ = "rabbet"

@@ -14,12 +14,14 @@ from rabbet.codegen.contract import emit_contract, launch_contract
 from rabbet.codegen.launch import Launch
 from rabbet.codegen.rows import emit_rows, launch_rows
 from rabbet.codegen.scatter import emit_scatter, launch_scatter
+from rabbet.codegen.sort import emit_sort, launch_sort
 from rabbet.kernel.loops import (
     AttentionGradientKernel,
     AttentionKernel,
     ContractKernel,
     Kernel,
     RowKernel,
+    SortKernel,
 )
 from rabbet.kernel.show import kernel_name
 
@@ -44,6 +46,8 @@ def build(kernel: Kernel, target: Target) -> KernelCode:
             text = emit_attention(kernel, target, name)
         case AttentionGradientKernel():
             text = emit_attention_gradient(kernel, target, name)
+        case SortKernel():
+            text = emit_sort(kernel, target)
         case _:
             text = emit_scatter(kernel, target)
     return KernelCode(name, text)
@@ -60,4 +64,6 @@ def launch(kernel: Kernel, target: Target) -> Launch:
             return launch_attention(kernel, target)
         case AttentionGradientKernel():
             return launch_attention_gradient(kernel, target)
+        case SortKernel():
+            return launch_sort(kernel)
     return launch_scatter(kernel)

@@ -44,7 +44,8 @@ def emit_contract(kernel: ContractKernel, target: Target, name: str = "kernel") 
 def launch_contract(kernel: ContractKernel, target: Target) -> Launch:
     """Tasks, scratch memory per thread, and cost of a contraction."""
     chosen = _checked_roles(kernel)
-    cut = blocks(chosen, *_views(chosen), target)
+    a, b, a_turned = _views(chosen)
+    cut = blocks(chosen, a, b, target, a_turned=a_turned)
     epilogues = sum(len(topological([s.index, s.value])) for s in kernel.stores)
     cost = cut.batch * cut.m * cut.n * (cut.k * 2 + epilogues)
     return Launch(cut.tasks, cut.scratch.end, cost)
@@ -60,9 +61,14 @@ def _checked_roles(kernel: ContractKernel) -> Roles:
     return chosen
 
 
-def _views(chosen: Roles) -> tuple[View, View]:
-    """A as rows of k, B as rows of lanes."""
-    return view(chosen.m, chosen.k, chosen.a), view(chosen.k, chosen.n, chosen.b)
+def _views(chosen: Roles) -> tuple[View, View, bool]:
+    """A as rows of k, or, where memory runs along its rows, as k rows of them (then True); B as
+    rows of lanes.
+    """
+    a, b = view(chosen.m, chosen.k, chosen.a), view(chosen.k, chosen.n, chosen.b)
+    if a.kind == "turned":
+        return view(chosen.k, chosen.m, chosen.a), b, True
+    return a, b, False
 
 
 @dataclass(frozen=True)
@@ -93,23 +99,24 @@ class _Contraction:
 
     def __init__(self, kernel: ContractKernel, target: Target, name: str) -> None:
         self.roles = _expanded(_checked_roles(kernel))
-        self.a, self.b = _views(self.roles)
-        self.cut: Blocks = blocks(self.roles, self.a, self.b, target)
+        self.a, self.b, self.a_turned = _views(self.roles)
+        self.cut: Blocks = blocks(self.roles, self.a, self.b, target, a_turned=self.a_turned)
         self.module = Module(target)
         self.frame = Frame(self.module, name, kernel.operands)
         r, module, operands = self.roles, self.module, kernel.operands
         self.pack_a: Packer | None = None
-        if not self.a.direct:
+        if self.cut.a_copied:
             self.pack_a = Packer(module, "pack_a", operands, r.dtype, r.batch, self.a)
         self.pack_b = Packer(module, "pack_b", operands, r.dtype, r.batch, self.b)
         tabled = self.b.kind == "runs" and self.pack_b.table is not None
         source = self.b.load.dtype if tabled and self.b.load is not None else None
         self.sweeps: dict[int, Part] = {
-            v: contract_tile.sweep(module, r.dtype, v, source) for v in contract_tile.widths(target)
+            v: contract_tile.sweep(module, r.dtype, v, source, self.a_turned)
+            for v in contract_tile.widths(target)
         }
-        self.rest = contract_tile.rest(module, r.dtype)
+        self.rest = contract_tile.rest(module, r.dtype, self.a_turned)
         self.thin: Part | None = None
-        along_k = self.a.kind == "runs" and self.b.kind == "turned"
+        along_k = self.a.kind == "runs" and self.b.kind == "turned" and not self.a_turned
         if along_k and self.a.plain and self.b.plain and not self.a.dense():
             self.thin = Thin(module, r.dtype).part
         self.epilogue = epilogue(module, operands, r)
@@ -128,7 +135,8 @@ class _Contraction:
             for name, offset in vars(scratch).items()
         }
         sizes = (cut.m, cut.n, cut.k, cut.row_panels, cut.lane_panels, cut.row_blocks)
-        for e in (*sizes, cut.lane_blocks, cut.k_blocks, cut.column_bytes, cut.table_entries[0]):
+        sizes = (*sizes, cut.lane_blocks, cut.k_blocks, cut.column_bytes, cut.a_step)
+        for e in (*sizes, cut.table_entries[0]):
             self.sizes[e]  # here, before the loops
         for loop in self.roles.batch:
             em.scalar(loop.extent)
@@ -200,7 +208,7 @@ class _Contraction:
 
     def _blocks(self, em: Emitter, task: _Task) -> None:
         fn, cut = self.fn, self.cut
-        if self.a.kind == "runs":
+        if self.cut.a_rows:
             self._write_table(self.pack_a, "a_table", task, task.row, task.rows)
         k_blocks = self.sizes[cut.k_blocks]
         # sums of different panels need different places only if they wait for another block of k
@@ -234,9 +242,10 @@ class _Contraction:
         k = fn.mul(number, CONTRACT_BLOCK)
         count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(self.sizes[cut.k], k))
         first, last = fn.icmp("eq", number, 0), fn.icmp("eq", fn.add(number, 1), k_blocks)
-        if not (self.a.plain and self.a.kind == "runs"):
+        a_step = self.sizes[cut.a_step]
+        if self.a_turned or not (self.a.plain and self.a.kind == "runs"):
             self._copy_a(task, k, count)
-            return _Block(k, count, first, last, self.memory["a"], i64(cut.a_step))
+            return _Block(k, count, first, last, self.memory["a"], a_step)
         place, step = self._direct(em, self.a, task, task.row, k)
         if self.a.direct:
             return _Block(k, count, first, last, place, step)
@@ -244,14 +253,17 @@ class _Contraction:
         with fn.when(fn.binary("xor", dense, Value("true", "i1"))):
             self._copy_a(task, k, count)
         place = fn.select(dense, place, self.memory["a"])
-        return _Block(k, count, first, last, place, fn.select(dense, step, i64(cut.a_step)))
+        return _Block(k, count, first, last, place, fn.select(dense, step, a_step))
 
     def _copy_a(self, task: _Task, k: Value, count: Value) -> None:
         """This task's rows of A for one block of k."""
         assert self.pack_a is not None
-        if self.a.kind != "runs":
+        if not self.cut.a_rows:
             self._write_table(self.pack_a, "a_table", task, k, count)
-        matrix = (task.row, task.rows, k, count, self.memory["a"], i64(self.cut.a_step), count)
+        matrix: tuple[Value, ...] = (task.row, task.rows, k, count)
+        if self.a_turned:
+            matrix = (k, count, task.row, task.rows)
+        matrix = (*matrix, self.memory["a"], self.sizes[self.cut.a_step], matrix[3])
         table = (self.memory["a_table"], self._capacity("a_table"))
         call(self.fn, self.pack_a.part, *task.batch, *matrix, *table)
 
@@ -328,16 +340,17 @@ class _Contraction:
         return fn.address(place, index, memory_type(b.load.dtype)), step, table
 
     def _multiply(self, vectors: Value, rows: Value, given: tuple[Value, ...]) -> None:
-        """Whole row panels in the narrowest tile that covers the vectors, then the other rows."""
+        """Row panels in the narrowest tile that covers the vectors, then half a one if that does."""
         fn, narrower = self.fn, 0
-        with fn.when(fn.icmp("sge", rows, self.cut.tile_rows)):
+        half = contract_tile.half(fn.module.target)
+        with fn.when(fn.icmp("sgt", rows, half)):
             for width, part in self.sweeps.items():
                 fits = fn.icmp("ule", fn.sub(vectors, narrower + 1), width - narrower - 1)
                 with fn.when(fits):
                     call(fn, part, *given)
                 narrower = width
         over = fn.do("i64", f"urem i64 {rows.text}, {self.cut.tile_rows}")
-        with fn.when(fn.icmp("ne", over, 0)):
+        with fn.when(fn.icmp("ult", fn.sub(over, 1), half)):
             call(fn, self.rest, *given)
 
 

@@ -47,14 +47,21 @@ class Blocks:
     lane_blocks: Expr
     k_blocks: Expr
     table_columns: tuple[int, int]  # of the tables of A and B
-    a_rows: bool  # does A's table describe rows of its copy
+    a_rows: bool  # does A's table describe rows of A
     b_rows: bool
     a_copied: bool
+    a_turned: bool  # is A's copy written with its rows side by side
 
     @property
-    def a_step(self) -> int:
-        """Bytes of a row of A's copy: a block of k, and room to write one vector too far."""
-        return (CONTRACT_BLOCK + self.lanes) * self.itemsize
+    def a_step(self) -> Expr:
+        """Bytes of a row of A's copy (turned: of a k), and room to write one vector too far."""
+        return (self._a_shape[1] + self.lanes) * self.itemsize
+
+    @property
+    def _a_shape(self) -> tuple[Expr, Expr]:
+        """Rows and columns of A's copy."""
+        rows, block = self.row_panels * self.tile_rows, const(CONTRACT_BLOCK, int64)
+        return (block, rows) if self.a_turned else (rows, block)
 
     @property
     def panel_step(self) -> int:
@@ -70,7 +77,7 @@ class Blocks:
         """Where a thread's scratch memory holds what, in bytes."""
         a_table, b_table = self.table_entries
         sizes = (
-            (self.row_panels * self.tile_rows + self.lanes) * (self.a_step * self.a_copied),
+            (self._a_shape[0] + self.lanes) * self.a_step * int(self.a_copied),
             const((CONTRACT_BLOCK + self.lanes) * self.panel_step, int64),
             a_table * 8 * self.table_columns[0],
             const(b_table * 8 * self.table_columns[1], int64),
@@ -112,8 +119,8 @@ class Scratch:
     end: Expr
 
 
-def blocks(roles: Roles, a: View, b: View, target: Target) -> Blocks:
-    """The cut of a contraction with these operands on a target."""
+def blocks(roles: Roles, a: View, b: View, target: Target, *, a_turned: bool) -> Blocks:
+    """The cut of a contraction with these operands on a target; `a_turned`: A is seen as k rows."""
     tile_rows, vectors = tile_shape(target)
     lanes = target.lanes(roles.dtype.bits)
     panel = vectors * lanes
@@ -146,9 +153,10 @@ def blocks(roles: Roles, a: View, b: View, target: Target) -> Blocks:
         lane_blocks,
         larger(_ceil(k, CONTRACT_BLOCK), one),
         (a.table_columns, b.table_columns),
-        a.kind == "runs",
+        a.kind == "runs" and not a_turned,
         b.kind == "runs",
-        not a.direct,
+        a_turned or not a.direct,
+        a_turned,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -15,8 +16,17 @@ from rabbet.base.errors import BuildError
 _SECONDS = 120
 
 
-def c_compiler() -> list[str]:
-    """The command of the C compiler: $CC, else cc, gcc or clang; BuildError if there is none."""
+def c_compiler(triple: str | None = None) -> list[str]:
+    """The command of a C compiler for `triple` (None: this machine); BuildError if there is none.
+
+    For this machine: $CC, else cc, gcc or clang; for another one the cross compiler by its name.
+    """
+    arch = (triple or platform.machine()).split("-")[0]
+    if arch != platform.machine():
+        cross = f"{arch}-linux-gnu-gcc"
+        if shutil.which(cross):
+            return [cross]
+        raise BuildError(f"building a library for {arch} needs {cross}; install gcc for {arch}")
     chosen = os.environ.get("CC")
     if chosen:
         return shlex.split(chosen)
@@ -30,12 +40,14 @@ def shared_library(
     objects: Mapping[str, bytes],
     output: Path,
     *,
+    triple: str | None = None,
     sources: Sequence[Path] = (),
     arguments: Sequence[str] = (),
 ) -> Path:
     """Link object bytes (and compile C sources) into the shared library `output`, written whole.
 
-    `arguments` go to the compiler as they are. Raises BuildError with the linker's words.
+    `triple` names the machine it is for, `arguments` go to the compiler as they are. Raises
+    BuildError with the linker's words.
     """
     output = Path(output)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".link") as folder:
@@ -44,7 +56,7 @@ def shared_library(
             files.append(Path(folder) / f"{name}.o")
             files[-1].write_bytes(code)
         made = Path(folder) / output.name
-        command = [*c_compiler(), "-shared", "-fPIC", "-o", str(made), *arguments]
+        command = [*c_compiler(triple), "-shared", "-fPIC", "-o", str(made), *arguments]
         _run([*command, *map(str, files), *map(str, sources)], output)
         made.replace(output)
     return output

@@ -38,8 +38,9 @@ def build(
 
     The library holds machine code, weights and runtime: it needs neither Python nor Rabbet.
     `output` is a folder (by default the file's own), `name` the file's by default; `cpu` is a
-    target record's name, by default this machine's. Raises BuildError (no C compiler, unknown
-    names), FormatError, OSError; each of the files appears whole or not at all.
+    target record's name, by default this machine's; for another architecture ("arm64") its cross
+    compiler is needed. Raises BuildError (no C compiler, unknown names), FormatError, OSError; each
+    of the files appears whole or not at all.
 
     >>> rb.build("digits.rbt", output="out")
     PosixPath('out')
@@ -92,6 +93,7 @@ def _build(
     library = shared_library(
         objects,
         temporary / library_name(name),
+        triple=target.triple,
         sources=[source, *sorted(RUNTIME.glob("*.c"))],
         arguments=_arguments(name, temporary),
     )

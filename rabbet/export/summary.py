@@ -111,4 +111,6 @@ def flops_of(call: Call) -> int:
             return sizes.hint(call.inputs[2].spec.elements)
         case "attention":
             return _flops_of_attention(call)
+        case "sort":
+            return elements * max(1, sizes.hint(call.specs[0].shape[-1]).bit_length())
     return 0

@@ -25,8 +25,8 @@ from rabbet.graph import value as graph_value
 from rabbet.graph.value import Attrs, Builder, Value, registry
 
 KINDS = (
-    *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter", "host"),
-    *("attention", "composite", "input"),
+    *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter", "sort"),
+    *("attention", "host", "composite", "input"),
 )
 
 
@@ -63,6 +63,7 @@ class Op:
     public: bool
     differentiable: bool
     module: str
+    signature: inspect.Signature
     grad: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
@@ -252,7 +253,8 @@ def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
 
 def _make(function: Callable[..., Any], *, kind: str, reference: Any, **fields: Any) -> Op:
     assert kind in KINDS, kind
-    parameters = tuple(_parameter(p) for p in inspect.signature(function).parameters.values())
+    signature = inspect.signature(function)
+    parameters = tuple(_parameter(p) for p in signature.parameters.values())
     name = fields.get("name", function.__name__.rstrip("_"))
     has_operand = bool(parameters) and parameters[0].role == "operand"
     return Op(
@@ -275,6 +277,7 @@ def _make(function: Callable[..., Any], *, kind: str, reference: Any, **fields: 
         public=fields.get("public", True),
         differentiable=fields.get("differentiable", True),
         module=function.__module__,
+        signature=signature,
     )
 
 

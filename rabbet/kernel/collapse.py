@@ -17,13 +17,14 @@ from rabbet.base.sizes import Dim
 from rabbet.expr import affine, expr
 from rabbet.expr.expr import Expr
 from rabbet.kernel.access import ZERO, Arguments
-from rabbet.kernel.loops import ContractKernel, RowKernel, ScatterKernel, Store
+from rabbet.kernel.loops import ContractKernel, RowKernel, ScatterKernel, SortKernel, Store
 from rabbet.kernel.rewrite import expressions, map_expressions
 
 LISTS = {
     RowKernel: ("outer", "inner"),
     ContractKernel: ("batch", "m", "n", "k"),
     ScatterKernel: ("outer", "updates", "inner"),
+    SortKernel: ("outer", "line"),
 }
 LINEAR = ("add", "sub", "mul", "neg")
 
@@ -40,7 +41,9 @@ def merge_loops(
     names = LISTS[type(kernel)]
     is_map = isinstance(kernel, RowKernel) and not any(s.reductions for s in kernel.sweeps)
     for _ in range(forced - 1):
-        kernel = _merge(kernel, arguments, names, _count(kernel, names) - 2, divide=True)
+        last = _count(kernel, names) - 2
+        divide = not _mergeable(kernel, arguments, names, last)
+        kernel = _merge(kernel, arguments, names, last, divide=divide)
     kernel = _drop_units(kernel, names)
     if is_map:
         kernel = replace(kernel, outer=(*kernel.outer, *kernel.inner), inner=())

@@ -19,7 +19,8 @@ from rabbet.graph.value import Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
 
-DIRECT = ("contract", "scatter", "gather", "attention")  # operands are loads, or copied first
+ALONE = ("scatter", "sort", "attention")  # nothing joins their kernels
+DIRECT = ("contract", "gather", *ALONE)  # operands are loads, or copied first
 FUSED_CALLS = 64  # more calls in one kernel cost registers and compile time, and gain nothing
 
 
@@ -28,7 +29,7 @@ class Group:
     """Calls of one kernel over the points of `domain`; its reductions fold the axes `reduced`."""
 
     number: int
-    kind: str  # rows, contract, scatter, attention
+    kind: str  # rows, contract, scatter, sort, attention
     domain: tuple[Dim, ...]
     reduced: tuple[int, ...] | None = None
     calls: list[Call] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Fusion:
         self.boundaries = boundaries
         self.copied: set[tuple[int, int]] = (
             set()
-        )  # operands that contract and scatter read as copies
+        )  # operands that contract, scatter and sort read as copies
         for call in graph.calls():
             self._place(call)
         for v in graph.outputs:
@@ -95,6 +96,8 @@ class Fusion:
                 self._alone(call, "scatter")
             case "attention":
                 self._alone(call, "attention")
+            case "sort":
+                self._alone(call, "sort")
             case kind:
                 raise AssertionError(f"{call.op.name} of kind {kind} is not a primitive")
 
@@ -127,7 +130,7 @@ class Fusion:
         reduced: tuple[int, ...] | None,
     ) -> Index | None:
         """The canonical index of `call` in `group`, or None where it cannot join."""
-        if len(group.calls) >= FUSED_CALLS or group.kind in ("scatter", "attention"):
+        if len(group.calls) >= FUSED_CALLS or group.kind in ALONE:
             return None
         if any(
             (id(v.call), v.index) in self.boundaries
@@ -201,7 +204,7 @@ class Fusion:
                 self.require(operand)
         group = self._open(kind, call.specs[0].shape)
         self._add(group, call, group.axes(), None)
-        if kind in ("scatter", "attention"):
+        if kind in ALONE:
             self.require(call.outputs[0])
 
     def _add(self, group: Group, call: Call, index: Index, reduced: tuple[int, ...] | None) -> None:

@@ -30,6 +30,7 @@ from rabbet.kernel.loops import (
     RowKernel,
     ScatterKernel,
     Scores,
+    SortKernel,
     Store,
 )
 
@@ -63,6 +64,9 @@ def run(
             return None
         case AttentionGradientKernel():
             _Attention(kernel.scores, buffers, sizes, fused).gradient(kernel)
+            return None
+        case SortKernel():
+            _run_sort(kernel, buffers, sizes, fused)
             return None
     return _run_scatter(kernel, buffers, sizes, fused)
 
@@ -231,7 +235,7 @@ def combine(reduction: Reduction, a: list[Array], b: list[Array]) -> list[Array]
         return [np.where(wins, new, old), np.where(wins, new_key, old_key)]
 
 
-# ---------------------------------------------------------------------- contractions and scatters
+# ------------------------------------------------------------- contractions, scatters, sorts
 
 
 def _run_contract(
@@ -276,6 +280,19 @@ def _run_scatter(
             reduction = Reduction(as_reduction[kernel.combine], kernel.value)
             out[at] = combine(reduction, [out[at]], [new])[0]
     return grid.failure(kernel.checks)
+
+
+def _run_sort(
+    kernel: SortKernel, buffers: Sequence[Array], sizes: Sequence[int], fused: bool
+) -> None:
+    grid = _Grid((*kernel.outer, *kernel.line), buffers, sizes, fused)
+    length = math.prod(grid.shape[len(kernel.outer) :])
+    if not math.prod(grid.shape):
+        return
+    keys = grid.full(kernel.key).reshape(-1, length)
+    index = grid.full(kernel.index).reshape(-1)
+    _demand(buffers[kernel.out], index, "store")
+    buffers[kernel.out][index] = np.argsort(keys, axis=1, kind="stable").reshape(-1)
 
 
 # ---------------------------------------------------------------------- attention

@@ -2,7 +2,9 @@
 
 A kernel is loops over run-time extents around scalar expressions (`rabbet.expr`). Loop variables
 are numbered in the order the loops are listed; `size(n)` expressions are run-time arguments.
-Kernels hold no sizes of any tensor, so one serves every shape with the same structure.
+Kernels hold no sizes of any tensor, so one serves every shape with the same structure. An output
+may lie in the memory of an input that is read only where it is written (`kernel/inplace.py`): code
+makes all values of a point before it stores any, and never uses an output as working memory.
 """
 
 from __future__ import annotations
@@ -188,6 +190,30 @@ class AttentionGradientKernel:
     value_stores: tuple[Store, ...]
 
 
+@dataclass(frozen=True)
+class SortKernel:
+    """For each point of `outer`: out[index] = positions 0, 1, ... along `line` by ascending key.
+
+    Equal keys keep the order of their positions, so the result is unique whatever the method. `key`
+    is an unsigned integer; `line` is one loop (or none: of one point). `index` addresses operand
+    `out` (int64). One task per outer point. `wide`: a line may have 2^32 points or more, or keys
+    have more than 32 bits. Variables: outer, line.
+    """
+
+    operands: tuple[Operand, ...]
+    outer: tuple[Expr, ...]
+    line: tuple[Expr, ...]
+    key: Expr
+    out: int
+    index: Expr
+    wide: bool
+
+
 Kernel: TypeAlias = (
-    RowKernel | ContractKernel | ScatterKernel | AttentionKernel | AttentionGradientKernel
+    RowKernel
+    | ContractKernel
+    | ScatterKernel
+    | SortKernel
+    | AttentionKernel
+    | AttentionGradientKernel
 )

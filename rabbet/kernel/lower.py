@@ -28,11 +28,14 @@ from rabbet.kernel.loops import (
     Reduction,
     RowKernel,
     ScatterKernel,
+    SortKernel,
     Store,
     Sweep,
 )
 from rabbet.kernel.lower_attention import attention_kernel
 from rabbet.kernel.rewrite import map_expressions
+
+NARROW_LINE = 2**32  # positions of a shorter line take 32 bits while it is sorted
 
 
 @dataclass(eq=False)
@@ -56,6 +59,8 @@ def lower(group: Group, fusion: Fusion) -> Lowered:
             return _lower_contract(group, fusion)
         case "attention":
             return _lower_attention(group, fusion)
+        case "sort":
+            return _lower_sort(group, fusion)
         case _:
             return _lower_scatter(group, fusion)
 
@@ -343,6 +348,32 @@ def _lower_attention(group: Group, fusion: Fusion) -> Lowered:
         return access.read(v, index, arguments, body.load)
 
     kernel = attention_kernel(group.calls[0], group.stored, arguments, load)
+    return _finished(kernel, arguments, group)
+
+
+def _lower_sort(group: Group, fusion: Fusion) -> Lowered:
+    body = _Body(group, fusion)
+    arguments = body.arguments
+    call = group.calls[0]
+    x, out = call.inputs[0], call.outputs[0]
+    loops = group.axes()
+    if (id(x.call), x.index) in fusion.copied:
+        value = access.load_stored(x, loops, arguments, None)
+    else:
+        value = access.read(x, loops, arguments, body.load)
+    key = call.op.lower(value, **call.attrs)
+    target = arguments.operand(out, "out")
+    length = x.shape[-1]
+    kernel = SortKernel(
+        operands=tuple(arguments.operands),
+        outer=tuple(arguments.size(d) for d in x.shape[:-1]),
+        line=(arguments.size(length),),
+        key=key,
+        out=target,
+        index=access.flat(arguments, loops, out.shape),
+        wide=key.dtype.bits > 32 or not length < NARROW_LINE,
+    )
+    kernel = merge_loops(kernel, arguments)
     return _finished(kernel, arguments, group)
 
 

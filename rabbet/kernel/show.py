@@ -20,6 +20,7 @@ from rabbet.kernel.loops import (
     Operand,
     RowKernel,
     ScatterKernel,
+    SortKernel,
     Store,
 )
 from rabbet.kernel.rewrite import expressions
@@ -47,6 +48,8 @@ def show(kernel: Kernel) -> str:
             return _contract(kernel)
         case AttentionKernel() | AttentionGradientKernel():
             return _attention(kernel)
+        case SortKernel():
+            return _sort(kernel)
     return _scatter(kernel)
 
 
@@ -224,4 +227,14 @@ def _attention(kernel: AttentionKernel | AttentionGradientKernel) -> str:
         stores = getattr(kernel, f"{kind}_stores" if kind else "stores")
         out.line(1, f"finish {kind}".rstrip())
         out.stores(stores, 1)
+    return out.text()
+
+
+def _sort(kernel: SortKernel) -> str:
+    out = _Printer([*kernel.outer, *kernel.line, kernel.index, kernel.key])
+    out.head(f"sort into in{kernel.out}{', wide' if kernel.wide else ''}", kernel.operands)
+    indent = out.loops(0, kernel.outer, "outer", 1)
+    indent = out.loops(len(kernel.outer), kernel.line, "line", indent)
+    index, key = out.spell(kernel.index, indent), out.spell(kernel.key, indent)
+    out.line(indent, f"in{kernel.out}[{index}] = sorted by {key}")
     return out.text()

@@ -340,3 +340,20 @@ def copysign(x1: Value, x2: Value) -> Value:
 def _copysign_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     flipped = not_equal(signbit(x1), signbit(x2))
     return multiply(where(flipped, negative(g), g), abs_(sign(x1))), zeros_like(g)
+
+
+@op(
+    "elementwise",
+    promote="float",
+    differentiable=False,
+    infer=broadcast("nextafter", FLOATING),
+    lower=row("nextafter"),
+    reference=np.nextafter,
+    samples=binary_samples(grad=False),
+)
+def nextafter(x1: Value, x2: Value) -> Value:
+    """The number next to `x1` on the way to `x2`; `x2` itself where both are equal.
+
+    >>> rb.nextafter(rb.asarray([0.0]), 1.0) > 0
+    tensor([ True])
+    """

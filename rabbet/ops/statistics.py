@@ -1,4 +1,4 @@
-"""Reductions that are made of others: variance, log-sum-exp, counts; and cumulative sums."""
+"""Reductions that are made of others: variance, log-sum-exp, counts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from rabbet.base.dtypes import DType, bool_, dtype_of, int64
-from rabbet.base.errors import ShapeError
-from rabbet.base.shapes import axes_of, axis_of, show
-from rabbet.base.sizes import Dim
+from rabbet.base.dtypes import bool_, int64
+from rabbet.base.shapes import axes_of
 from rabbet.graph.op import op
 from rabbet.graph.sample import ALL, FLOATS, Draw, Sample
 from rabbet.graph.value import Value
@@ -17,7 +15,7 @@ from rabbet.ops.arithmetic import add, cast, divide, maximum, multiply, square, 
 from rabbet.ops.compare import isfinite, where
 from rabbet.ops.create import extent
 from rabbet.ops.functions import exp, log, sqrt
-from rabbet.ops.moves import cut, pad, reshape, turn, window
+from rabbet.ops.moves import reshape
 from rabbet.ops.reduce import (
     Axes,
     as_double,
@@ -30,10 +28,7 @@ from rabbet.ops.reduce import (
     reduction_samples,
     rounded,
     spread,
-    sum_dtype,
 )
-
-BLOCK = 64  # cumulative sums: elements summed directly; blocks are joined by their totals
 
 # ---- variance ------------------------------------------------------------------------------------
 
@@ -155,106 +150,3 @@ def count_nonzero(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """
     axes = axes_of("count_nonzero", axis, x.ndim)
     return reduce_sum(cast(cast(x, bool_), int64), axes, keepdims)
-
-
-# ---- cumulative sums, differences ----------------------------------------------------------------
-
-
-def _cumulative_reference(
-    x: np.ndarray, axis: int | None, dtype: DType | None, include_initial: bool
-) -> np.ndarray:
-    wanted = sum_dtype(dtype_of(x.dtype), dtype).numpy
-    wide = np.float64 if wanted.kind == "f" else wanted
-    return np.cumulative_sum(x, axis=axis, dtype=wide, include_initial=include_initial)
-
-
-def _cumulative_samples() -> list[Sample]:
-    cases = (
-        *(((5,), None, False), ((3, 4), 0, False), ((2, 3, 4), -1, True), ((2, 0), 1, False)),
-        *(((2, 0), 1, True), ((1,), 0, False), ((2, 300), 1, False), ((256, 2), 0, True)),
-    )
-    return [
-        Sample((Draw(s),), {"axis": a, "dtype": None, "include_initial": i}, ("int32", *FLOATS))
-        for s, a, i in cases
-    ]
-
-
-@op("composite", reference=_cumulative_reference, samples=_cumulative_samples)
-def cumulative_sum(
-    x: Value, axis: int | None = None, dtype: DType | None = None, include_initial: bool = False
-) -> Value:
-    """Sums of the first 1, 2, 3, ... elements along `axis` (may be None for one axis).
-
-    dtype as in `sum`; `include_initial` starts with 0. Raises ShapeError where an axis is needed.
-
-    >>> rb.cumulative_sum(rb.asarray([1, 2, 3]))
-    tensor([1, 3, 6])
-    """
-    if axis is None and x.ndim != 1:
-        raise ShapeError(f"cumulative_sum: {show(x.shape)} needs an axis")
-    at = axis_of("cumulative_sum", axis or 0, x.ndim)
-    x = cast(x, sum_dtype(x.dtype, dtype))
-    size = x.shape[at]
-    if size == 0:
-        found = x
-    else:
-        found = _running(x, at, size, size) if size <= 4 * BLOCK else _running_in_blocks(x, at)
-    return _shifted(found, at, 1, 0) if include_initial else found
-
-
-def _shifted(x: Any, axis: int, low: Dim, high: Dim) -> Any:
-    """Zeros before and behind one axis."""
-    none = (0,) * x.ndim
-    before = tuple(low if a == axis else 0 for a in range(x.ndim))
-    return pad(x, before, tuple(high if a == axis else 0 for a in range(x.ndim)), none)
-
-
-def _running(x: Any, axis: int, size: Dim, low: Dim) -> Any:
-    """Sums of windows of `size` elements over `low` - 1 zeros and x."""
-    windows = window(_shifted(x, axis, low - 1, 0), (axis,), (size,), (1,), (1,))
-    return reduce_sum(windows, (x.ndim,), False)
-
-
-def _running_in_blocks(x: Any, axis: int) -> Any:
-    """The same in two levels: inside blocks of BLOCK elements, and over the blocks' totals."""
-    size = x.shape[axis]
-    count = (size + (BLOCK - 1)) // BLOCK
-    whole = _shifted(x, axis, 0, count * BLOCK - size)
-    blocks = reshape(whole, (*x.shape[:axis], count, BLOCK, *x.shape[axis + 1 :]))
-    inside = _running(blocks, axis + 1, BLOCK, BLOCK)
-    totals = cut(inside, axis + 1, BLOCK - 1, BLOCK)
-    before = cut(_running(totals, axis, count, count + 1), axis, 0, count)  # without its own block
-    return cut(reshape(add(inside, before), whole.shape), axis, 0, size)
-
-
-@cumulative_sum.gradient
-def _cumulative_sum_gradient(
-    g: Any, y: Any, x: Any, axis: int | None, dtype: DType | None, include_initial: bool
-) -> tuple[Any]:
-    at = axis_of("cumulative_sum", axis or 0, x.ndim)
-    g = cut(g, at, 1, g.shape[at]) if include_initial else g
-    backward = turn(cumulative_sum(turn(g, (at,)), at), (at,))
-    return (cast(backward, x.dtype),)
-
-
-@op(
-    "composite",
-    reference=lambda x, axis, n: np.diff(x, n, axis),
-    samples=lambda: [
-        Sample((Draw(s),), {"axis": a, "n": n}, ("int32", *FLOATS))
-        for s, a, n in (((5,), -1, 1), ((3, 4), 0, 2), ((1, 2), 0, 1), ((3,), 0, 0))
-    ],
-)
-def diff(x: Value, axis: int = -1, n: int = 1) -> Value:
-    """Differences of neighbours along `axis`, `n` times over.
-
-    >>> rb.diff(rb.asarray([1, 4, 9]))
-    tensor([3, 5])
-    """
-    at = axis_of("diff", axis, x.ndim)
-    for _ in range(n):
-        size = x.shape[at]
-        if size == 0:
-            return x
-        x = subtract(cut(x, at, 1, size), cut(x, at, 0, size - 1))
-    return x

@@ -106,6 +106,7 @@ class Tape:
     grad_enabled: bool
     flushing: bool
     capture: Any
+    interpreter: Any
     limit: int
     byte_limit: int
     @property

@@ -9,20 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rabbet.base.errors import CompileError, InternalError, RabbetError
-from rabbet.base.sizes import Dim, SizeScope
+from rabbet.base.sizes import Dim, SizeScope, hint
 from rabbet.base.spec import Spec
 from rabbet.base.target import Target
 from rabbet.codegen.build import launch
 from rabbet.graph.value import Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.fuse import Fusion
+from rabbet.kernel.inplace import is_copy, overwritable
 from rabbet.kernel.loops import Kernel
 from rabbet.kernel.lower import Lowered, copy_kernel, lower
-from rabbet.runtime.plan import ARENA, INPUT, OUTPUT, Plan, PlanCall
+from rabbet.kernel.proven import Check, checks_of
+from rabbet.runtime.arrange import Launch, arrange
+from rabbet.runtime.plan import ARENA, CAN_FAIL, INPUT, IS_COPY, OUTPUT, Plan, PlanCall
 from rabbet.transform.decompose import decompose
 from rabbet.transform.host import Part, cut
 
-STORED_KINDS = ("elementwise", "reduce", "contract", "gather", "scatter", "attention")
+STORED_KINDS = ("elementwise", "reduce", "contract", "gather", "scatter", "sort", "attention")
 
 
 @dataclass(eq=False)
@@ -45,42 +48,97 @@ class Assembly:
     plan: Plan
     target: Target
     kernels: dict[Kernel, int] = field(default_factory=dict)
+    pairs: list[list[tuple[int, int]]] = field(default_factory=list)  # per kernel: see inplace.py
     places: dict[tuple[int, int], int] = field(default_factory=dict)
+    bytes: list[Dim] = field(default_factory=list)  # per buffer
+    launches: list[Launch] = field(default_factory=list)
+    checks: list[tuple[int, Check]] = field(default_factory=list)  # with the launch that makes it
     ops: list[list[str]] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     written: set[int] = field(default_factory=set)
+
+    def buffer(self, kind: int, number: int, nbytes: Dim) -> int:
+        """A new buffer of the plan."""
+        self.bytes.append(nbytes)
+        return self.plan.buffer(kind, number, nbytes)
 
     def place(self, v: Value) -> int:
         """The buffer of a stored value."""
         key = (id(v.call), v.index)
         if key not in self.places:
-            self.places[key] = self.plan.buffer(ARENA, -1, v.spec.nbytes)
+            self.places[key] = self.buffer(ARENA, -1, v.spec.nbytes)
         return self.places[key]
 
     def add(self, lowered: Lowered) -> None:
         """Append the launch of a kernel."""
         self._verify(lowered)
-        shape = launch(lowered.kernel, self.target)
+        kernel = lowered.kernel
+        shape = launch(kernel, self.target)
 
         def number(dim: Dim) -> int:
             return self.plan.expr(dim)
 
         size = lowered.arguments.dim_of
-        self.plan.call(
-            PlanCall(
-                kernel=self.kernels.setdefault(lowered.kernel, len(self.kernels)),
-                tasks=number(size(shape.tasks)),
-                cost=number(size(shape.cost)),
-                scratch=number(size(shape.scratch_bytes)),
-                can_fail=bool(getattr(lowered.kernel, "checks", ())),
-                buffers=[self.place(v) for v in lowered.buffers],
-                sizes=[number(d) for d in lowered.dims],
-            )
+        proofs = self._proofs(lowered)
+        can_fail = None in proofs
+        call = PlanCall(
+            kernel=self._kernel(kernel),
+            tasks=number(size(shape.tasks)),
+            cost=number(size(shape.cost)),
+            scratch=number(size(shape.scratch_bytes)),
+            flags=can_fail * CAN_FAIL + is_copy(kernel) * IS_COPY,
+            buffers=[self.place(v) for v in lowered.buffers],
+            sizes=[number(d) for d in lowered.dims],
         )
+        self.plan.calls.append(call)
         self.ops.append([c.op.name for c in lowered.calls] or ["copy"])
         failing = [c for c in lowered.calls if c.op.kind in ("gather", "scatter")]
         sited = failing or lowered.calls
         self.positions.append(sited[0].site if sited and isinstance(sited[0].site, int) else -1)
+        after = sorted({n for n in proofs if n is not None})
+        self._note(call, kernel, can_fail, after)
+
+    def _proofs(self, lowered: Lowered) -> list[int | None]:
+        """For each check of a kernel the launch that has made it before, or None."""
+        found: list[int | None] = []
+        for check in checks_of(lowered):
+            known = [n for n, c in self.checks if check is not None and c.proves(check)]
+            found.append(known[0] if known else None)
+            if check is not None and check.whole:
+                self.checks.append((len(self.launches), check))
+        return found
+
+    def _kernel(self, kernel: Kernel) -> int:
+        if kernel not in self.kernels:
+            self.kernels[kernel] = len(self.kernels)
+            self.pairs.append(overwritable(kernel))
+        return self.kernels[kernel]
+
+    def _note(self, call: PlanCall, kernel: Kernel, can_fail: bool, after: list[int]) -> None:
+        """What the order and the sharing of memory depend on."""
+        reads = [b for b, o in zip(call.buffers, kernel.operands, strict=True) if o.mode == "in"]
+        writes = [b for b, o in zip(call.buffers, kernel.operands, strict=True) if o.mode != "in"]
+        pairs = [(call.buffers[i], call.buffers[o]) for i, o in self.pairs[call.kernel]]
+        pairs = [p for p in pairs if reads.count(p[0]) == writes.count(p[1]) == 1]
+        self.launches.append(Launch(reads, writes, pairs, can_fail, self.positions[-1], after))
+
+    def arrange(self) -> None:
+        """Bring the launches into the order in which they run, and share memory."""
+        plan = self.plan
+        made = arrange(self.launches, plan.buffers, [hint(d) for d in self.bytes])
+        plan.calls = [plan.calls[n] for n in made.order]
+        self.ops = [self.ops[n] for n in made.order]
+        self.positions = [self.positions[n] for n in made.order]
+        plan.commit = made.commit if made.donated else -1
+        blocks: dict[int, list[int]] = {}
+        for b, base in made.alias.items():
+            block = blocks.setdefault(base, [base])
+            block.append(b)
+            blocks[b] = block
+        for block in {id(block): block for block in blocks.values()}.values():
+            plan.share(block)
+        for output, given in made.donated.items():
+            plan.buffers[output].alias = given
 
     def _verify(self, lowered: Lowered) -> None:
         """What a kernel reads was written before it: the order of groups is right."""
@@ -157,7 +215,7 @@ def _compile_primitives(
     fusion = Fusion(primitive, boundaries)
     assembly = Assembly(Plan(scope), target)
     for number, v in enumerate(primitive.inputs):
-        place = assembly.plan.buffer(INPUT, number, v.spec.nbytes)
+        place = assembly.buffer(INPUT, number, v.spec.nbytes)
         assembly.places[id(v.call), v.index] = place
     copied = _place_outputs(primitive, assembly)
     for group in fusion.order():
@@ -175,6 +233,7 @@ def _compile_primitives(
             raise error from failure
     for v, target_value in copied:
         assembly.add(copy_kernel(v, target_value, fusion))
+    assembly.arrange()
     assembly.plan.kernels = len(assembly.kernels)
     return Compiled(
         words=assembly.plan.words(),
@@ -195,7 +254,7 @@ def _place_outputs(graph: Graph, assembly: Assembly) -> list[tuple[Value, Value]
     for number, v in enumerate(graph.outputs):
         base = access.storage(v)
         key = (id(base.call), base.index)
-        place = assembly.plan.buffer(OUTPUT, number, v.spec.nbytes)
+        place = assembly.buffer(OUTPUT, number, v.spec.nbytes)
         if key in assembly.places:
             again = _Again(v, number)
             assembly.places[id(again.call), again.index] = place

@@ -21,17 +21,18 @@ INPUT, OUTPUT, CONSTANT, ARENA = range(4)
 OPCODES = {"add": 2, "sub": 3, "mul": 4, "floordiv": 5, "mod": 6, "max": 7, "min": 8}
 RELATIONS = {"==": 0, "!=": 1, "<": 2, ">=": 3}
 CAN_FAIL = 1
+IS_COPY = 2  # nothing to do where its two buffers are the same memory
 
 
 @dataclass(eq=False)
 class PlanBuffer:
-    """One block of memory of a plan."""
+    """One block of memory of a plan; `alias`: an earlier buffer in whose memory it lies, or, for an
+    output, an input that a run may give it to write over.
+    """
 
     kind: int
     number: int
     bytes: int  # an expression number
-    first: int = 1 << 60
-    last: int = -1
     alias: int = -1
 
 
@@ -43,7 +44,7 @@ class PlanCall:
     tasks: int
     cost: int
     scratch: int
-    can_fail: bool
+    flags: int
     buffers: list[int]
     sizes: list[int]
 
@@ -57,6 +58,7 @@ class Plan:
     buffers: list[PlanBuffer] = field(default_factory=list)
     calls: list[PlanCall] = field(default_factory=list)
     kernels: int = 0
+    commit: int = -1  # the first call that may write over an input; -1: none
     known: dict[tuple[int, int, int], int] = field(default_factory=dict)
 
     def expr(self, dim: Dim) -> int:
@@ -84,13 +86,23 @@ class Plan:
         self.buffers.append(PlanBuffer(kind, number, self.expr(nbytes)))
         return len(self.buffers) - 1
 
-    def call(self, call: PlanCall) -> None:
-        """Append a launch; the lifetimes of its buffers grow to it."""
-        position = len(self.calls)
-        self.calls.append(call)
-        for number in call.buffers:
-            b = self.buffers[number]
-            b.first, b.last = min(b.first, position), max(b.last, position)
+    def share(self, members: Sequence[int]) -> None:
+        """Lay arena buffers, and at most one output, in one block of memory."""
+        root = min(members)
+        found = [self.buffers[m] for m in members]
+        kind, number = min(
+            ((b.kind, b.number) for b in found if b.kind == OUTPUT), default=(ARENA, -1)
+        )
+        for member, b in zip(members, found, strict=True):
+            b.kind, b.number, b.alias = kind, number, -1 if member == root else root
+
+    def lifetimes(self) -> list[tuple[int, int]]:
+        """First and last call of each buffer; (0, 0) for one that none uses."""
+        found: dict[int, tuple[int, int]] = {}
+        for position, call in enumerate(self.calls):
+            for number in call.buffers:
+                found[number] = (found.get(number, (position, 0))[0], position)
+        return [found.get(n, (0, 0)) for n in range(len(self.buffers))]
 
     def words(self) -> bytes:
         """The plan as little-endian 64-bit words."""
@@ -100,17 +112,16 @@ class Plan:
         ]
         body: list[int] = [w for e in self.exprs for w in e]
         body += [w for g in guards for w in g]
-        for b in self.buffers:
-            first, last = (b.first, b.last) if b.last >= 0 else (0, 0)
+        for b, (first, last) in zip(self.buffers, self.lifetimes(), strict=True):
             body += [b.kind, b.number, b.bytes, first, last, b.alias]
         for c in self.calls:
-            body += [c.kernel, c.tasks, c.cost, c.scratch, CAN_FAIL if c.can_fail else 0]
+            body += [c.kernel, c.tasks, c.cost, c.scratch, c.flags]
             body += [len(c.buffers), len(c.sizes), *c.buffers, *c.sizes]
         counts = [
             len(self.scope.names) if self.scope else 0,
             *(len(self.exprs), len(guards), len(self.buffers), len(self.calls)),
             *(self._count(INPUT), self._count(OUTPUT), self._count(CONSTANT), self.kernels),
-            len(self.calls),
+            len(self.calls) if self.commit < 0 else self.commit,
         ]
         header = [MAGIC, VERSION, HEADER_WORDS + len(body), *counts, 0, 0, 0]
         return struct.pack(f"<{len(header) + len(body)}q", *header, *body)

@@ -7,9 +7,9 @@ from functools import lru_cache
 from rabbet.base.config import config
 from rabbet.base.errors import BuildError
 from rabbet.base.target import Target
-from rabbet.targets import x86
+from rabbet.targets import arm64, x86
 
-FAMILIES = (x86,)
+FAMILIES = (x86, arm64)
 
 
 @lru_cache(maxsize=1)

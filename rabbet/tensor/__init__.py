@@ -6,6 +6,7 @@ import rabbet.ops  # noqa: F401  (declares the ops)
 from rabbet import recorder
 from rabbet.base.config import config
 from rabbet.graph.value import lookup
+from rabbet.tensor import chosen, several
 from rabbet.tensor import random as random
 from rabbet.tensor.create import (
     arange,
@@ -15,20 +16,22 @@ from rabbet.tensor.create import (
     eye,
     from_dlpack,
     full,
+    full_like,
     linspace,
     ones,
+    ones_like,
     tensor,
     zeros,
+    zeros_like,
 )
 from rabbet.tensor.flush import flush, value_of
 from rabbet.tensor.lift import functions, install_all
 from rabbet.tensor.modes import enable_grad, is_grad_enabled, no_grad
 from rabbet.tensor.prepare import prepare
-from rabbet.tensor.several import METHODS
 from rabbet.tensor.tensor import Tensor, from_numpy
 
 install_all()
-for _name, _method in METHODS.items():
+for _name, _method in {**several.METHODS, **chosen.METHODS}.items():
     setattr(Tensor, _name, _method)
 recorder.configure(
     prepare=prepare, handle=Tensor, flush=flush, cast=lookup("cast"), eager=config.debug == "eager"
@@ -46,13 +49,16 @@ __all__ = [
     "from_dlpack",
     "from_numpy",
     "full",
+    "full_like",
     "functions",
     "is_grad_enabled",
     "linspace",
     "no_grad",
     "ones",
+    "ones_like",
     "random",
     "tensor",
     "value_of",
     "zeros",
+    "zeros_like",
 ]

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rabbet.base import shapes
-from rabbet.base.errors import GradientError
+from rabbet.base.errors import DroppedValue, GradientError
 from rabbet.graph.value import lookup
 from rabbet.recorder import Handle, Node, current
 from rabbet.tensor import site
-from rabbet.transform.rules import call_rule
+from rabbet.transform.rules import call_rule, call_rule_sparingly
 
 Ref = tuple[Node, int]
 Wrap = Callable[[Node, int], Any]
@@ -61,7 +61,11 @@ def reverse(
         incoming = [arrived.pop((node, i), None) for i in range(len(node.specs))]
         inputs = [wrap(n, i) for n, i in node.inputs]
         needs = [n.requires_grad for n, _ in node.inputs]
-        grads = call_rule(node.op, incoming, outputs, inputs, node.attrs, node.form, needs)
+        parts = (node.op, incoming, outputs, inputs, node.attrs, node.form, needs)
+        try:
+            grads = call_rule(*parts)
+        except DroppedValue:  # by a part of the rule whose gradient nobody needs, it may be
+            grads = call_rule_sparingly(*parts)
         for (source, index), g, need in zip(node.inputs, grads, needs, strict=True):
             if g is not None and need:
                 send(source, index, g)

@@ -8,9 +8,10 @@ import numpy as np
 
 from rabbet.base import dtypes
 from rabbet.base.dtypes import DType, dtype_of
-from rabbet.base.errors import DTypeError, ShapeError
+from rabbet.base.errors import DTypeError, NumberRangeError, ShapeError
 from rabbet.graph.value import lookup
 from rabbet.recorder import record
+from rabbet.tensor.lift import functions
 from rabbet.tensor.tensor import Tensor, as_operand, check_device, from_numpy, shape_argument
 
 
@@ -20,14 +21,19 @@ def asarray(
     """A tensor with the elements of `data` (array, DLPack object, nested lists, number, tensor).
 
     Memory that others can write is copied unless `copy=False`; Python floats become float32, ints
-    int64. Raises DTypeError for data without a dtype of ours, ShapeError for ragged lists.
+    int64. Raises DTypeError for data without a dtype of ours, NumberRangeError for integers that
+    the dtype cannot hold, ShapeError for ragged lists, ValueError where `copy=False` cannot be.
     """
     check_device(device)
-    if isinstance(data, Tensor):
-        t = data if dtype is None else data.astype(dtype)
-        return t.clone() if copy else t
     wanted = None if dtype is None else dtype_of(dtype)
+    if isinstance(data, Tensor):
+        if copy is False and wanted not in (None, data.dtype):
+            raise ValueError(f"asarray: {data.dtype.name} to {wanted} needs a copy")
+        t = data if wanted is None else data.astype(wanted)
+        return t.clone() if copy else t
     array = _to_numpy(data, wanted)
+    if copy is False and (wanted not in (None, dtype_of(array.dtype)) or not _has_memory(data)):
+        raise ValueError(f"asarray: {type(data).__name__} to {wanted or 'a tensor'} needs a copy")
     if wanted is not None and array.dtype != wanted.numpy:
         array = array.astype(wanted.numpy)
     return from_numpy(array, copy=copy is not False)
@@ -48,9 +54,22 @@ def tensor(
 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor with the elements of an object that speaks DLPack."""
+    """A tensor with the elements of an object that speaks DLPack.
+
+    Copied unless `copy=False`. Raises BufferError where its memory cannot be shared so.
+    """
     check_device(device)
-    return from_numpy(np.from_dlpack(x), copy=copy is not False)
+    if isinstance(x, Tensor):
+        return x.clone() if copy else x
+    return from_numpy(_array_of(x, copy), copy=copy is not False)
+
+
+def _array_of(x: Any, copy: bool | None) -> np.ndarray:
+    """Another library's array by the newest protocol it speaks."""
+    try:
+        return np.from_dlpack(x, device="cpu", copy=copy)
+    except TypeError:  # a producer from before DLPack 1.0
+        return np.from_dlpack(x)
 
 
 def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
@@ -65,14 +84,25 @@ def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
         if wanted is not None and wanted.is_integer and array.dtype.kind in "iub":
             return np.asarray(data, wanted.numpy)
     except OverflowError as error:
-        raise DTypeError(f"asarray: {error}") from None
+        raise NumberRangeError(f"asarray: {error}") from None
     except ValueError as error:
         raise ShapeError(f"asarray: nested lists must be rectangular: {error}") from None
     if array.dtype == np.float64 and not _has_float64(data):
         array = array.astype(np.float32)
+    if array.dtype == object and _is_too_large(array):
+        raise NumberRangeError("asarray: an integer is outside the range of every dtype")
     if array.dtype == object:
         raise DTypeError(f"asarray: cannot make a tensor from {type(data).__name__} objects")
     return array
+
+
+def _has_memory(data: Any) -> bool:
+    """True for an object with elements in memory that a tensor can share."""
+    return hasattr(data, "__array__") or hasattr(data, "__dlpack__") or hasattr(data, "__buffer__")
+
+
+def _is_too_large(array: np.ndarray) -> bool:
+    return array.size > 0 and all(isinstance(n, int) for n in array.flat)
 
 
 def _plain(data: Any) -> Any:
@@ -108,22 +138,36 @@ def _sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def zeros(
-    *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    shape: Any = (),
+    *more: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
-    """Zeros of the given shape; float32 by default."""
+    """Zeros of the given shape (a tuple, or one number per axis); float32 by default."""
     check_device(device)
-    return _filled(_sizes(shape), 0, dtype_of(dtype or dtypes.default_float), requires_grad)
+    return _filled(
+        _sizes((shape, *more)), 0, dtype_of(dtype or dtypes.default_float), requires_grad
+    )
 
 
-def ones(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones of the given shape; float32 by default."""
+def ones(
+    shape: Any = (),
+    *more: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Ones of the given shape (a tuple, or one number per axis); float32 by default."""
     check_device(device)
-    return _filled(_sizes(shape), 1, dtype_of(dtype or dtypes.default_float), requires_grad)
+    return _filled(
+        _sizes((shape, *more)), 1, dtype_of(dtype or dtypes.default_float), requires_grad
+    )
 
 
-def empty(*shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
+def empty(shape: Any = (), *more: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros (nothing is left uninitialised)."""
-    return zeros(*shape, dtype=dtype, device=device)
+    return zeros(shape, *more, dtype=dtype, device=device)
 
 
 def full(
@@ -192,4 +236,34 @@ def eye(
 
 def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros of x's shape and dtype."""
-    return zeros(x.shape, dtype=dtype or x.dtype, device=device)
+    return zeros_like(x, dtype=dtype, device=device)
+
+
+def zeros_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Zeros of x's shape and dtype, unless another dtype is given.
+
+    >>> rb.zeros_like(rb.asarray([5, 6]))
+    tensor([0, 0])
+    """
+    check_device(device)
+    return functions["zeros_like"](x, dtype=dtype)
+
+
+def ones_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones of x's shape and dtype, unless another dtype is given.
+
+    >>> rb.ones_like(rb.asarray([5, 6]))
+    tensor([1, 1])
+    """
+    check_device(device)
+    return functions["ones_like"](x, dtype=dtype)
+
+
+def full_like(x: Tensor, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """The 0-d `fill_value` with x's shape and dtype, unless another dtype is given.
+
+    >>> rb.full_like(rb.asarray([5, 6]), 7)
+    tensor([7, 7])
+    """
+    check_device(device)
+    return functions["full_like"](x, fill_value, dtype=dtype)

@@ -6,7 +6,7 @@ where arrays and lists become tensors, and where `x.reshape(2, 3)` becomes `x.re
 
 from __future__ import annotations
 
-import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +32,6 @@ def lift(op: Op) -> Callable[..., Any]:
     quick = op.plain and op.parameters[:count] == op.operands  # operands first, one tensor each
     bound: dict[tuple[Any, ...], Any] = {}  # attributes as given -> as bound
 
-    @functools.wraps(op.body or _nothing, assigned=(), updated=())
     def function(*args: Any, **kwargs: Any) -> Any:
         key = None
         if quick and len(args) >= count and all(type(a) is Tensor for a in args[:count]):
@@ -52,6 +51,7 @@ def lift(op: Op) -> Callable[..., Any]:
     function.__name__ = function.__qualname__ = op.name
     function.__doc__ = op.doc
     function.__module__ = "rabbet"
+    function.__signature__ = _user_signature(op)  # type: ignore[attr-defined]
     function.op = op  # type: ignore[attr-defined]
     return function
 
@@ -89,8 +89,17 @@ def _rename(name: str, names: list[str]) -> str:
     return name
 
 
-def _nothing() -> None:
-    """A function to copy nothing from."""
+def _user_signature(op: Op) -> inspect.Signature:
+    """The declared signature, in the user's words: a Value is a Tensor."""
+
+    def spoken(note: Any) -> Any:
+        return note.replace("Value", "Tensor") if isinstance(note, str) else note
+
+    parameters = op.signature.parameters.values()
+    return op.signature.replace(
+        parameters=[p.replace(annotation=spoken(p.annotation)) for p in parameters],
+        return_annotation=spoken(op.signature.return_annotation),
+    )
 
 
 def _operator(op: Op, swapped: bool) -> Operator:

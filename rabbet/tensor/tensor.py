@@ -19,6 +19,8 @@ from rabbet.tensor import absent, indexing
 from rabbet.tensor import backward as backward_module
 from rabbet.tensor.flush import value_of
 
+API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")  # of the array API, newest last
+
 
 class Tensor(Handle):
     """An n-dimensional array of one dtype on one device.
@@ -173,10 +175,30 @@ class Tensor(Handle):
         return array.copy() if copy else array
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        if api_version not in (None, *API_VERSIONS):
+            raise ValueError(f"array API {api_version!r}: there are {', '.join(API_VERSIONS)}")
         return indexing.namespace()
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        return np.array(self.numpy()).__dlpack__()  # a copy: DLPack consumers may write
+    def __dlpack__(
+        self,
+        *,
+        stream: None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """The elements as a DLPack capsule: read-only memory of ours where the consumer knows that
+        there is such a thing (version 1), else a copy. Raises BufferError for what cannot be.
+        """
+        if stream is not None or dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError(f"dlpack: stream {stream!r} of device {dl_device!r}; this is a CPU")
+        knows_read_only = max_version is not None and max_version[0] >= 1
+        if copy is False and not knows_read_only:
+            raise BufferError("dlpack: tensors are read-only, which needs max_version=(1, 0)")
+        array = self.numpy()
+        if copy or not knows_read_only:
+            array = array.copy()
+        return array.__dlpack__(max_version=max_version)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)
@@ -193,6 +215,9 @@ class Tensor(Handle):
 
     def __float__(self) -> float:
         return float(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
 
     def __int__(self) -> int:
         return int(self.item())
@@ -340,6 +365,8 @@ class Tensor(Handle):
             make_leaf(self)
         else:
             indexing.warn_view(self)
+            if value._node.is_leaf:  # x[:] = w: gradients flow to w, but x is another tensor
+                value = lookup("positive")(value)
             self.assign(value)
         return self
 
@@ -350,7 +377,7 @@ class Tensor(Handle):
             value = lookup("cast")(value, self.dtype)
         if value.shape != self.shape:
             value = lookup("expand")(value, self.shape)
-        return self._update(lookup("detach")(value) if value is source else value)
+        return self._update(lookup("positive")(value) if value is source else value)
 
     def to(self, *args: Any, **kwargs: Any) -> Tensor:
         """This tensor with another dtype or on another device: `to(rb.float64)`, `to("cpu")`."""

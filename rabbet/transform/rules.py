@@ -49,6 +49,29 @@ def call_rule(
     return flat
 
 
+def call_rule_sparingly(
+    op: Op,
+    g: Sequence[Any],
+    outputs: Sequence[Any],
+    inputs: Sequence[Any],
+    attrs: Attrs,
+    form: tuple[int, ...],
+    needs: Sequence[bool],
+) -> list[Any]:
+    """As `call_rule`, touching nothing but what the gradients in `needs` are made of."""
+    builder = Builder()
+
+    def stand_in(x: Any) -> Value | None:
+        return None if x is None else builder.input(x.spec)
+
+    gs, ys, xs = ([stand_in(x) for x in part] for part in (g, outputs, inputs))
+    found = call_rule(op, gs, ys, xs, attrs, form, needs)
+    wanted = [v if need else None for v, need in zip(found, needs, strict=True)]
+    pairs = zip((*gs, *ys, *xs), (*g, *outputs, *inputs), strict=True)
+    home = next(x for x in g if x is not None)
+    return replay(wanted, {v: x for v, x in pairs if v is not None}, home)
+
+
 def sum_to(g: Any, shape: tuple[Any, ...]) -> Any:
     """`g` summed over the axes along which an operand of `shape` was stretched."""
     lead = g.ndim - len(shape)

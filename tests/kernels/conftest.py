@@ -14,6 +14,7 @@ from rabbet.codegen import machine
 from rabbet.codegen.build import build, launch
 from rabbet.expr.interpret import evaluate
 from rabbet.kernel import interpret
+from rabbet.kernel.inplace import overwritable
 from rabbet.kernel.interpret import Failure
 from rabbet.kernel.loops import Kernel
 
@@ -67,13 +68,16 @@ class Runner:
         *,
         at_end: bool = True,
         pieces: int = 1,
+        shared: tuple[int, int] | None = None,
     ) -> tuple[list[np.ndarray], list[int]]:
-        """The buffers after the kernel, and the status record."""
+        """The buffers after the kernel, and the status record; `shared`: (input, output) in one."""
         tasks, scratch_bytes = (
             int(evaluate([e], lambda leaf: np.asarray(sizes[leaf.value]))[0])
             for e in (launch(kernel, self.target).tasks, launch(kernel, self.target).scratch_bytes)
         )
         memory = [Guarded(b, at_end) for b in buffers]
+        if shared is not None:
+            memory[shared[1]] = memory[shared[0]]
         pointers = (ctypes.c_void_p * max(1, len(memory)))(*[m.address for m in memory])
         arguments = (ctypes.c_int64 * max(1, len(sizes)))(*sizes)
         status = (ctypes.c_int64 * 4)()
@@ -94,7 +98,10 @@ class Runner:
         at_end: bool = True,
         pieces: int = 1,
     ) -> Failure | None:
-        """Machine code and interpreter give the same bits in every buffer, and the same failure."""
+        """Machine code and interpreter give the same bits in every buffer, and the same failure.
+
+        So does machine code that writes an output over an input, where that is allowed.
+        """
         expected = [b.copy() for b in buffers]
         failure = interpret.run(kernel, expected, sizes, fused=self.target.has_fma)
         found, status = self.run(kernel, buffers, sizes, at_end=at_end, pieces=pieces)
@@ -104,6 +111,15 @@ class Runner:
                 f"operand {number} at {np.flatnonzero(~same)[:5]}: {f[~same][:5]} instead of "
                 f"{e[~same][:5]}"
             )
+        for shared in overwritable(kernel):
+            if buffers[shared[0]].nbytes == buffers[shared[1]].nbytes:
+                again, _ = self.run(
+                    kernel, buffers, sizes, at_end=at_end, pieces=pieces, shared=shared
+                )
+                again[shared[1]] = again[shared[0]].view(expected[shared[1]].dtype)
+                again[shared[0]] = expected[shared[0]]
+                for number, (f, e) in enumerate(zip(again, expected, strict=True)):
+                    assert same_bits(f, e).all(), f"operand {number} with {shared} in one memory"
         assert (status[0] != 0) == (failure is not None)
         if failure is not None and not getattr(kernel, "across", False) and pieces == 1:
             assert (status[2], status[3]) == failure

@@ -47,7 +47,7 @@ static rb_program *make_map(int64_t cost, int64_t commit) {
     expr(&p, RB_MIN, n, eight);
     put_all(&p, 6, (const int64_t[]){RB_INPUT, 0, bytes, 0, 0, -1});
     put_all(&p, 6, (const int64_t[]){RB_ARENA, -1, bytes, 0, 1, -1});
-    put_all(&p, 6, (const int64_t[]){RB_OUTPUT, 0, bytes, 1, 1, -1});
+    put_all(&p, 6, (const int64_t[]){RB_OUTPUT, 0, bytes, 1, 1, 0}); /* may be given the input's memory */
     put_all(&p, 10, (const int64_t[]){0, n, price, scratch, 1, 2, 1, 0, 1, n});
     put_all(&p, 10, (const int64_t[]){0, n, price, scratch, 1, 2, 1, 1, 2, n});
     end_plan(&p);
@@ -60,12 +60,13 @@ static rb_program *make_map(int64_t cost, int64_t commit) {
 
 static rb_program *make_slow(int64_t task_ns, int64_t tasks, int64_t commit) {
     static plan p;
-    begin_plan(&p, (const int64_t[]){0, 5, 0, 1, 1, 0, 1, 0, 1}, commit);
+    begin_plan(&p, (const int64_t[]){0, 5, 0, 2, 1, 1, 1, 0, 1}, commit);
     int64_t n = expr(&p, RB_CONST, tasks, 0), bytes = expr(&p, RB_CONST, tasks * 8, 0);
     int64_t cost = expr(&p, RB_CONST, (int64_t)1 << 40, 0), zero = expr(&p, RB_CONST, 0, 0);
     int64_t wait = expr(&p, RB_CONST, task_ns, 0);
-    put_all(&p, 6, (const int64_t[]){RB_OUTPUT, 0, bytes, 0, 0, -1});
-    put_all(&p, 9, (const int64_t[]){0, n, cost, zero, 0, 1, 1, 0, wait});
+    put_all(&p, 6, (const int64_t[]){RB_INPUT, 0, zero, 0, 0, -1});
+    put_all(&p, 6, (const int64_t[]){RB_OUTPUT, 0, bytes, 0, 0, 0});
+    put_all(&p, 9, (const int64_t[]){0, n, cost, zero, 0, 1, 1, 1, wait});
     end_plan(&p);
     static const rb_kernel kernels[] = {slow};
     rb_program *program = NULL;
@@ -143,16 +144,20 @@ static void test_first_failure(void) {
     int64_t in[N] = {0}, out[N] = {0}, status[4];
     rb_options options = {.status = status};
     rb_error error;
-    in[12345] = -7;
-    in[17000] = -8;
     for (int commit = 0; commit <= 2; commit++) {
         rb_program *program = make_map((int64_t)1 << 25, commit);
         rb_bound *bound = bind_one(program, N);
-        for (int i = 0; i < 5; i++) {
+        for (int i = 0; i < 6; i++) {
+            bool donated = i % 2 == 1; /* only then is there anything to commit */
+            memset(in, 0, sizeof in);
+            in[12345] = -7;
+            in[17000] = -8;
             out[0] = 99;
-            CHECK(rb_run(bound, (void *const[]){in}, (void *const[]){out}, &options, &error) == RB_INDEX);
+            void *target = donated ? in : out;
+            CHECK(rb_run(bound, (void *const[]){in}, (void *const[]){target}, &options, &error) == RB_INDEX);
             CHECK(error.call == 0 && error.element == 12345 && error.value == -7 && status[3] == -7);
-            CHECK(error.committed == (commit == 0) && out[0] == (commit == 0 ? 3 : 99));
+            CHECK(error.committed == (donated && commit == 0));
+            CHECK(in[0] == (error.committed ? 3 : 0) && out[0] == 99);
         }
         rb_bound_release(bound);
         rb_program_release(program);
@@ -173,7 +178,7 @@ static void test_polling(void) {
     rb_program *program = make_slow(1000000, TASKS, 1); /* two to four seconds if nothing stopped it */
     rb_bound *bound = bind_one(program, 0);
     int64_t start = rb_clock_ns();
-    CHECK(rb_run(bound, NULL, (void *const[]){out}, &options, &error) == RB_INTERRUPTED);
+    CHECK(rb_run(bound, (void *const[]){NULL}, (void *const[]){out}, &options, &error) == RB_INTERRUPTED);
     int64_t taken = rb_clock_ns() - start;
     CHECK(polls == 3 && taken > 140000000 && taken < 1500000000);
     int64_t done = 0; /* the pool is drained: nobody writes any more */
@@ -193,7 +198,7 @@ static void test_no_poll_after_commit(void) {
     polls = 0;
     rb_program *program = make_slow(1000000, 200, 0);
     rb_bound *bound = bind_one(program, 0);
-    CHECK(rb_run(bound, NULL, (void *const[]){out}, &options, NULL) == RB_OK && polls == 0);
+    CHECK(rb_run(bound, (void *const[]){out}, (void *const[]){out}, &options, NULL) == RB_OK && polls == 0);
     for (int i = 0; i < 200; i++)
         CHECK(out[i] == 1);
     rb_bound_release(bound);
@@ -248,9 +253,9 @@ static void test_fork_in_poll(void) {
     rb_options options = {.poll = fork_once, .context = &child};
     rb_program *program = make_slow(1000000, 200, 1);
     rb_bound *bound = bind_one(program, 0);
-    int code = rb_run(bound, NULL, (void *const[]){out}, &options, NULL);
+    int code = rb_run(bound, (void *const[]){NULL}, (void *const[]){out}, &options, NULL);
     if (child == 0) {
-        code = code == RB_INTERRUPTED ? rb_run(bound, NULL, (void *const[]){out}, NULL, NULL) : -1;
+        code = code == RB_INTERRUPTED ? rb_run(bound, (void *const[]){NULL}, (void *const[]){out}, NULL, NULL) : -1;
         _exit(code == RB_OK ? 42 : 1);
     }
     int state = 0;

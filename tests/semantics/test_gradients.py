@@ -291,3 +291,27 @@ def test_leaves_without_a_path_have_no_gradient() -> None:
     assert b.grad is None and a.grad is not None
     with pytest.raises(rb.GradientError):
         rb.tensor([1]).requires_grad_()
+
+
+def test_s12_a_dropped_value_of_no_use_is_not_asked_for() -> None:
+    """The rule of hypot names both gradients; the random operand's is not wanted, nor its value."""
+    x = leaf(3)
+    y = rb.hypot(x, rb.rand(3, dtype="float64"))
+    z = rb.exp(x).sum()
+    z.item()  # ends the segment: the random numbers are dropped with it
+    y.sum().backward()
+    assert x.grad is not None and (rb.abs(x.grad) <= 1).all().item()
+
+
+def test_s14_assigning_all_of_a_leaf_gives_another_tensor() -> None:
+    """x[:] = w: x is no leaf, can be changed further, and gradients flow to w alone."""
+    x, w = rb.zeros(3, dtype="float64"), leaf(3)
+    x[:] = w
+    x.mul_(2.0)
+    x.sum().backward()
+    assert w.grad.tolist() == [2.0] * 3 and not x.is_leaf
+    y = rb.zeros(3, dtype="float64")
+    y.copy_(w)
+    y.add_(1.0)
+    (y * y).sum().backward()
+    np.testing.assert_allclose(w.grad.numpy(), 2 + 2 * (w.detach().numpy() + 1))

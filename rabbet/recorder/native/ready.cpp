@@ -47,7 +47,7 @@ bool is_missing(const Edge &edge) { return !edge.node->tape && !has_value(edge.n
 bool check_remembered(Node *node) {
     if (node->op && node->prepared && node->n_edges == PyTuple_GET_SIZE(node->prepared->dtypes))
         return true;
-    return raise("GradientError",
+    return raise("DroppedValue",
                  "%S: its value was dropped, and what it was computed from was freed by backward(); pass "
                  "retain_graph=True there",
                  node);

@@ -128,8 +128,26 @@ bool check_call(const Call &call) {
 
 } // namespace
 
+// What the tape's interpreter makes of the call: handles, NotImplemented, or nullptr and an error.
+static PyObject *interpreted(PyObject *interpreter, const Call &call) {
+    const Ref kept = Ref::borrow(interpreter);
+    const Ref operands = Ref::steal(PyTuple_New(call.n));
+    for (Py_ssize_t i = 0; operands && i < call.n; i++)
+        PyTuple_SET_ITEM(operands.get(), i, Py_NewRef(call.operands[i]));
+    const Ref attrs = call.attrs ? Ref::borrow(call.attrs) : Ref::steal(PyDict_New());
+    const Ref form = call.form ? Ref::borrow(call.form) : Ref::steal(PyTuple_New(0));
+    if (!operands || !attrs || !form)
+        return nullptr;
+    return PyObject_CallFunctionObjArgs(interpreter, call.op, operands.get(), attrs.get(), form.get(), nullptr);
+}
+
 PyObject *record_call(const Call &call) {
     Tape *thread_tape = current_tape();
+    if (thread_tape && thread_tape->interpreter) {
+        Ref made = Ref::steal(interpreted(thread_tape->interpreter, call));
+        if (made.get() != Py_NotImplemented)
+            return made.release();
+    }
     if (!thread_tape || !check_call(call))
         return nullptr;
     const Ref tape_kept = Ref::borrow(thread_tape), prepared = Ref::steal(find_prepared(call));

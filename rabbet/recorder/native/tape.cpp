@@ -184,6 +184,7 @@ int traverse(PyObject *self, visitproc visit, void *arg) {
     auto *tape = reinterpret_cast<Tape *>(self);
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(tape->capture);
+    Py_VISIT(tape->interpreter);
     for (Node *node : tape->recorded->nodes)
         Py_VISIT(py(node));
     for (const Edge &leaf : tape->recorded->leaves)
@@ -198,6 +199,7 @@ int traverse(PyObject *self, visitproc visit, void *arg) {
 int clear(PyObject *self) {
     auto *tape = reinterpret_cast<Tape *>(self);
     Py_CLEAR(tape->capture);
+    Py_CLEAR(tape->interpreter);
     tape->recorded->release();
     return 0;
 }

@@ -34,6 +34,7 @@ struct Tape {
     PyObject_HEAD
     PyObject *weakrefs;
     PyObject *capture, *lock;
+    PyObject *interpreter; // takes ops instead of the tape, or nullptr
     PyObject *first_code; // where the first node was recorded
     int first_lasti;
     int64_t epoch, limit, byte_limit, pending_bytes;

@@ -31,10 +31,12 @@ PyObject *get_key(PyObject *self, void *) {
 
 PyObject *get_count(PyObject *self, void *) { return PyLong_FromLongLong(as_tape(self)->count()); }
 
-PyObject *get_capture(PyObject *self, void *) { return or_none(as_tape(self)->capture); }
+template <PyObject *Tape::*field> PyObject *get_object(PyObject *self, void *) {
+    return or_none(as_tape(self)->*field);
+}
 
-int set_capture(PyObject *self, PyObject *value, void *) {
-    put(as_tape(self)->capture, value);
+template <PyObject *Tape::*field> int set_object(PyObject *self, PyObject *value, void *) {
+    put(as_tape(self)->*field, value);
     return 0;
 }
 
@@ -50,7 +52,10 @@ PyGetSetDef tape_fields[] = {
      "Whether ops record for gradients.", nullptr},
     {"flushing", get_flag<&Tape::flushing>, set_flag<&Tape::flushing>, "True while a segment of it is computed.",
      nullptr},
-    {"capture", get_capture, set_capture, "A jit capture in progress, or None.", nullptr},
+    {"capture", get_object<&Tape::capture>, set_object<&Tape::capture>, "A jit capture in progress, or None.",
+     nullptr},
+    {"interpreter", get_object<&Tape::interpreter>, set_object<&Tape::interpreter>,
+     "Called as record() is, before anything is recorded; NotImplemented lets the tape record. Or None.", nullptr},
     {"count", get_count, nullptr, "How many nodes wait.", nullptr},
     {"first_site", get_first_site, nullptr, "Where the first of them was recorded.", nullptr},
     {"nodes", get<list_of_nodes>, nullptr, "The nodes that wait (a snapshot).", nullptr},

@@ -24,6 +24,13 @@ enum {
     RB_CALL_WORDS = 7
 };
 
+/* Flags of a call. */
+enum {
+    RB_CALL_CAN_FAIL = 1,
+    RB_CALL_IS_COPY = 2, /* nothing to do where its two buffers are the same memory */
+    RB_CALL_FLAGS = 4
+};
+
 enum rb_opcode {
     RB_CONST = 0,
     RB_SYMBOL,

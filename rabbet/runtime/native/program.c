@@ -120,6 +120,8 @@ static int check_buffer(rb_program *program, int64_t i, rb_error *error) {
         return BAD("plan: buffer %lld shares memory with %lld, not an earlier one", show(i),
                    show(buffer->alias));
     const rb_buffer *other = &program->buffers[buffer->alias];
+    if (buffer->kind == RB_OUTPUT && other->kind == RB_INPUT)
+        return RB_OK; /* a run may give it the input's memory; in the plan they are two buffers */
     if (other->kind != buffer->kind || other->number != buffer->number)
         return BAD("plan: buffer %lld shares memory with %lld, of another kind or number", show(i),
                    show(buffer->alias));
@@ -133,7 +135,7 @@ static int check_call(const rb_program *program, int64_t i, const rb_call *call,
     if (!in_range(call->tasks, program->n_exprs) || !in_range(call->cost, program->n_exprs) ||
         !in_range(call->scratch, program->n_exprs))
         return BAD("plan: call %lld names an expression out of range", show(i));
-    if (!in_range(call->flags, 2))
+    if (!in_range(call->flags, RB_CALL_FLAGS))
         return BAD("plan: call %lld has flags %lld", show(i), show(call->flags));
     for (int64_t k = 0; k < call->n_buffers; k++) {
         int64_t index = call->buffers[k];
@@ -144,6 +146,8 @@ static int check_call(const rb_program *program, int64_t i, const rb_call *call,
             return BAD("plan: call %lld uses buffer %lld, which lives from call %lld to %lld", show(i),
                        show(index), show(buffer->first), show(buffer->last));
     }
+    if ((call->flags & RB_CALL_IS_COPY) && call->n_buffers != 2)
+        return BAD("plan: call %lld is a copy of %lld buffers", show(i), show(call->n_buffers));
     for (int64_t k = 0; k < call->n_sizes; k++)
         if (!in_range(call->sizes[k], program->n_exprs))
             return BAD("plan: call %lld has size expression %lld", show(i), show(call->sizes[k]));
@@ -285,3 +289,13 @@ int64_t rb_program_count(const rb_program *program, int kind) {
 int64_t rb_program_symbols(const rb_program *program) { return program->n_symbols; }
 
 int64_t rb_program_calls(const rb_program *program) { return program->n_calls; }
+
+int64_t rb_program_donor(const rb_program *program, int64_t output) {
+    for (int64_t i = 0; i < program->n_buffers; i++) {
+        const rb_buffer *buffer = &program->buffers[i];
+        if (buffer->kind == RB_OUTPUT && buffer->number == output && buffer->alias >= 0 &&
+            program->buffers[buffer->alias].kind == RB_INPUT)
+            return program->buffers[buffer->alias].number;
+    }
+    return -1;
+}

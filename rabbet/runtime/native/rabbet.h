@@ -38,7 +38,7 @@ enum rb_kind { RB_INPUT = 0, RB_OUTPUT = 1, RB_CONSTANT = 2, RB_ARENA = 3 };
 
 typedef struct rb_error {
     int32_t code;
-    int32_t committed; /* 1: the failure was met after commit_call, so donated inputs are overwritten */
+    int32_t committed; /* 1: the failure was met after inputs were written over */
     int64_t call;      /* RB_INDEX: number of the call in the plan */
     int64_t element;   /* RB_INDEX: the smallest failing element of that call */
     int64_t value;     /* RB_INDEX: the index found there; RB_GUARD: number of the guard */
@@ -55,7 +55,8 @@ typedef struct rb_constant {
 } rb_constant;
 
 typedef struct rb_options {
-    /* Called about every 50 ms, on the calling thread, before commit_call starts; nonzero stops the run. */
+    /* Called about every 50 ms, on the calling thread, until the first call that writes over an input starts;
+     * nonzero stops the run. */
     int (*poll)(void *context);
     void *context;
     int64_t *profile; /* nanoseconds of each call (one entry a call), or NULL */
@@ -92,7 +93,10 @@ RB_API int64_t rb_bound_unshared_bytes(const rb_bound *bound); /* arena size if 
 /* Where buffer `index` of the plan lies: its bytes and, in the arena, its offset (else -1). */
 RB_API int rb_bound_place(const rb_bound *bound, int64_t index, int64_t *offset, int64_t *bytes);
 
-/* Runs once. An output may be the same memory as an input if the plan was made for that. */
+/* The number of the input whose memory output `output` may be given to write over, or -1. */
+RB_API int64_t rb_program_donor(const rb_program *program, int64_t output);
+/* Runs once. An output may be the same memory as its donor; then nothing stops the run once commit_call has
+ * started. */
 RB_API int rb_run(rb_bound *bound, void *const *inputs, void *const *outputs,
                   const rb_options *options, rb_error *error);
 

@@ -15,6 +15,7 @@ typedef struct run {
     uint8_t **pointers;      /* of all buffers */
     uint8_t **call_pointers; /* of the call at hand */
     int threads;
+    int64_t commit; /* the first call that writes over an input; all calls: none does */
 } run;
 
 /* What a buffer without bytes points at: an address that can be computed with. */
@@ -69,6 +70,7 @@ static int missing(const rb_buffer *buffer, int64_t bytes, rb_error *error) {
 
 static int resolve_pointers(run *now, void *const *inputs, void *const *outputs, rb_error *error) {
     const rb_program *program = now->bound->program;
+    now->commit = program->n_calls;
     for (int64_t i = 0; i < program->n_buffers; i++) {
         const rb_buffer *buffer = &program->buffers[i];
         int64_t bytes = now->bound->buffer_bytes[i];
@@ -82,6 +84,9 @@ static int resolve_pointers(run *now, void *const *inputs, void *const *outputs,
         if (!pointer && bytes > 0)
             return missing(buffer, bytes, error);
         now->pointers[i] = pointer ? pointer : nothing;
+        if (buffer->kind == RB_OUTPUT && pointer && buffer->alias >= 0 && now->pointers[buffer->alias] == pointer &&
+            program->buffers[buffer->alias].kind == RB_INPUT)
+            now->commit = program->commit_call;
     }
     return RB_OK;
 }
@@ -91,6 +96,8 @@ static bool run_call(const run *now, int64_t i, rb_poller *poller, int64_t statu
     const rb_call *call = &bound->program->calls[i];
     for (int64_t k = 0; k < call->n_buffers; k++)
         now->call_pointers[k] = now->pointers[call->buffers[k]];
+    if ((call->flags & RB_CALL_IS_COPY) && now->call_pointers[0] == now->call_pointers[1])
+        return true;
     rb_work work = {.kernel = bound->program->kernels[call->kernel],
                     .buffers = now->call_pointers,
                     .sizes = bound->sizes + call->first_size,
@@ -119,7 +126,7 @@ static int index_failure(const int64_t status[4], bool committed, rb_error *erro
 static int run_calls(const run *now, rb_poller *poller, int64_t *profile, int64_t status[4], rb_error *error) {
     const rb_program *program = now->bound->program;
     for (int64_t i = 0; i < program->n_calls; i++) {
-        bool committed = i >= program->commit_call;
+        bool committed = i >= now->commit;
         int64_t start = profile ? rb_clock_ns() : 0;
         int64_t failure[4] = {0, 0, 0, 0};
         bool finished = run_call(now, i, committed ? NULL : poller, failure);

@@ -196,7 +196,8 @@ def test_damaged_objects_are_compiled_again(cache):
 def test_keys_tell_kernels_and_targets_apart():
     literals = (0.0, -0.0, 1.0, float("nan"), 1e-45)
     assert len({object_key(scaled(x), targets.host()) for x in literals}) == len(literals)
-    assert len({object_key(scaled(2.0), t) for t in targets.all_targets().values()}) == 3
+    known = targets.all_targets().values()
+    assert len({object_key(scaled(2.0), t) for t in known}) == len(known)
     assert len({show(scaled(x)) for x in literals}) == len(literals)
 
 

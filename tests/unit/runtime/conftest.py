@@ -77,6 +77,7 @@ class Plan:
         cost: int | None = None,
         scratch: int | None = None,
         can_fail: bool = False,
+        copy: bool = False,
     ) -> int:
         """A call of the kernel at an address; cost and scratch are expressions, else zero."""
         if kernel not in self.kernels:
@@ -87,7 +88,7 @@ class Plan:
             tasks,
             zero if cost is None else cost,
             zero if scratch is None else scratch,
-            int(can_fail),
+            can_fail + 2 * copy,
         ]
         sizes = sizes or []
         self.calls.append([*head, len(buffers), len(sizes), *buffers, *sizes])

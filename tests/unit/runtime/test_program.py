@@ -62,7 +62,8 @@ def test_donation(plan: Any, kernels: Any) -> None:
     """An output in an input's memory."""
     n = plan.symbol()
     size = plan.expr("*", n, plan.const(8))
-    x, out = plan.buffer("input", size), plan.buffer("output", size)
+    x = plan.buffer("input", size)
+    out = plan.buffer("output", size, alias=x)
     plan.call(kernels.axpy, n, [x, x, out], [plan.const(1)])
     plan.commit_call = 0
     state = ints(1, 2, 3)
@@ -329,7 +330,7 @@ def gather(plan: Any, kernels: Any, *, commit: int, cost: int = 1 << 26) -> Any:
     size, three = plan.const(8000), plan.const(24)
     table, index = plan.buffer("input", three), plan.buffer("input", size)
     state = plan.buffer("input", three)
-    out, new_state = plan.buffer("output", size), plan.buffer("output", three)
+    out, new_state = plan.buffer("output", size), plan.buffer("output", three, alias=state)
     price = plan.const(cost)
     sizes = [plan.const(3)]
     plan.call(kernels.gather, n, [table, index, out], sizes, cost=price, can_fail=True)
@@ -363,6 +364,27 @@ def test_index_failure_after_commit(plan: Any, kernels: Any) -> None:
         bound.run([ints(5, 6, 7), index, state], [Buffer(8000), state])
     assert caught.value.committed
     assert values(state) == [2, 4, 6]
+
+
+def test_nothing_is_committed_in_fresh_memory(plan: Any, kernels: Any) -> None:
+    bound = gather(plan, kernels, commit=0)
+    assert bound.donors == [-1, 2]
+    state, index = ints(1, 2, 3), buffers.from_numpy(np.full(1000, 3))
+    with pytest.raises(IndexFailure) as caught:
+        bound.run([ints(5, 6, 7), index, state], [Buffer(8000), Buffer(24)])
+    assert not caught.value.committed
+    assert values(state) == [1, 2, 3]
+
+
+def test_a_copy_in_place_is_nothing(plan: Any, kernels: Any) -> None:
+    """The call is not made where it would only write what it has read."""
+    size = plan.const(16)
+    x, out = plan.buffer("input", size), plan.buffer("output", size, alias=0)
+    plan.call(kernels.axpy, plan.const(2), [x, out], [plan.const(1)], copy=True)
+    bound = plan.program().bind(())
+    state = ints(1, 2)
+    bound.run([state], [state])
+    assert values(state) == [1, 2]
 
 
 def test_no_failure(plan: Any, kernels: Any) -> None:
@@ -439,7 +461,7 @@ REFUSED_RECORDS = [
     (CALLS + 1, -1, "call 0 names an expression out of range"),
     (CALLS + 2, 99, "call 0 names an expression out of range"),
     (CALLS + 3, 99, "call 0 names an expression out of range"),
-    (CALLS + 4, 2, "call 0 has flags 2"),
+    (CALLS + 4, 4, "call 0 has flags 4"),
     (CALLS + 5, -1, "call 0 has -1 buffers"),
     (CALLS + 5, 1 << 62, "call 0 has 4611686018427387904 buffers"),
     (CALLS + 6, 1 << 62, "and 4611686018427387904 sizes"),

@@ -27,7 +27,8 @@ def two_threads() -> Iterator[None]:
 
 def waiting(plan: Any, kernels: Any, tasks: int, task_ns: int, commit: int = 1) -> Any:
     """A program that is busy: out[task] += 1 for each task, after some time."""
-    out = plan.buffer("output", plan.const(8 * tasks))
+    state = plan.buffer("input", plan.const(0))
+    out = plan.buffer("output", plan.const(8 * tasks), alias=state)
     cost = plan.const(1 << 40)
     plan.call(kernels.work_ns, plan.const(tasks), [out], [plan.const(task_ns)], cost=cost)
     plan.commit_call = commit
@@ -48,7 +49,7 @@ def test_every_task_once(plan: Any, kernels: Any) -> None:
         _runtime.set_num_threads(threads)
         assert _runtime.num_threads() == threads
         out = zeros(1001)
-        bound.run([], [out])
+        bound.run([Buffer(0)], [out])
         assert set(buffers.to_numpy(out, (1001,), dtypes.int64).tolist()) == {1}
     _runtime.set_num_threads(0)
 
@@ -88,7 +89,7 @@ def test_wrong_environment(text: str) -> None:
 @pytest.mark.usefixtures("two_threads")
 def test_the_gil_is_free_during_a_run(plan: Any, kernels: Any) -> None:
     bound = waiting(plan, kernels, 100, 2_000_000)
-    runner = threading.Thread(target=bound.run, args=([], [zeros(100)]))
+    runner = threading.Thread(target=bound.run, args=([Buffer(0)], [zeros(100)]))
     counted = 0
     runner.start()
     while runner.is_alive():
@@ -105,7 +106,7 @@ def test_several_callers(plan: Any, kernels: Any) -> None:
     def call() -> None:
         for _ in range(10):
             out = zeros(50)
-            bound.run([], [out])
+            bound.run([Buffer(0)], [out])
             results.append(ones(out))
 
     callers = [threading.Thread(target=call) for _ in range(4)]
@@ -140,7 +141,7 @@ def test_a_signal_stops_a_run(plan: Any, kernels: Any) -> None:
     out = zeros(20_000)
     start = time.monotonic()
     with pytest.raises(Stopped):
-        bound.run([], [out])
+        bound.run([Buffer(0)], [out])
     assert 0.1 < time.monotonic() - start < 2
     done = ones(out)
     time.sleep(0.01)
@@ -152,7 +153,7 @@ def test_a_signal_waits_after_the_commit(plan: Any, kernels: Any) -> None:
     bound = waiting(plan, kernels, 300, 1_000_000, commit=0)
     out = zeros(300)
     with pytest.raises(Stopped):
-        bound.run([], [out])
+        bound.run([out], [out])
         time.sleep(0)  # the handler runs here at the latest
     assert ones(out) == 300
 
@@ -162,7 +163,7 @@ def test_ctrl_c(plan: Any, kernels: Any) -> None:
     timer = threading.Timer(0.1, signal.raise_signal, (signal.SIGINT,))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        bound.run([], [zeros(20_000)])
+        bound.run([Buffer(0)], [zeros(20_000)])
     timer.join()
 
 

@@ -80,7 +80,7 @@ std::vector<int64_t> as_integers(nb::handle sequence) {
 struct Bound {
     rb_bound *bound;
     nb::object program; // keeps kernels and constants
-    std::vector<int64_t> input_bytes, output_bytes;
+    std::vector<int64_t> input_bytes, output_bytes, donors;
     int64_t n_calls;
 
     Bound(rb_bound *bound, nb::object owner);
@@ -101,6 +101,8 @@ Bound::Bound(rb_bound *given, nb::object owner) : bound(given), program(std::mov
     input_bytes = sizes_of(bound, RB_INPUT, of->count(RB_INPUT));
     output_bytes = sizes_of(bound, RB_OUTPUT, of->count(RB_OUTPUT));
     n_calls = rb_program_calls(of->program);
+    for (int64_t i = 0; i < of->count(RB_OUTPUT); i++)
+        donors.push_back(rb_program_donor(of->program, i));
 }
 
 Bound *bind(nb::handle self, nb::handle symbols) {
@@ -209,12 +211,13 @@ void define_bound(nb::module_ &module) {
     nb::class_<Bound>(module, "Bound", nb::is_final(), "A program with all its sizes known; runs any number of times.")
         .def("run", &run, nb::arg("inputs"), nb::arg("outputs"),
              "Runs once, without the GIL unless it is short.\n\n"
-             "A buffer may be input and output if the plan was made for that. Raises IndexFailure, ProgramError,\n"
+             "An output may be the buffer of its donor, and is written over then. Raises IndexFailure, ProgramError,\n"
              "MemoryError, and what a signal handler raises.")
         .def("profile", &profile, nb::arg("inputs"), nb::arg("outputs"), "Runs once; nanoseconds of each call.")
         .def("place", &place, nb::arg("buffer"), "(offset in the arena or -1, bytes) of a buffer of the plan.")
         .def_ro("input_bytes", &Bound::input_bytes, "Bytes each input must have (0: unused).")
         .def_ro("output_bytes", &Bound::output_bytes, "Bytes each output must have.")
+        .def_ro("donors", &Bound::donors, "For each output the input that it may be written over, or -1.")
         .def_prop_ro("cost", [](const Bound &self) { return rb_bound_cost(self.bound); },
                      "Scalar operations of one run, roughly.")
         .def_prop_ro("arena_bytes", [](const Bound &self) { return rb_bound_arena_bytes(self.bound); },

@@ -1,0 +1,1 @@
+"""`rabbet bench`: Rabbet beside other frameworks, on the same workloads, in turns."""

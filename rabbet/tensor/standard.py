@@ -1,0 +1,71 @@
+"""Functions of the array API that take more than the op they are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rabbet.base.errors import DTypeError, ShapeError
+from rabbet.base.shapes import axis_of, show
+from rabbet.tensor.lift import functions
+from rabbet.tensor.tensor import Tensor, as_operand, from_numpy
+
+
+def reshape(x: Tensor, /, shape: Any, *more: int, copy: bool | None = None) -> Tensor:
+    """The same elements in row-major order under another shape; one size may be -1 (what is left).
+
+    Tensors are values, so `copy` changes nothing. Raises ShapeError where the numbers of elements
+    differ.
+
+    >>> rb.reshape(rb.arange(4), (2, -1))
+    tensor([[0, 1],
+            [2, 3]])
+    """
+    return functions["reshape"](x, (shape, *more) if more else shape)
+
+
+def repeat(x: Tensor, repeats: Any, /, *, axis: int | None = None) -> Tensor:
+    """Every element repeated along `axis` (None: of the flattened tensor).
+
+    `repeats` is a number, or a vector with one number per element of the axis; a vector is read at
+    once, for the shape of the result depends on it.
+
+    >>> rb.repeat(rb.asarray([1, 2]), rb.asarray([1, 3]))
+    tensor([1, 2, 2, 2])
+    """
+    t = as_operand(x)
+    if hasattr(repeats, "__index__") and getattr(repeats, "ndim", 0) == 0:
+        return functions["repeat"](t, repeats.__index__(), axis)
+    counts = as_operand(repeats)
+    if not counts.dtype.is_integer:
+        raise DTypeError(f"repeat: repeats are {counts.dtype.name}, integers are needed")
+    if axis is None:
+        t, axis = t.reshape((t.size,)), 0
+    at = axis_of("repeat", axis, t.ndim)
+    if counts.shape not in ((), (1,), (t.shape[at],)):
+        raise ShapeError(
+            f"repeat: {show(counts.shape)} repeats for axis {at} of {show(t.shape)}; "
+            "one for each element is needed"
+        )
+    numbers = counts.numpy()
+    if (numbers < 0).any():
+        raise ShapeError(f"repeat: repeats={int(numbers.min())} must be 0 or more")
+    places = np.repeat(np.arange(t.shape[at]), numbers)
+    return functions["take"](t, from_numpy(places, copy=False), at)
+
+
+def searchsorted(
+    x1: Tensor, x2: Any, /, *, side: str = "left", sorter: Tensor | None = None
+) -> Tensor:
+    """Where elements of `x2` would stand in the ascending vector `x1` (or `x1[sorter]`); int64.
+
+    "left": before equal elements, "right": behind them. NaN counts as the largest.
+
+    >>> rb.searchsorted(rb.asarray([3, 1, 5]), rb.asarray([3, 4]), sorter=rb.asarray([1, 0, 2]))
+    tensor([1, 2])
+    """
+    line = as_operand(x1)
+    if sorter is not None:
+        line = functions["take"](line, sorter, 0)
+    return functions["searchsorted"](line, x2, side)
