@@ -40,7 +40,8 @@ def launch_rows(kernel: RowKernel) -> Launch:
     """Tasks and cost of a RowKernel, from its sizes."""
     inside = sum(weight(sweep_roots(s)) for s in kernel.sweeps)
     after = weight(e for s in kernel.finish for e in (s.value, s.index))
-    cost = product(kernel.outer) * (product(kernel.inner) * inside + after)
+    rows = product(kernel.outer if kernel.block is None else kernel.outer[1:])
+    cost = rows * (product(kernel.inner) * inside) + product(kernel.outer) * after
     return Launch(_tasks(kernel), const(0, int64), cost)
 
 

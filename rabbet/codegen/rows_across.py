@@ -59,7 +59,8 @@ class Across(Writer):
         """One pass over the inner loops; gives the results for each vector."""
         held = [[self.start(r, em.lanes) for r in sweep.reductions] for em in ems]
         roots = list(sweep_roots(sweep))
-        with self.nested(ems, roots, self.rank, len(self.kernel.inner), None) as points:
+        depth = len(self.kernel.inner)
+        with self.nested(ems, roots, self.rank, depth, self.bounds(ems[0])) as points:
             for em, slots in zip(points, held, strict=True):
                 if first:
                     self.check(em, inside=True)

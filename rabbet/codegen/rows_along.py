@@ -7,7 +7,7 @@ from typing import TypeAlias
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Value, i64
 from rabbet.codegen.reductions import LaneMemory, combine, masked, parts, tree
-from rabbet.codegen.rows_shared import Writer, splits_inner, sweep_roots
+from rabbet.codegen.rows_shared import Bounds, Writer, splits_inner, sweep_roots
 from rabbet.codegen.stepping import tasks, vectors
 from rabbet.kernel.loops import LANES, Reduction, Sweep
 
@@ -48,10 +48,9 @@ class Along(Writer):
             self.point(em, sweep, memories, i64(0), first)
         else:
             last = self.rank + depth - 1
-            with self.nested([em], roots, self.rank, depth - 1, begin) as (inside,):
-                low, high = i64(0), self.inner[-1]
-                if begin is not None and depth == 1:
-                    low, high = begin, self.frame.end
+            bounds = self.bounds(em, begin)
+            with self.nested([em], roots, self.rank, depth - 1, bounds) as (inside,):
+                low, high = bounds if depth == 1 else (i64(0), self.inner[-1])
                 with self.fn.when(self.fn.icmp("slt", low, high)):
                     line = inside.inner()
                     line.hoist(roots, {last})
@@ -82,7 +81,7 @@ class Along(Writer):
         if not memories:
             vectors(em, variable, begin, end, (self.unroll(), self.lanes), point)
         elif self.fits(sweep):
-            at = self.groups(em, sweep, memories, end, first)
+            at = self.groups(em, sweep, memories, (begin, end), first)
             vectors(em, variable, at, end, (1, self.lanes), point)
         else:
             vectors(em, variable, begin, end, (1, self.lanes), point)
@@ -95,13 +94,15 @@ class Along(Writer):
         return registers * 2 <= self.frame.target.registers and copies * self.body <= 320
 
     def groups(
-        self, em: Emitter, sweep: Sweep, memories: list[LaneMemory], end: Value, first: bool
+        self, em: Emitter, sweep: Sweep, memories: list[LaneMemory], bounds: Bounds, first: bool
     ) -> Value:
         """Whole groups of LANES elements, partial sums in registers; gives where they end."""
         variable = self.rank + len(self.kernel.inner) - 1
+        begin, end = bounds  # begins at a multiple of LANES
         stop = self.fn.binary("and", end, i64(-LANES))
         starts = range(0, LANES, self.lanes)
-        with self.fn.when(self.fn.icmp("sgt", stop, i64(0))):
+        stop = self.fn.intrinsic("smax.i64", "i64", stop, begin)
+        with self.fn.when(self.fn.icmp("sgt", stop, begin)):
             em = em.inner()
             held = [
                 [
@@ -110,7 +111,7 @@ class Along(Writer):
                 ]
                 for start in starts
             ]
-            with self.fn.loop(i64(0), stop, LANES) as i:
+            with self.fn.loop(begin, stop, LANES) as i:
                 for start, slots in zip(starts, held, strict=True):
                     at = {variable: self.fn.add(i, start)}
                     inside = em.inner(at, lanes=self.lanes, vector=variable)

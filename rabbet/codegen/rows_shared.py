@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeAlias
 
 from rabbet.base.dtypes import int64
 from rabbet.base.errors import InternalError
@@ -53,6 +54,9 @@ def expanded(kernel: RowKernel) -> RowKernel:
     )
 
 
+Bounds: TypeAlias = tuple[Value, Value]
+
+
 class Writer(ABC):
     """What both orientations share. Work is a function of emitters, one per vector of a step."""
 
@@ -81,19 +85,15 @@ class Writer(ABC):
 
     @contextmanager
     def nested(
-        self, ems: list[Emitter], roots: list[Expr], first: int, count: int, begin: Value | None
+        self, ems: list[Emitter], roots: list[Expr], first: int, count: int, bounds: Bounds
     ) -> Iterator[list[Emitter]]:
         """`count` loops inside one another from variable `first` on; what stays the same is
-        hoisted.
-
-        `begin` (with the task range's end) replaces the bounds of the outermost loop.
+        hoisted. `bounds` are those of the outermost one.
         """
         if count == 0:
             yield ems
             return
-        low, high = i64(0), self.inner[first - self.rank]
-        if begin is not None:
-            low, high = begin, self.frame.end
+        low, high = bounds
         with self.fn.when(self.fn.icmp("slt", low, high)):
             ems = [em.inner() for em in ems]
             unknown = set(range(first, self.rank + len(self.kernel.inner)))
@@ -101,8 +101,21 @@ class Writer(ABC):
                 em.hoist(roots, unknown)
             with self.fn.loop(low, high) as i:
                 inside = [em.inner({first: i}) for em in ems]
-                with self.nested(inside, roots, first + 1, count - 1, None) as points:
+                following = i64(0), self.inner[min(first + 1 - self.rank, len(self.inner) - 1)]
+                with self.nested(inside, roots, first + 1, count - 1, following) as points:
                     yield points
+
+    def bounds(self, em: Emitter, begin: Value | None = None) -> Bounds:
+        """Where the first inner loop begins and ends: a block's, the task range's, or all of it."""
+        if begin is not None:
+            return begin, self.frame.end
+        if not self.inner:
+            return i64(0), i64(1)
+        if self.kernel.block is None:
+            return i64(0), self.inner[0]
+        size = self.root.scalar(expand_all(self.kernel.block))
+        low = self.fn.mul(em.variables[0], size)
+        return low, self.fn.intrinsic("smin.i64", "i64", self.fn.add(low, size), self.inner[0])
 
     # ------------------------------------------------------------------ pieces of a body
 
@@ -125,7 +138,10 @@ class Writer(ABC):
         Elements are numbered over all loops; a row without points has none.
         """
         element, points = const(0, int64), product(self.kernel.inner)
+        blocks = int(self.kernel.block is not None)  # they are no points
         for number, extent in enumerate((*self.kernel.outer, *self.kernel.inner)):
+            if number < blocks:
+                continue
             known = inside or number < self.rank
             element = element * extent + (var(number) if known else const(0, int64))
         for index, extent in self.kernel.checks:

@@ -8,6 +8,7 @@ index is divided back), because the lanes of a reduction follow the logical shap
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,25 +31,26 @@ LINEAR = ("add", "sub", "mul", "neg")
 
 
 def merge_loops(
-    kernel: Any, arguments: Arguments, *, forced: int = 0, keep_inner: bool = False
+    kernel: Any, arguments: Arguments, *, forced: Sequence[int] = (), keep_inner: bool = False
 ) -> Any:
     """The kernel with unit loops dropped and neighbours merged.
 
-    forced: the last `forced` inner loops become one whatever the accesses; keep_inner: the last
-    inner loop is then never merged with the one before it. Maps (RowKernels without reductions) may
-    also merge across the border of outer and inner.
+    forced: runs of loops, the last run first, that become one each whatever the accesses;
+    keep_inner: the last inner loop is then never merged with the one before it. Maps (RowKernels
+    without reductions) may also merge across the border of outer and inner.
     """
     names = LISTS[type(kernel)]
     is_map = isinstance(kernel, RowKernel) and not any(s.reductions for s in kernel.sweeps)
-    for _ in range(forced - 1):
-        last = _count(kernel, names) - 2
-        divide = not _mergeable(kernel, arguments, names, last)
-        kernel = _merge(kernel, arguments, names, last, divide=divide)
+    for behind, run in enumerate(forced):
+        for _ in range(run - 1):
+            at = _count(kernel, names) - behind - 2
+            divide = not _mergeable(kernel, arguments, names, at)
+            kernel = _merge(kernel, arguments, names, at, divide=divide)
     kernel = _drop_units(kernel, names)
     if is_map:
         kernel = replace(kernel, outer=(*kernel.outer, *kernel.inner), inner=())
     first = _count(kernel, names) - 2
-    for a in range(first, -1, -1):
+    for a in range(first, 0 if _blocks(kernel) else -1, -1):
         if not _same_list(kernel, names, a):
             continue
         last_inner = a + 2 == _count(kernel, names) and names[-1] == "inner"
@@ -68,14 +70,20 @@ def _goes_across_one(kernel: Any, name: str) -> bool:
     it is what makes additions sequential, for one place as for many.
     """
     across = name == "outer" and getattr(kernel, "across", False)
-    return bool(across and len(kernel.outer) == 1 and kernel.outer[0] is expr.const(1, int64))
+    alone = across and len(kernel.outer) == 1 + _blocks(kernel)
+    return bool(alone and kernel.outer[-1] is expr.const(1, int64))
+
+
+def _blocks(kernel: Any) -> int:
+    """1 where the first outer loop counts blocks: it stays by itself."""
+    return int(getattr(kernel, "block", None) is not None)
 
 
 def _stored_along(kernel: Any) -> Any:
     """Stores move with the loop over that one place, as they do with any."""
 
     def along(stores: tuple[Store, ...]) -> tuple[Store, ...]:
-        return tuple(replace(s, index=s.index + expr.var(0)) for s in stores)
+        return tuple(replace(s, index=s.index + expr.var(_blocks(kernel))) for s in stores)
 
     sweeps = tuple(replace(s, stores=along(s.stores)) for s in kernel.sweeps)
     return replace(kernel, sweeps=sweeps, finish=along(kernel.finish))
@@ -162,7 +170,7 @@ def _merge(
 
 
 def _drop_units(kernel: Any, names: tuple[str, ...]) -> Any:
-    loop = 0
+    loop = _blocks(kernel)
     while loop < _count(kernel, names):
         extent = _extent(kernel, names, loop)
         if extent.op != "const" or extent.value != 1:

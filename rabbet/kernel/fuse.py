@@ -15,9 +15,10 @@ from rabbet.base import sizes
 from rabbet.base.dtypes import int64
 from rabbet.base.sizes import Dim
 from rabbet.expr import expr
-from rabbet.graph.value import Call, Graph, Value
+from rabbet.graph.value import Attrs, Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
+from rabbet.ops.order import reduce_blocks
 
 ALONE = ("scatter", "sort", "attention")  # nothing joins their kernels
 DIRECT = ("contract", "gather", *ALONE)  # operands are loads, or copied first
@@ -32,6 +33,7 @@ class Group:
     kind: str  # rows, contract, scatter, sort, attention
     domain: tuple[Dim, ...]
     reduced: tuple[int, ...] | None = None
+    blocks: Attrs | None = None  # the attributes of its `reduce_blocks` calls, which are the same
     calls: list[Call] = field(default_factory=list)
     index: dict[int, Index] = field(default_factory=dict)  # id(call) -> its canonical index
     needs: int = 0  # bit set of groups this one depends on, directly or not
@@ -110,7 +112,7 @@ class Fusion:
                 self._add(group, call, index, reduced)
                 return
         group = self._open("rows", shape, reduced)
-        index = group.axes() if reduced is None else _reduced_index(group.axes(), call)
+        index = group.axes() if reduced is None else _result_index(group, call)
         self._add(group, call, index, reduced)
 
     def _candidates(self, call: Call) -> list[Group]:
@@ -142,14 +144,17 @@ class Fusion:
         if reduced is not None:
             if group.kind != "rows" or not full or group.reduced not in (None, reduced):
                 return None
+            if group.reduced is not None and group.blocks != _blocks(call):
+                return None
             if any(_row_level(group, c) for c in group.calls) and group.reduced is None:
                 return None
             index = group.axes()
-            result = _reduced_index(index, call)
+            result = _result_index(group, call)
         elif full:
             index = result = group.axes()
         else:
-            row = _row_index(group, shape) if group.reduced is not None else None
+            by_rows = group.reduced is not None and group.blocks is None
+            row = _row_index(group, shape) if by_rows else None
             if row is None:
                 return None
             index = result = row
@@ -212,7 +217,7 @@ class Fusion:
         group.index[id(call)] = index
         self.home[id(call)] = group
         if reduced is not None:
-            group.reduced = reduced
+            group.reduced, group.blocks = reduced, _blocks(call)
         for operand in call.inputs:
             self._use(group, operand, direct=call.op.kind in DIRECT)
         for v in call.outputs:
@@ -293,8 +298,24 @@ def _same_shape(a: tuple[Dim, ...], b: tuple[Dim, ...]) -> bool:
     return len(a) == len(b) and all(map(sizes.same, a, b))
 
 
-def _reduced_index(index: Index, call: Call) -> Index:
-    axes = call.attrs["axis"]
+def _blocks(call: Call) -> Attrs | None:
+    """How the results of a reduction are those of blocks; None where they are whole."""
+    if call.op is not reduce_blocks:
+        return None
+    return {name: value for name, value in call.attrs.items() if name != "combine"}
+
+
+def block_variable(group: Group) -> int:
+    """The variable that counts blocks: behind those of the domain."""
+    return len(group.domain)
+
+
+def _result_index(group: Group, call: Call) -> Index:
+    """The canonical index of what a reduction over the domain gives."""
+    index, axes = group.axes(), call.attrs["axis"]
+    if call.op is reduce_blocks:
+        left = tuple(i for a, i in enumerate(index) if a not in axes)
+        return (expr.var(block_variable(group)), *left)
     if call.attrs["keepdims"]:
         return tuple(ZERO if a in axes else i for a, i in enumerate(index))
     return tuple(i for a, i in enumerate(index) if a not in axes)

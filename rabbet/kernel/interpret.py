@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -149,33 +150,60 @@ def _demand(data: Array, index: Array, what: str) -> None:
 def _run_rows(
     kernel: RowKernel, buffers: Sequence[Array], sizes: Sequence[int], fused: bool
 ) -> Failure | None:
+    rank, given = len(kernel.outer), kernel
+    if kernel.block is not None:  # the points of a block follow from the first inner loop
+        kernel = replace(kernel, outer=(const(1, int64), *kernel.outer[1:]))
     grid = _Grid((*kernel.outer, *kernel.inner), buffers, sizes, fused)
-    rank = len(kernel.outer)
     failure = grid.failure(kernel.checks)
+    block = None if kernel.block is None else int(grid.values([kernel.block])[0])
     for sweep in kernel.sweeps:
-        results = [_reduce(grid, rank, r, kernel.across) for r in sweep.reductions]
+        results = [_reduce(grid, rank, r, kernel.across, block) for r in sweep.reductions]
         grid.store(sweep.stores)
         for result in results:
             grid.accs[len(grid.accs)] = result
-    outer = _Grid(kernel.outer, buffers, sizes, fused)
+    outer = _Grid(given.outer, buffers, sizes, fused)
     outer.accs = grid.accs
     outer.store(kernel.finish)
     return failure
 
 
-def _reduce(grid: _Grid, rank: int, reduction: Reduction, across: bool) -> Array:
+def _reduce(grid: _Grid, rank: int, reduction: Reduction, across: bool, block: int | None) -> Array:
     """The results at every outer point, all outer points at once, in the kernel's order."""
     outer, inner = grid.shape[:rank], grid.shape[rank:]
+    parts = [reduction.value] + ([] if reduction.key is None else [reduction.key])
+    columns = [grid.full(p) for p in parts]
+    if block is None:
+        return _reduce_points(outer, inner, reduction, across, columns)
+    # Without elements there is no block, and one of nothing has the shape of none.
+    starts = range(0, max(inner[0], 1), block)
+    cuts = [range(s, min(s + block, inner[0])) for s in starts]
+    found = [
+        _reduce_points(
+            *(outer, (len(cut), *inner[1:]), reduction, across),
+            [np.take(c, cut, rank) for c in columns],
+        )
+        for cut in cuts
+    ]
+    return np.concatenate(found)[: -(-inner[0] // block)]
+
+
+def _reduce_points(
+    outer: tuple[int, ...],
+    inner: tuple[int, ...],
+    reduction: Reduction,
+    across: bool,
+    columns: list[Array],
+) -> Array:
+    """The results at every outer point, from the values (and keys) at all points."""
     has_lines = bool(inner) and not across
     line = inner[-1] if has_lines else 1
-    parts = [reduction.value] + ([] if reduction.key is None else [reduction.key])
     lines = math.prod(inner[:-1] if has_lines else inner)
-    data = [grid.full(p).reshape(math.prod(outer), lines, line) for p in parts]
+    data = [c.reshape(math.prod(outer), lines, line) for c in columns]
     lanes = 1 if across else LANES
     start = identities(reduction)
     state = [
-        np.full((math.prod(outer), lanes), s, dtype=p.dtype.numpy)
-        for s, p in zip(start, parts, strict=True)
+        np.full((math.prod(outer), lanes), s, dtype=c.dtype)
+        for s, c in zip(start, columns, strict=True)
     ]
     for prefix in range(data[0].shape[1]):
         for first in range(0, line, lanes):

@@ -17,7 +17,6 @@ from rabbet.expr.expr import Expr
 
 CONTRACT_BLOCK = 256  # kc: additions of a contraction are grouped in blocks of this many products
 LANES = 64  # partial sums of an "along" reduction
-ALONG_MINIMUM = 16  # fewer elements than this along the innermost reduced axes: reduce "across"
 ATTENTION_TILE = 64  # attention takes queries and keys in tiles of this many
 
 
@@ -74,6 +73,10 @@ class RowKernel:
     task. `across`: vectors run along the last outer loop and reductions are sequential in the inner
     loops; the task space is then the product of all outer extents but the last (1 if there is
     none). Otherwise vectors run along the last inner loop, and reductions use LANES lanes.
+
+    `block`: the first outer loop counts blocks of that many values of the first inner loop, the
+    last block shorter; every reduction is one of a block. There is one sweep, whose expressions
+    are free of variable 0. Along a single inner loop a block is a multiple of LANES.
     """
 
     operands: tuple[Operand, ...]
@@ -84,6 +87,7 @@ class RowKernel:
     across: bool = False
     # (index, extent): an index out of range is recorded in the status; loads keep it in range
     checks: tuple[tuple[Expr, Expr], ...] = ()
+    block: Expr | None = None
 
 
 @dataclass(frozen=True)

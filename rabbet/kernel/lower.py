@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 from typing import cast as cast_type
 
-from rabbet.base import sizes
 from rabbet.base.dtypes import int64
 from rabbet.base.errors import IndexRangeError
 from rabbet.base.sizes import Dim
@@ -20,9 +19,8 @@ from rabbet.graph.value import Call, Value
 from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
 from rabbet.kernel.collapse import merge_loops
-from rabbet.kernel.fuse import Fusion, Group
+from rabbet.kernel.fuse import Fusion, Group, block_variable
 from rabbet.kernel.loops import (
-    ALONG_MINIMUM,
     ContractKernel,
     Kernel,
     Reduction,
@@ -34,6 +32,7 @@ from rabbet.kernel.loops import (
 )
 from rabbet.kernel.lower_attention import attention_kernel
 from rabbet.kernel.rewrite import map_expressions
+from rabbet.ops.order import is_across, trailing
 
 NARROW_LINE = 2**32  # positions of a shorter line take 32 bits while it is sorted
 
@@ -157,7 +156,8 @@ class _Rows(_Body):
                 sweep = _level(value, level_of_acc)
                 key = self._key(call) if call.op.lower in ("argmax", "argmin") else None
                 number = len(level_of_acc)
-                reductions.append((sweep, Reduction(call.op.lower, value, key)))
+                combine = call.attrs.get("combine", call.op.lower)
+                reductions.append((sweep, Reduction(combine, value, key)))
                 level_of_acc.append(sweep + 1)
                 self.made[id(call)] = expr.acc(number, call.specs[0].dtype)
             else:
@@ -189,25 +189,47 @@ class _Rows(_Body):
                 stores.setdefault(_level(value, level_of_acc), []).append(store)
         count = max([s for s, _ in reductions] + list(stores), default=0) + 1
         sweeps, renumber = _sweeps(reductions, stores, count)
-        outer = [a for a in range(len(group.domain)) if a not in (group.reduced or ())]
-        inner = list(group.reduced or ())
-        if group.reduced is None:
-            outer, inner = outer[:-1], outer[-1:]
+        outer, inner = self._loops()
+        blocks, size = self._blocks()
         kernel = RowKernel(
             operands=tuple(arguments.operands),
-            outer=tuple(arguments.size(group.domain[a]) for a in outer),
+            outer=(*blocks, *(arguments.size(group.domain[a]) for a in outer)),
             inner=tuple(arguments.size(group.domain[a]) for a in inner),
             sweeps=sweeps,
             finish=tuple(finish),
-            across=group.reduced is not None and _is_across(group),
+            across=group.reduced is not None and is_across(group.domain, group.reduced),
             checks=tuple(arguments.checks),
+            block=size,
         )
-        kernel = map_expressions(kernel, _renumbering([*outer, *inner], renumber))
+        order = [block_variable(group)] * len(blocks) + [*outer, *inner]
+        kernel = map_expressions(kernel, _renumbering(order, renumber))
         along = group.reduced is not None and not kernel.across
-        kernel = merge_loops(
-            kernel, arguments, forced=_trailing(group) if along else 0, keep_inner=along
-        )
+        forced = self._forced(along)
+        kernel = merge_loops(kernel, arguments, forced=forced, keep_inner=along)
         return _finished(kernel, arguments, group)
+
+    def _loops(self) -> tuple[list[int], list[int]]:
+        """Domain axes of the outer and of the inner loops."""
+        group = self.group
+        outer = [a for a in range(len(group.domain)) if a not in (group.reduced or ())]
+        return (outer[:-1], outer[-1:]) if group.reduced is None else (outer, list(group.reduced))
+
+    def _blocks(self) -> tuple[tuple[Expr, ...], Expr | None]:
+        """The loop over blocks, if there is one, and the size of a block."""
+        if self.group.blocks is None:
+            return (), None
+        count = next(c for c in self.group.calls if c.op.kind == "reduce").specs[0].shape[0]
+        return (self.arguments.size(count),), self.arguments.constant(self.group.blocks["block"])
+
+    def _forced(self, along: bool) -> tuple[int, ...]:
+        """Runs of inner loops that become one: the lanes' and the blocks'."""
+        group = self.group
+        reduced = group.reduced or ()
+        last = trailing(len(group.domain), reduced) if along else 0
+        if group.blocks is None or last == len(reduced):
+            return (last,)
+        blocked = group.blocks["blocked"]
+        return (last, blocked) if along else (blocked,)
 
 
 def _level(value: Expr, level_of_acc: list[int]) -> int:
@@ -232,25 +254,6 @@ def _sweeps(
         for s in range(count)
     )
     return sweeps, renumber
-
-
-def _is_across(group: Group) -> bool:
-    """The orientation of a reduction: a property of logical shape and axes alone (see loops.py)."""
-    reduced = group.reduced or ()
-    if len(reduced) == len(group.domain):
-        return False
-    run = _trailing(group)
-    if run == 0:
-        return True
-    return bool(sizes.product(group.domain[-run:]) < ALONG_MINIMUM)
-
-
-def _trailing(group: Group) -> int:
-    """How many of the last axes of the domain are reduced."""
-    count = 0
-    while len(group.domain) - 1 - count in (group.reduced or ()):
-        count += 1
-    return count
 
 
 def _lower_contract(group: Group, fusion: Fusion) -> Lowered:

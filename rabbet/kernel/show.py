@@ -151,6 +151,7 @@ def _store_roots(stores: tuple[Store, ...]) -> list[Expr]:
 def _rows(kernel: RowKernel) -> str:
     sweeps = kernel.sweeps
     roots = [*kernel.outer, *kernel.inner, *(e for c in kernel.checks for e in c)]
+    roots += [] if kernel.block is None else [kernel.block]
     for sweep in sweeps:
         roots += [r.value for r in sweep.reductions]
         roots += [r.key for r in sweep.reductions if r.key is not None]
@@ -158,6 +159,9 @@ def _rows(kernel: RowKernel) -> str:
     out = _Printer(roots + _store_roots(kernel.finish))
     out.head(f"rows {'across' if kernel.across else 'along'}", kernel.operands)
     indent = out.loops(0, kernel.outer, "outer", 1)
+    if kernel.block is not None:
+        size, first = out.spell(kernel.block, indent), len(kernel.outer)
+        out.line(indent, f"v0 is v{first} // {size}")
     out.checks(kernel.checks, indent)
     number = 0
     for sweep in sweeps:

@@ -11,9 +11,12 @@ from typing import Any
 
 from rabbet.base import sizes
 from rabbet.base.errors import RabbetError
+from rabbet.base.sizes import Dim
 from rabbet.expr import expr
 from rabbet.graph.op import Op
 from rabbet.graph.value import Attrs, Builder, Graph, Value
+from rabbet.ops.moves import reshape
+from rabbet.ops.order import BLOCKED, Blocks, blocks_of, reduce_blocks
 
 
 class PrimitiveBuilder(Builder):
@@ -41,7 +44,21 @@ class PrimitiveBuilder(Builder):
             return (values[0],)
         if op.kind == "reduce" and attrs["axis"] == () and specs[0].dtype is values[0].dtype:
             return (values[0],)
+        if op.kind == "reduce" and op.lower in BLOCKED:
+            blocks = blocks_of(values[0].shape, attrs["axis"])
+            if blocks is not None:
+                return (self._in_blocks(op, values[0], attrs, blocks, specs[0].shape),)
         return self.call(op, values, attrs, form, specs)
+
+    def _in_blocks(
+        self, op: Op, x: Value, attrs: Attrs, blocks: Blocks, shape: tuple[Dim, ...]
+    ) -> Value:
+        """A long reduction: that of its blocks, then that of their results."""
+        part = reduce_blocks(x, blocks.axes, blocks.blocked, blocks.size, op.lower)
+        left = [a for a in range(x.ndim) if a not in blocks.axes]
+        again = tuple(1 + left.index(a) for a in attrs["axis"] if a not in blocks.axes)
+        whole: Value = op(part, axis=(0, *again), keepdims=False)
+        return reshape(whole, shape) if attrs["keepdims"] else whole
 
 
 def decompose(graph: Graph) -> tuple[Graph, list[tuple[Value, ...]]]:
