@@ -32,6 +32,11 @@ class DType:
         return self.kind == "f"
 
     @property
+    def is_half(self) -> bool:
+        """True for float16 and bfloat16, which are computed in float32 and rounded."""
+        return self.kind == "f" and self.bits == 16
+
+    @property
     def is_integer(self) -> bool:
         return self.kind in "iu"
 
@@ -56,8 +61,8 @@ uint8 = _dtype("uint8", "u", 8, 5)
 uint16 = _dtype("uint16", "u", 16, 6)
 uint32 = _dtype("uint32", "u", 32, 7)
 uint64 = _dtype("uint64", "u", 64, 8)
-float16 = _dtype("float16", "f", 16, 9, computed=False)
-bfloat16 = _dtype("bfloat16", "f", 16, 10, computed=False)
+float16 = _dtype("float16", "f", 16, 9)
+bfloat16 = _dtype("bfloat16", "f", 16, 10)
 float32 = _dtype("float32", "f", 32, 11)
 float64 = _dtype("float64", "f", 64, 12)
 complex64 = _dtype("complex64", "c", 64, 13, computed=False)
@@ -96,6 +101,32 @@ def dtype_of(spec: object) -> DType:
     except (TypeError, KeyError):
         names = ", ".join(BY_NAME)
         raise DTypeError(f"{spec!r} is not a dtype of Rabbet; there are {names}") from None
+
+
+def to_half(x: np.ndarray, half: DType) -> np.ndarray:
+    """Numbers of any real dtype as float16 or bfloat16, each rounded once, ties to even."""
+    if x.dtype.kind in "biu":
+        x = _sticky(x) if x.dtype.itemsize == 8 else x.astype(np.float64)
+    with np.errstate(all="ignore"):
+        return _to_odd(x).astype(half.numpy)
+
+
+def _to_odd(x: np.ndarray) -> np.ndarray:
+    """float64 as float32 rounded to odd, so that rounding once more is rounding once in all."""
+    if x.dtype != np.float64:
+        return x
+    near = x.astype(np.float32)
+    bits = near.view(np.int32) - (np.abs(near.astype(np.float64)) > np.abs(x))
+    odd = (near != x) & ~np.isnan(x)
+    return np.asarray(bits | odd, np.int32).view(np.float32)
+
+
+def _sticky(x: np.ndarray) -> np.ndarray:
+    """64-bit integers as float64 whose last bit says whether any digit was cut off."""
+    limit = x.dtype.type(1 << 53)
+    large = (x >= limit) | (x <= -limit) if x.dtype.kind == "i" else x >= limit
+    cut = ((x >> x.dtype.type(11)) | ((x & x.dtype.type(2047)) != 0)).astype(np.float64) * 2048.0
+    return np.where(large, cut, np.where(large, 0, x).astype(np.float64))
 
 
 @cache

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 from rabbet.base.dtypes import DType, int64
-from rabbet.expr.expr import Expr, binary, const, substitute, topological
+from rabbet.expr.expr import Expr, binary, const, substitute, topological, var
+from rabbet.expr.expr import load as make_load
 from rabbet.kernel.loops import ContractKernel, Store
 
 Monomial = tuple[Expr, ...]
@@ -404,6 +406,10 @@ def view(rows: Loops, columns: Loops, value: Expr) -> View:
         load = load.args[0]
     if load.op != "load":
         return View(rows, columns, value, None, None)
+    columns, joined = _joined(columns, load)
+    if joined is not load:
+        (value,) = substitute((value,), lambda e: joined if e is load else None)
+        load = joined
     of_rows = {loop.variable for loop in rows}
     of_columns = {loop.variable for loop in columns}
     row_part: Polynomial = {}
@@ -414,3 +420,28 @@ def view(rows: Loops, columns: Loops, value: Expr) -> View:
             return View(rows, columns, value, load, None)
         (row_part if used & of_rows else column_part)[monomial] = coefficient
     return View(rows, columns, value, load, (expression(row_part), expression(column_part)))
+
+
+def _joined(columns: Loops, load: Expr) -> tuple[Loops, Expr]:
+    """Neighbouring loops that a padded load's index steps through as one, joined.
+
+    Only the padding still has to know them apart: it divides the joined variable.
+    """
+    if len(load.args) == 1:
+        return columns, load
+    index, valid = load.args
+    done: list[Loop] = []
+    for loop in reversed(columns):
+        inner = done[-1] if done else None
+        if inner is None or not _one_step(index, loop.variable, inner):
+            done.append(loop)
+            continue
+        both = var(inner.variable)
+        (index,) = replace_variables((index,), {loop.variable: const(0, int64)})
+        apart = {loop.variable: both // inner.extent, inner.variable: both % inner.extent}
+        (valid,) = replace_variables((valid,), apart)
+        done[-1] = Loop(inner.variable, binary("mul", loop.extent, inner.extent))
+    if len(done) == len(columns):
+        return columns, load
+    operand, fill = cast("tuple[int, float]", load.value)
+    return tuple(reversed(done)), make_load(operand, load.dtype, index, valid, fill)

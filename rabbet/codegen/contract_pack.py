@@ -8,7 +8,8 @@ Values outside the operand (padding) become its fill value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rabbet.base.dtypes import DType, int64
 from rabbet.codegen.contract_axes import Loops, View
@@ -241,11 +242,10 @@ class Packer:
                 self._write(value, fn.address(target, offset, wide), mask)
 
     def _copy_padded_run(self, em: Emitter, run: Run, first: Value, element: str) -> None:
-        """Rows whose padding is the same are `period` apart: find the valid lanes once for all."""
-        fn, part, valid = self.part.fn, self.part, self.valid
+        """Find the valid lanes once for all rows whose padding is the same."""
+        fn, valid = self.part.fn, self.valid
         assert valid is not None and run.last is not None
         wide = register_type(self.dtype)
-        period = minimum(fn, self._period(em), part["rows"])
         fixed = {v: x for v, x in run.variables.items() if v != run.last}
         for offset, width, mask in chunks(fn, run.length, self.lanes):
             column = fn.add(run.variables[run.last], offset)
@@ -253,25 +253,51 @@ class Packer:
             lane.hoist([valid], {loop.variable for loop in self.view.rows})
             from_here = fn.address(first, fn.mul(offset, self.view.stride), element)
             to_here = fn.add(run.position, offset)
-            with fn.loop(i64(0), period) as t0:
-                inside = lane.inner(self._at(part["row"], t0)).value(valid)
+            with self._alike(em) as (t0, end, step):
+                inside = lane.inner(self._at(self.part["row"], t0)).value(valid)
                 if mask is not None:
                     inside = fn.binary("and", inside, mask)
-                with fn.loop(t0, part["rows"], period) as t:
-                    here = self._offset(em.inner(), part["row"], t)
+                with fn.loop(t0, end, step) as t:
+                    here = self._offset(em.inner(), self.part["row"], t)
                     value = self._read(em, fn.address(from_here, here, element), width, inside)
                     self._write(value, fn.address(self._row(t), to_here, wide), mask)
 
-    def _period(self, em: Emitter) -> Value:
-        """After how many rows the variables that padding depends on repeat."""
+    @contextmanager
+    def _alike(self, em: Emitter) -> Iterator[tuple[Value, Value, Value]]:
+        """Sets of rows with the same padding, as first row, end and step.
+
+        Where padding depends on outer loops, each run of the loops inside them is such a set; where
+        it depends on the last loop, rows that are a period of the inner loops apart.
+        """
+        fn, part = self.part.fn, self.part
+        loops, in_padding = self.view.rows, self.view.tabled()
+        used = [n for n, loop in enumerate(loops) if loop in in_padding]
+        inside = self._extent(em, loops[used[-1] + 1 :] if used else loops)
+        if used and used[-1] == len(loops) - 1:
+            period = minimum(fn, self._extent(em, loops[used[0] :]), part["rows"])
+            with fn.loop(i64(0), period) as t0:
+                yield t0, part["rows"], period
+            return
+        sets = fn.fresh_label("alike")
+        done = fn.fresh_label("unlike")
+        into = fn.do("i64", f"urem i64 {part['row'].text}, {inside.text}")
+        begin, left = fn.variable("i64", i64(0)), fn.variable("i64", fn.sub(inside, into))
+        fn.jump(sets)
+        fn.label(sets)
+        t0 = begin.get()
+        end = fn.add(t0, minimum(fn, left.get(), fn.sub(part["rows"], t0)))
+        yield t0, end, i64(1)
+        begin.set(end)
+        left.set(inside)
+        fn.branch(fn.icmp("slt", end, part["rows"]), sets, done)
+        fn.label(done)
+
+    def _extent(self, em: Emitter, loops: Loops) -> Value:
+        """How many points some loops have."""
         total = const(1, int64)
-        in_padding = self.view.tabled()
-        used = False
-        for loop in self.view.rows:
-            used = used or loop in in_padding
-            if used:
-                total = total * loop.extent
-        return em.scalar(total)
+        for loop in loops:
+            total = total * loop.extent
+        return em.inner().scalar(total)
 
     # ------------------------------------------------------------------ memory along the rows
 

@@ -18,11 +18,12 @@ from rabbet.base.errors import InternalError
 from rabbet.base.target import Target
 from rabbet.codegen.ir import Function, Module, Value, bits_of, lanes_of, literal, vector_of
 from rabbet.codegen.operations import (
+    bits_of_half,
+    constant,
     from_memory,
     has_masks,
     index_division,
     memory_type,
-    register_type,
     row,
     to_memory,
 )
@@ -233,7 +234,7 @@ class Emitter:
 
     def _make(self, e: Expr, form: int) -> Value:
         if e.op == "const":
-            return literal(e.value, register_type(e.dtype, form or 1))  # type: ignore[arg-type]
+            return constant(e.value, e.dtype, form or 1)  # type: ignore[arg-type]
         if form != SCALAR and not self.varies(e):
             return self.fn.splat(self._known(e, SCALAR), form)
         match e.op:
@@ -414,5 +415,6 @@ def _is_position(e: Expr) -> bool:
 
 
 def _operand(e: Expr) -> tuple[int, float]:
-    """Operand and fill of a load."""
-    return cast("tuple[int, float]", e.value)
+    """Operand and fill of a load, the fill as it lies in memory."""
+    operand, fill = cast("tuple[int, float]", e.value)
+    return operand, bits_of_half(fill, e.dtype)

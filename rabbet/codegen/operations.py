@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rabbet.base.dtypes import DType, bool_, float64
+from rabbet.base.dtypes import DType, bool_, float32, float64
 from rabbet.base.errors import CompileError, InternalError
 from rabbet.base.target import Target
+from rabbet.codegen import halves
 from rabbet.codegen.ir import Function, Value, element_of, lanes_of, literal, type_suffix, vector_of
 
-_SPELLING = {"float32": "float", "float64": "double", "bool": "i1"}
+_SPELLING = {
+    **{"float32": "float", "float64": "double", "bool": "i1"},
+    **{"float16": "i16", "bfloat16": "i16"},  # as their bits: see halves.py
+}
 _UNSIGNED = {"slt": "ult", "sle": "ule"}
 _INTEGER_OPCODES = {
     "add": "add",
@@ -54,9 +58,7 @@ def memory_type(dtype: DType, lanes: int = 1) -> str:
 
 def _integer_or_refuse(dtype: DType) -> str:
     if not dtype.is_integer:
-        raise CompileError(
-            f"kernels do not compute with {dtype.name}, not even casts; convert it with NumPy"
-        )
+        raise CompileError(f"kernels do not compute with {dtype.name}")
     return f"i{dtype.bits}"
 
 
@@ -68,6 +70,16 @@ def has_rounding(target: Target) -> bool:
 def has_masks(target: Target) -> bool:
     """Does the machine load and store any element width under a mask."""
     return "+avx512bw" in target.features
+
+
+def constant(number: float, dtype: DType, lanes: int = 1) -> Value:
+    """A literal of a dtype in registers; halves are spelled by their bits."""
+    return literal(bits_of_half(number, dtype), register_type(dtype, lanes))
+
+
+def bits_of_half(number: float, dtype: DType) -> float:
+    """The 16 bits of a half as an integer; numbers of other dtypes as they are."""
+    return int(dtype.numpy.type(number).view("uint16")) if dtype.is_half else number
 
 
 def to_memory(fn: Function, value: Value) -> Value:
@@ -295,6 +307,16 @@ def _cast(fn: Function, x: Value, given: DType, dtype: DType) -> Value:
     element = register_type(dtype)
     if given is dtype:
         return x
+    if given.is_half:
+        if dtype is bool_:
+            return fn.icmp("ne", fn.binary("and", x, literal(0x7FFF, x.type)), 0)
+        return _cast(fn, halves.widen(fn, x, given), float32, dtype)
+    if dtype.is_half:
+        if given is float64:
+            x = halves.from_double(fn, x)
+        elif given is not float32:
+            x = halves.from_integer(fn, x, given)
+        return halves.narrow(fn, x, dtype)
     if dtype is bool_:
         zero = literal(0, x.type)
         return fn.fcmp("une", x, zero) if given.is_float else fn.icmp("ne", x, zero)

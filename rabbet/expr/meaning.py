@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from rabbet.base.dtypes import DType
+from rabbet.base.dtypes import DType, dtype_of, to_half
 from rabbet.base.errors import InternalError
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -128,6 +128,10 @@ def sign(a: Array) -> Array:
 
 def cast(x: Array, dtype: DType) -> Array:
     """float to integer truncates and saturates, NaN gives 0; anything to bool is `!= 0`."""
+    if dtype_of(x.dtype).is_half:
+        x = x.astype(np.float32)
+    if dtype.is_half:
+        return to_half(x, dtype)
     if dtype.kind == "b":
         return np.asarray(x != 0)
     if x.dtype.kind != "f" or not dtype.is_integer:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rabbet.base import sizes
+from rabbet.base.dtypes import to_half
 from rabbet.base.errors import InternalError
 from rabbet.base.shapes import show
 from rabbet.base.sizes import SizeExpr
@@ -48,7 +49,11 @@ def evaluate(call: Call, operands: list[np.ndarray], symbols: list[int]) -> list
     op = call.op
     if op.reference is None:
         raise InternalError(f"{op.name}: an input of the graph is missing from graph.inputs")
-    named = op.arguments(operands, concrete(call.attrs, symbols), call.form)
+    wide = [
+        a.astype(np.float32) if v.dtype.is_half else a
+        for a, v in zip(operands, call.inputs, strict=True)
+    ]
+    named = op.arguments(wide, concrete(call.attrs, symbols), call.form)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN, as it should
         found = op.reference(*(named[p.name] for p in op.parameters))
@@ -93,6 +98,8 @@ def _checked(name: str, result: Any, spec: Spec, symbols: list[int]) -> np.ndarr
         raise InternalError(f"{name}: the reference gives {show(found.shape)}, not {show(wanted)}")
     if found.dtype == spec.dtype.numpy:
         return found
+    if spec.dtype.is_half and found.dtype.kind == "f":
+        return to_half(found, spec.dtype)
     if not (found.dtype.kind == "f" and spec.dtype.is_float):
         raise InternalError(f"{name}: the reference gives {found.dtype}, not {spec.dtype.name}")
     with np.errstate(all="ignore"):

@@ -13,6 +13,7 @@ import numpy as np
 from rabbet.base.dtypes import DType, dtype_of
 
 FLOATS = ("float32", "float64")
+HALVES = ("float16", "bfloat16")
 SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 INTEGERS = SIGNED + UNSIGNED

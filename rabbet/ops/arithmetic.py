@@ -34,6 +34,10 @@ def cast_array(x: np.ndarray, dtype: DType) -> np.ndarray:
     """The meaning of cast: to bool `!= 0`; float to integer truncates, saturates, NaN is 0."""
     if dtype is bool_:
         return x != 0
+    if dtypes.dtype_of(x.dtype).is_half:
+        x = x.astype(np.float32)
+    if dtype.is_half:
+        return dtypes.to_half(x, dtype)
     if x.dtype.kind != "f" or not dtype.is_integer:
         return x.astype(dtype.numpy)
     limits = np.iinfo(dtype.numpy)

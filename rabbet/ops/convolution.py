@@ -20,14 +20,21 @@ from rabbet.graph.sample import Draw, Sample, draws
 from rabbet.graph.value import Value
 from rabbet.ops.checks import fixed, need_float, wide
 from rabbet.ops.contract import contract
-from rabbet.ops.moves import reshape, turn
+from rabbet.ops.moves import reshape
 from rabbet.ops.patches import (
     Ints,
     output_sizes,
     padded_array,
     patch_slices,
     patches,
-    spread,
+)
+from rabbet.ops.phases import (
+    kernel_major,
+    positions,
+    residue_weight,
+    residue_windows,
+    taps,
+    woven,
 )
 
 # Labels of the contractions; positions and kernel elements get the numbers after these.
@@ -210,17 +217,25 @@ def convolution_input(
 ) -> Value:
     """(N, O, *outputs), (O, C / groups, *K) -> (N, C, *spatial), the gradient of the image."""
     group, position, element = _labels(len(stride), groups)
-    kernel = fixed_kernel(weight)
-    flipped = turn(weight, tuple(range(2, weight.ndim)))
-    windows = spread(_split(g, 1, groups), spatial, kernel, stride, low, high, dilation)
-    x = contract(
-        _split(flipped, 0, groups),
-        windows,
-        (*group, OUT, IN, *element),
-        (IMAGE, *group, OUT, *position, *element),
-        (IMAGE, *group, IN, *position),
-    )
-    return _join(x, 1, groups)
+    kernel, lead = fixed_kernel(weight), 2 + (groups > 1)
+    major, outputs = kernel_major(weight, groups), _split(g, 1, groups)
+    counts = tuple(map(positions, spatial, stride))
+    parts = {}
+    for residue in product(*(range(s) for s in stride)):
+        found = map(taps, residue, kernel, stride, low, dilation)
+        seen = tuple(t for t in found if t is not None)
+        if len(seen) < len(stride):
+            continue
+        parts[residue] = contract(
+            residue_weight(major, lead - 1, seen, kernel),
+            residue_windows(outputs, seen, counts),
+            (*group, IN, *element, OUT),
+            (IMAGE, *group, OUT, *position, *element),
+            (IMAGE, *group, IN, *position),
+        )
+    ins = weight.shape[1]
+    shape = (g.shape[0], *((groups,) if groups > 1 else ()), ins, *spatial)
+    return _join(woven(parts, g, shape, stride), 1, groups)
 
 
 @convolution_input.gradient

@@ -244,7 +244,11 @@ class Tensor(Handle):
         tape = current()
         if tape.capture is not None:
             tape.capture.opaque_read("print", self)
-        body = np.array2string(self.numpy(), separator=", ", prefix="tensor(")
+        shown = self.numpy()
+        if self.dtype is dtypes.bfloat16:  # NumPy does not know how to print these
+            shown = shown.astype(np.float32)
+        digits = 5 if self.dtype.is_half else None
+        body = np.array2string(shown, separator=", ", prefix="tensor(", precision=digits)
         extra = (
             ""
             if self.dtype in (dtypes.float32, dtypes.int64, dtypes.bool_)

@@ -10,13 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from rabbet.base import sizes
+from rabbet.base.dtypes import DType, float32
 from rabbet.base.errors import RabbetError
 from rabbet.base.sizes import Dim
 from rabbet.expr import expr
 from rabbet.graph.op import Op
-from rabbet.graph.value import Attrs, Builder, Graph, Value
+from rabbet.graph.value import Attrs, Builder, Graph, Value, lookup
 from rabbet.ops.moves import reshape
 from rabbet.ops.order import BLOCKED, Blocks, blocks_of, reduce_blocks
+
+MOVES = ("source", "movement", "gather")
+HELD = ("cast", "where", "scatter_set")  # take halves as they are: no arithmetic
 
 
 class PrimitiveBuilder(Builder):
@@ -32,6 +36,34 @@ class PrimitiveBuilder(Builder):
         self, op: Op, values: tuple[Value, ...], attrs: Attrs, form: tuple[int, ...]
     ) -> tuple[Value, ...]:
         """All outputs of one op, residuals included, as primitives."""
+        if any(v.dtype.is_half for v in values) and op.name not in HELD:
+            return self._in_float32(op, values, attrs, form)
+        return self._expand(op, values, attrs, form)
+
+    def _in_float32(
+        self, op: Op, values: tuple[Value, ...], attrs: Attrs, form: tuple[int, ...]
+    ) -> tuple[Value, ...]:
+        """An op on float16 or bfloat16: computed in float32, its results rounded once.
+
+        What only moves elements moves them as they are.
+        """
+        if op.kind in MOVES:
+            return self._expand(op, values, attrs, form)
+        specs = op.infer_specs([v.spec for v in values], attrs, form)
+        wide = tuple(self._cast(v, float32) if v.dtype.is_half else v for v in values)
+        found = self._expand(op, wide, attrs, form)
+        return tuple(
+            self._cast(v, s.dtype) if s.dtype.is_half else v
+            for v, s in zip(found, specs, strict=True)
+        )
+
+    def _cast(self, v: Value, dtype: DType) -> Value:
+        made: Value = self.apply(lookup("cast"), (v,), {"dtype": dtype}, ())
+        return made
+
+    def _expand(
+        self, op: Op, values: tuple[Value, ...], attrs: Attrs, form: tuple[int, ...]
+    ) -> tuple[Value, ...]:
         if op.kind == "composite":
             return op.expand(self, values, attrs, form)
         if op.name == "permute" and values[0].op is op:

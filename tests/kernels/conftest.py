@@ -132,7 +132,8 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype == bool:
         return a == b
     kind = np.dtype(f"u{a.dtype.itemsize}")
-    return (a.view(kind) == b.view(kind)) | ((a != a) & (b != b))
+    with np.errstate(invalid="ignore"):
+        return (a.view(kind) == b.view(kind)) | ((a != a) & (b != b))
 
 
 @pytest.fixture(scope="session", params=targets.runnable(), ids=lambda t: t.name)

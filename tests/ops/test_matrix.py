@@ -25,6 +25,7 @@ from rabbet.transform.gradient import gradient
 OPS = [op for op in registry.values() if op.kind != "input"]
 DIFFERENTIABLE = [op for op in OPS if op.differentiable]
 STEP = 1e-5
+HALF_STEPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}  # one unit in the last place
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3e38, -1e-40, np.inf, -np.inf, np.nan]
 
 each_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
@@ -78,13 +79,22 @@ def promoted(op: Op, arrays: list[np.ndarray]) -> list[np.ndarray]:
 def close(found: np.ndarray, wanted: np.ndarray, case: Sample, dtype: str, what: str) -> None:
     """Equal for integers and bools; within rounding for floats, NaN and infinities alike."""
     assert found.shape == wanted.shape and found.dtype == wanted.dtype, what
-    if wanted.dtype.kind != "f":
+    half = HALF_STEPS.get(wanted.dtype.name)
+    if half is not None:
+        found, wanted = found.astype(np.float32), wanted.astype(np.float32)
+    elif wanted.dtype.kind != "f":
         np.testing.assert_array_equal(found, wanted, what)
         return
     relative = (case.tolerance or 1e-5) if wanted.dtype == np.float32 else 1e-11
+    relative = half or relative
     finite = np.abs(wanted[np.isfinite(wanted)])
     scale = float(finite.max()) if finite.size else 1.0
     np.testing.assert_allclose(found, wanted, relative, relative * min(scale, 1.0), err_msg=what)
+
+
+def halves(engine: Any) -> tuple[str, ...]:
+    """float16 and bfloat16, where the engine decomposes: primitives are lowered in float32."""
+    return () if engine.name == "lowered" else sample.HALVES
 
 
 @each_op
@@ -114,7 +124,7 @@ def test_any_dtype_works_or_is_refused(op: Op, engine: Any) -> None:
     case = samples(op)[0]
     if not (engine.takes(op) and op.public) or not any(d.swept for d in sample.draws(case)):
         return
-    for dtype in sample.ALL:
+    for dtype in (*sample.ALL, *halves(engine)):
         try:
             arrays = promoted(op, sample.arrays(case, dtype))
             graph = single(op, case, arrays)
@@ -129,8 +139,10 @@ def test_special_values(op: Op, engine: Any) -> None:
     """Zeros of both signs, subnormals, infinities and NaN go where the reference sends them."""
     if not engine.takes(op):
         return
-    for dtype in ("float32", "float64"):
-        grid = np.meshgrid(*[np.array(SPECIAL, dtype)] * len(op.operands))
+    for dtype in ("float32", "float64", *halves(engine)):
+        with np.errstate(over="ignore"):
+            special = cast_array(np.array(SPECIAL), dtype_of(dtype))
+        grid = np.meshgrid(*[special] * len(op.operands))
         arrays = [g.reshape(-1) for g in grid]
         case = samples(op)[0]
         try:

@@ -298,6 +298,44 @@ def test_convolutions(case: tuple) -> None:
         check(found, wanted.reshape(found.shape))
 
 
+def convolution_same() -> ContractKernel:
+    """As `convolution` with stride 1, results as large as images, and channels summed last: rows of
+    the padded image follow each other in memory, and whole runs of k have one padding.
+    """
+    images, filters, height, width, channels, kh, kw, pad = (size(j) for j in range(8))
+    i, o, r, c, p, q, ch = (var(j) for j in range(7))
+    y, x = r + p - pad, c + q - pad
+    zero = const(0, int64)
+    valid = (zero <= y) & (y < height) & (zero <= x) & (x < width)
+    image = load(0, float32, ((i * channels + ch) * height + y) * width + x, valid)
+    weight = load(1, float32, ((o * kh + p) * kw + q) * channels + ch)
+    out = ((i * filters + o) * height + r) * width + c
+    return ContractKernel(
+        (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out")),
+        (images,),
+        (filters,),
+        (height, width),
+        (kh, kw, channels),
+        weight,
+        image,
+        (Store(2, out, acc(0, float32)),),
+    )
+
+
+@pytest.mark.parametrize("case", ((3, 5, 7, 7, 9), (2, 40, 4, 4, 8), (1, 31, 9, 10, 5)), ids=str)
+def test_convolutions_of_the_same_size(case: tuple) -> None:
+    images, channels, height, width, filters = case
+    x = numbers_of(float32, (images, channels, height, width), 6)
+    w = numbers_of(float32, (filters, 3, 3, channels), 7)
+    seen = patches(x, (3, 3), 1, 1).transpose(0, 1, 2, 4, 5, 3)
+    sizes = (images, filters, height, width, channels, 3, 3, 1)
+    for target in TARGETS:
+        found = np.zeros((images, filters, height, width), np.float32)
+        run(convolution_same(), target, (x, w, found), sizes, (1,))
+        lanes = np.ascontiguousarray(seen).reshape(images, height * width, -1)
+        check(found, model(w.reshape(1, filters, -1), lanes, target).reshape(found.shape))
+
+
 def weight_gradient() -> ContractKernel:
     """dw[o, ch, p, q] = sum over i, r, c of dy[i, o, r, c] x[i, ch, r + p - pad, c + q - pad]."""
     images, filters, rows, columns, channels, kh, kw, height, width, pad = (

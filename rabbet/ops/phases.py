@@ -1,0 +1,127 @@
+"""The gradient of a convolution's image, one contraction for each residue of its strides.
+
+Image positions q * stride + r of one residue r see the same few kernel elements, in consecutive
+outputs: a convolution of stride 1 with a part of the kernel, without products by zero. The residues
+are woven together at the end. With stride 1 there is one residue, which sees the whole kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from rabbet.base import sizes
+from rabbet.base.sizes import Dim
+from rabbet.ops.create import zeros
+from rabbet.ops.joining import stack
+from rabbet.ops.moves import cut, pad, permute, reshape, slice_, turn, window
+from rabbet.ops.patches import Ints
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The kernel elements that one residue of one axis sees: first, first + step, ... (count).
+
+    Element number t meets output q + origin + (count - 1 - t) * apart.
+    """
+
+    first: int
+    step: int
+    count: int
+    origin: int
+    apart: int
+
+
+def taps(residue: int, kernel: int, stride: int, low: int, dilation: int) -> Taps | None:
+    """What image positions q * stride + residue see; None where no window holds them."""
+    seen = [j for j in range(kernel) if (residue + low - j * dilation) % stride == 0]
+    if not seen:
+        return None
+    step = seen[1] - seen[0] if len(seen) > 1 else 1
+    apart = step * dilation // stride if len(seen) > 1 else 1
+    nearest = (residue + low - seen[0] * dilation) // stride
+    return Taps(seen[0], step, len(seen), nearest - (len(seen) - 1) * apart, apart)
+
+
+def positions(size: Dim, stride: int) -> Dim:
+    """How many positions each residue of an axis is given: enough for the longest, and one."""
+    if isinstance(size, int):
+        return max(-(-size // stride), 1)
+    return (size + (stride - 1)) // stride
+
+
+def residue_windows(g: Any, seen: tuple[Taps, ...], counts: tuple[Dim, ...]) -> Any:
+    """The outputs each position meets: (..., *outputs) -> (..., *counts, *elements)."""
+    lead = g.ndim - len(seen)
+    low: list[Dim] = [0] * lead
+    high: list[Dim] = [0] * lead
+    begin: list[Dim] = [0] * lead
+    end: list[Dim] = list(g.shape[:lead])
+    for t, count, outputs in zip(seen, counts, g.shape[lead:], strict=True):
+        reach = count + (t.count - 1) * t.apart
+        before = max(-t.origin, 0)
+        low.append(before)
+        high.append(sizes.maximum(t.origin + reach - outputs, 0))
+        begin.append(t.origin + before)
+        end.append(t.origin + before + reach)
+    if any(not isinstance(p, int) or p for p in (*low, *high)):
+        g = pad(g, tuple(low), tuple(high), (0,) * g.ndim)
+    if any(begin) or not all(map(sizes.same, end, g.shape)):
+        g = slice_(g, tuple(begin), tuple(end), (1,) * g.ndim)
+    axes = tuple(range(lead, g.ndim))
+    elements = tuple(t.count for t in seen)
+    found = window(g, axes, elements, (1,) * len(seen), tuple(t.apart for t in seen))
+    return turn(found, tuple(range(found.ndim - len(seen), found.ndim)))
+
+
+def residue_weight(weight: Any, first: int, seen: tuple[Taps, ...], kernel: Ints) -> Any:
+    """The part of `weight` (its kernel axes from `first` on) that a residue sees."""
+    if all(t.count == k for t, k in zip(seen, kernel, strict=True)):
+        return weight
+    begin, end = [0] * weight.ndim, list(weight.shape)
+    step = [1] * weight.ndim
+    for axis, t in enumerate(seen, first):
+        begin[axis], step[axis] = t.first, t.step
+        end[axis] = t.first + (t.count - 1) * t.step + 1
+    return slice_(weight, tuple(begin), tuple(end), tuple(step))
+
+
+def woven(parts: dict[Ints, Any], home: Any, shape: tuple[Dim, ...], stride: Ints) -> Any:
+    """Results (..., *counts) of all residues as one image of `shape`; missing ones are 0."""
+    rank, lead = len(stride), len(shape) - len(stride)
+    some = next(iter(parts.values()), None)
+    if some is None:
+        return zeros.like(home, shape, home.dtype)
+    found = {r: parts.get(r) for r in product(*(range(s) for s in stride))}
+    for axis in reversed(range(rank)):
+        joined: dict[Ints, Any] = {}
+        for r in product(*(range(s) for s in stride[:axis])):
+            line = [found[(*r, i)] for i in range(stride[axis])]
+            joined[r] = _side_by_side(line, lead + axis + 1)
+        found = joined
+    wide = found[()]
+    covered = tuple(n * s for n, s in zip(some.shape[lead:], stride, strict=True))
+    wide = reshape(wide, (*shape[:lead], *covered))
+    for axis, size in enumerate(shape[lead:], lead):
+        if not sizes.same(wide.shape[axis], size):
+            wide = cut(wide, axis, 0, size)
+    return wide
+
+
+def _side_by_side(line: list[Any], axis: int) -> Any:
+    """Tensors joined along a new axis, None for zeros; None if there are only those."""
+    if len(line) == 1:
+        return line[0]
+    some = next((x for x in line if x is not None), None)
+    if some is None:
+        return None
+    return stack([zeros.like(some, some.shape, some.dtype) if x is None else x for x in line], axis)
+
+
+def kernel_major(weight: Any, groups: int) -> Any:
+    """(O, C, *K) -> (groups, C, *K, O / groups) in memory, without the first axis for one group."""
+    outs, ins, *kernel = weight.shape
+    split = reshape(weight, (groups, outs // groups, sizes.product((ins, *kernel))))
+    found = reshape(permute(split, (0, 2, 1)), (groups, ins, *kernel, outs // groups))
+    return found if groups > 1 else reshape(found, found.shape[1:])
