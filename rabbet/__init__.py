@@ -84,7 +84,7 @@ from rabbet.tensor.functional import grad, value_and_grad
 from rabbet.tensor.jit import jit
 from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
 from rabbet.tensor.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
-from rabbet.tensor.standard import repeat, reshape, searchsorted
+from rabbet.tensor.standard import repeat, reshape, searchsorted, take
 from rabbet.tensor.types import astype, can_cast, finfo, iinfo, isdtype, result_type
 from rabbet.tensor.types import namespace_info as __array_namespace_info__
 

@@ -288,8 +288,8 @@ def _abs_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
 def _sign(x: Expr) -> Expr:
     if x.dtype.kind == "u":
         return select(x.equals(0), const(0, x.dtype), const(1, x.dtype))
-    ends = select(x < 0, const(-1, x.dtype), x)  # NaN and both zeros stay as they are
-    return select(x > 0, const(1, x.dtype), ends)
+    zero = select(x.equals(0), const(0, x.dtype), x)  # NaN stays, -0 becomes 0
+    return select(x > 0, const(1, x.dtype), select(x < 0, const(-1, x.dtype), zero))
 
 
 @op(

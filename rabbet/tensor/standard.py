@@ -12,6 +12,10 @@ from rabbet.tensor.lift import functions
 from rabbet.tensor.tensor import Tensor, as_operand, from_numpy
 
 
+def _axis(axis: int | None, dim: int | None) -> int | None:
+    return axis if dim is None else dim
+
+
 def reshape(x: Tensor, /, shape: Any, *more: int, copy: bool | None = None) -> Tensor:
     """The same elements in row-major order under another shape; one size may be -1 (what is left).
 
@@ -25,7 +29,20 @@ def reshape(x: Tensor, /, shape: Any, *more: int, copy: bool | None = None) -> T
     return functions["reshape"](x, (shape, *more) if more else shape)
 
 
-def repeat(x: Tensor, repeats: Any, /, *, axis: int | None = None) -> Tensor:
+def take(x: Tensor, indices: Any, /, axis: int | None = None, *, dim: int | None = None) -> Tensor:
+    """Elements at `indices` along `axis` (None: the first), whose place the axes of `indices` take.
+
+    Negative indices count from the end. An index outside the axis is an IndexRangeError when run.
+
+    >>> rb.take(rb.asarray([10, 20, 30]), rb.asarray([2, 0]))
+    tensor([30, 10])
+    """
+    return functions["take"](x, indices, _axis(axis, dim) or 0)
+
+
+def repeat(
+    x: Tensor, repeats: Any, /, axis: int | None = None, *, dim: int | None = None
+) -> Tensor:
     """Every element repeated along `axis` (None: of the flattened tensor).
 
     `repeats` is a number, or a vector with one number per element of the axis; a vector is read at
@@ -34,7 +51,7 @@ def repeat(x: Tensor, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     >>> rb.repeat(rb.asarray([1, 2]), rb.asarray([1, 3]))
     tensor([1, 2, 2, 2])
     """
-    t = as_operand(x)
+    t, axis = as_operand(x), _axis(axis, dim)
     if hasattr(repeats, "__index__") and getattr(repeats, "ndim", 0) == 0:
         return functions["repeat"](t, repeats.__index__(), axis)
     counts = as_operand(repeats)

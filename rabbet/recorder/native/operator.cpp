@@ -109,10 +109,12 @@ template <const char *const &attribute> PyObject *of_op(PyObject *self, void *) 
 
 const char *const name = "__name__";
 const char *const doc = "__doc__";
+const char *const signature = "signature";
 
 PyGetSetDef fields[] = {
     {"__name__", of_op<name>, nullptr, "The op's name.", nullptr},
     {"__doc__", of_op<doc>, nullptr, "The op's documentation.", nullptr},
+    {"__signature__", of_op<signature>, nullptr, "The op's signature, for inspect.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
