@@ -11,12 +11,13 @@ from rabbet.bench.processes import Process, WorkerError
 from rabbet.bench.workload import Workload
 
 OURS = "rabbet"
-LIMITS = "limits"
 SLOWER = 1.3  # ways of a framework that are slower than its best by this are not measured further
 TOLERANCE = 1e-2  # of results between frameworks: a sanity check, not a test of accuracy
 BFLOAT16_TOLERANCE = 1e-1
 
 Say = Callable[[str], None]
+# A workload and seconds to spend -> the seconds the machine itself needs for one call.
+Limit = Callable[[Workload, float], float]
 
 
 @dataclass
@@ -80,18 +81,24 @@ class Result:
 
 
 def measure(
-    workloads: list[Workload], processes: dict[str, Process], rounds: int, seconds: float, say: Say
+    workloads: list[Workload],
+    processes: dict[str, Process],
+    rounds: int,
+    seconds: float,
+    limit: Limit,
+    say: Say,
 ) -> Iterator[Result]:
     """A result for each workload in turn; `seconds` for each way and round."""
     for workload in workloads:
         say(f"{workload.name}: preparing")
-        contestants = {f: p for f, p in processes.items() if f != LIMITS}
-        outcomes = {f: _prepare(p, workload) for f, p in contestants.items()}
+        outcomes = {f: _prepare(p, workload) for f, p in processes.items()}
         result = Result(workload, outcomes)
         _compare(result)
         for number in range(rounds):
             say(f"{workload.name}: round {number + 1} of {rounds}")
             _round(result, processes, seconds)
+            if workload.judged != "calls":
+                result.limit.append(limit(workload, seconds / 2))
         for process in processes.values():
             process.ask("drop", workload=workload.name)
         yield result
@@ -129,9 +136,6 @@ def _round(result: Result, processes: dict[str, Process], seconds: float) -> Non
             arguments: dict[str, Any] = {"workload": name, "way": way.name}
             answer = processes[framework].ask("measure", **arguments, seconds=seconds)
             way.rounds.append(answer["seconds"])
-    if LIMITS in processes and result.workload.judged != "calls":
-        answer = processes[LIMITS].ask("limit", workload=name, seconds=seconds)
-        result.limit.append(answer["seconds"])
 
 
 def _in_the_running(outcome: Outcome) -> list[Way]:
