@@ -46,12 +46,12 @@ def shapes(target: Target) -> tuple[tuple[int, int], ...]:
     return (2, 4), (1, 8)
 
 
-def product(module: Module, dtype: DType) -> Part:
-    """The function that multiplies tiles."""
+def product(module: Module, dtype: DType, tiles: tuple[tuple[int, int], ...] | None = None) -> Part:
+    """The function that multiplies tiles; `tiles`: the register tiles, if not the usual ones."""
     part = Part(module, "product", (), PRODUCT)
     fn = part.fn
     column = i64(0)
-    for width, height in shapes(module.target):
+    for width, height in tiles or shapes(module.target):
         end = fn.add(column, fn.binary("and", fn.sub(part["vectors"], column), i64(-width)))
         with fn.loop(column, end, width) as first:
             row = i64(0)

@@ -12,6 +12,7 @@ from rabbet.codegen.attention_gradient import (
 )
 from rabbet.codegen.contract import emit_contract, launch_contract
 from rabbet.codegen.launch import Launch
+from rabbet.codegen.recurrent import emit_recurrent, launch_recurrent
 from rabbet.codegen.rows import emit_rows, launch_rows
 from rabbet.codegen.scatter import emit_scatter, launch_scatter
 from rabbet.codegen.sort import emit_sort, launch_sort
@@ -20,6 +21,7 @@ from rabbet.kernel.loops import (
     AttentionKernel,
     ContractKernel,
     Kernel,
+    RecurrentKernel,
     RowKernel,
     SortKernel,
 )
@@ -46,6 +48,8 @@ def build(kernel: Kernel, target: Target) -> KernelCode:
             text = emit_attention(kernel, target, name)
         case AttentionGradientKernel():
             text = emit_attention_gradient(kernel, target, name)
+        case RecurrentKernel():
+            text = emit_recurrent(kernel, target, name)
         case SortKernel():
             text = emit_sort(kernel, target)
         case _:
@@ -64,6 +68,8 @@ def launch(kernel: Kernel, target: Target) -> Launch:
             return launch_attention(kernel, target)
         case AttentionGradientKernel():
             return launch_attention_gradient(kernel, target)
+        case RecurrentKernel():
+            return launch_recurrent(kernel, target)
         case SortKernel():
             return launch_sort(kernel)
     return launch_scatter(kernel)

@@ -3,7 +3,8 @@
 The decorated function's signature is the public one. Parameters annotated `Value` are operands,
 `Value | None` optional operands, `Sequence[Value]` lists of operands; all others are attributes.
 Its body is the decomposition of a composite; a primitive says how it is lowered and has no body,
-except that of attention, which says the same with other ops, for gradients of gradients.
+except those of attention and recurrent nets, which say the same with other ops, for gradients of
+gradients.
 `form` holds one number per operand parameter where that is not clear from the op alone: -1 for
 None, 1 for one operand, 2 + n for a list of n; it is () where every operand parameter is a plain
 `Value`.
@@ -26,7 +27,7 @@ from rabbet.graph.value import Attrs, Builder, Value, registry
 
 KINDS = (
     *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter", "sort"),
-    *("attention", "host", "composite", "input"),
+    *("attention", "recurrent", "host", "composite", "input"),
 )
 
 
@@ -262,7 +263,7 @@ def _make(function: Callable[..., Any], *, kind: str, reference: Any, **fields: 
         kind=kind,
         parameters=parameters,
         doc=inspect.getdoc(function) or "",
-        body=function if kind in ("composite", "attention") else None,
+        body=function if kind in ("composite", "attention", "recurrent") else None,
         infer=fields.get("infer"),
         lower=fields.get("lower"),
         reference=reference,

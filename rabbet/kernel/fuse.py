@@ -20,7 +20,7 @@ from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
 from rabbet.ops.order import reduce_blocks
 
-ALONE = ("scatter", "sort", "attention")  # nothing joins their kernels
+ALONE = ("scatter", "sort", "attention", "recurrent")  # nothing joins their kernels
 DIRECT = ("contract", "gather", *ALONE)  # operands are loads, or copied first
 FUSED_CALLS = 64  # more calls in one kernel cost registers and compile time, and gain nothing
 
@@ -98,6 +98,8 @@ class Fusion:
                 self._alone(call, "scatter")
             case "attention":
                 self._alone(call, "attention")
+            case "recurrent":
+                self._alone(call, "recurrent")
             case "sort":
                 self._alone(call, "sort")
             case kind:

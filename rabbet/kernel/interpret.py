@@ -27,6 +27,7 @@ from rabbet.kernel.loops import (
     AttentionKernel,
     ContractKernel,
     Kernel,
+    RecurrentKernel,
     Reduction,
     RowKernel,
     ScatterKernel,
@@ -65,6 +66,9 @@ def run(
             return None
         case AttentionGradientKernel():
             _Attention(kernel.scores, buffers, sizes, fused).gradient(kernel)
+            return None
+        case RecurrentKernel():
+            _run_recurrent(kernel, buffers, sizes, fused)
             return None
         case SortKernel():
             _run_sort(kernel, buffers, sizes, fused)
@@ -452,3 +456,41 @@ class _Attention:
         self.store(kernel.query_stores, "hle", 0, of_query)
         self.store(kernel.key_stores, "se", 0, of_key)
         self.store(kernel.value_stores, "sv", 0, of_value)
+
+
+# ---------------------------------------------------------------------- steps through time
+
+
+def _run_recurrent(
+    kernel: RecurrentKernel, buffers: Sequence[Array], sizes: Sequence[int], fused: bool
+) -> None:
+    def grid(*extents: Expr) -> _Grid:
+        return _Grid(extents, buffers, sizes, fused)
+
+    one = const(1, int64)
+    whole = (one, one, kernel.units, const(kernel.targets, int64), const(kernel.sources, int64))
+    weight = grid(*whole, kernel.units).full(kernel.weight)[0, 0]  # (j, g, p, k)
+    states = grid(kernel.batch, one, kernel.units)
+    carried = [states.full(e)[:, 0].copy() for e in kernel.start]
+    for step in range(int(grid(kernel.steps).shape[0])):
+        states.variables[1] = np.full((1, 1, 1), step, np.int64)
+        sums = [_recurrent_sum(carried, weight[:, g], fused) for g in range(kernel.targets)]
+        states.accs = {n: a[:, None] for n, a in enumerate([*sums, *carried])}
+        following = [states.full(e)[:, 0].copy() for e in kernel.carried]
+        states.store(kernel.stores)
+        carried = following
+    states.accs = {kernel.targets + n: a[:, None] for n, a in enumerate(carried)}
+    states.store(kernel.finish)
+
+
+def _recurrent_sum(carried: list[Array], weight: Array, fused: bool) -> Array:
+    """Products of what is carried (b, k) with weight (j, p, k), block after block."""
+    total: Array | None = None
+    for p in range(weight.shape[1]):
+        for first in range(0, weight.shape[2], CONTRACT_BLOCK):
+            found = np.zeros((len(carried[p]), len(weight)), weight.dtype)
+            for k in range(first, min(first + CONTRACT_BLOCK, weight.shape[2])):
+                found = _multiply_add(carried[p][:, k : k + 1], weight[:, p, k], found, fused)
+            total = found if total is None else total + found
+    assert total is not None
+    return total

@@ -17,6 +17,7 @@ from rabbet.expr.expr import Expr
 
 CONTRACT_BLOCK = 256  # kc: additions of a contraction are grouped in blocks of this many products
 LANES = 64  # partial sums of an "along" reduction
+RECURRENT_ROWS = 16  # batch elements that go through time together
 ATTENTION_TILE = 64  # attention takes queries and keys in tiles of this many
 
 
@@ -213,6 +214,30 @@ class SortKernel:
     wide: bool
 
 
+@dataclass(frozen=True)
+class RecurrentKernel:
+    """For each step t in order, for each batch element b and unit j: `carried`, then the stores.
+
+    acc(g) for g < targets: the sum over sources p, then over units k, of carried p at k times
+    `weight` (a load over variables 2 to 5: j, g, p, k), in blocks of CONTRACT_BLOCK as in a
+    contraction, p after p. acc(targets + n): what was carried as number n, at first `start`
+    (over b, j). `finish` stores run over (b, j) after the last step. Variables: b, t, j.
+    Tasks: blocks of RECURRENT_ROWS batch elements.
+    """
+
+    operands: tuple[Operand, ...]
+    batch: Expr
+    steps: Expr
+    units: Expr
+    targets: int
+    sources: int
+    weight: Expr
+    start: tuple[Expr, ...]
+    carried: tuple[Expr, ...]
+    stores: tuple[Store, ...]
+    finish: tuple[Store, ...] = ()
+
+
 Kernel: TypeAlias = (
     RowKernel
     | ContractKernel
@@ -220,4 +245,5 @@ Kernel: TypeAlias = (
     | SortKernel
     | AttentionKernel
     | AttentionGradientKernel
+    | RecurrentKernel
 )

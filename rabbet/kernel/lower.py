@@ -31,6 +31,7 @@ from rabbet.kernel.loops import (
     Sweep,
 )
 from rabbet.kernel.lower_attention import attention_kernel
+from rabbet.kernel.lower_recurrent import recurrent_kernel
 from rabbet.kernel.rewrite import map_expressions
 from rabbet.ops.order import is_across, trailing
 
@@ -58,6 +59,8 @@ def lower(group: Group, fusion: Fusion) -> Lowered:
             return _lower_contract(group, fusion)
         case "attention":
             return _lower_attention(group, fusion)
+        case "recurrent":
+            return _lower_recurrent(group, fusion)
         case "sort":
             return _lower_sort(group, fusion)
         case _:
@@ -78,6 +81,12 @@ class _Body:
         if v.call in self.group and id(v.call) in self.made and access.storage(v) is v:
             return self.made[id(v.call)]
         return access.load_stored(v, index, self.arguments, valid)
+
+    def read(self, v: Value, index: Index) -> Expr:
+        """An operand of a kernel that computes none: a load, from a copy where there is one."""
+        if (id(v.call), v.index) in self.fusion.copied:
+            return access.load_stored(v, index, self.arguments, None)
+        return access.read(v, index, self.arguments, self.load)
 
     def operand(self, call: Call, number: int, index: Index) -> Expr:
         """Operand `number` of an elementwise call at the call's index."""
@@ -343,15 +352,14 @@ def _lower_scatter(group: Group, fusion: Fusion) -> Lowered:
 
 def _lower_attention(group: Group, fusion: Fusion) -> Lowered:
     body = _Body(group, fusion)
-    arguments = body.arguments
+    kernel = attention_kernel(group.calls[0], group.stored, body.arguments, body.read)
+    return _finished(kernel, body.arguments, group)
 
-    def load(v: Value, index: Index) -> Expr:
-        if (id(v.call), v.index) in fusion.copied:
-            return access.load_stored(v, index, arguments, None)
-        return access.read(v, index, arguments, body.load)
 
-    kernel = attention_kernel(group.calls[0], group.stored, arguments, load)
-    return _finished(kernel, arguments, group)
+def _lower_recurrent(group: Group, fusion: Fusion) -> Lowered:
+    body = _Body(group, fusion)
+    kernel = recurrent_kernel(group.calls[0], group.stored, body.arguments, body.read)
+    return _finished(kernel, body.arguments, group)
 
 
 def _lower_sort(group: Group, fusion: Fusion) -> Lowered:

@@ -56,9 +56,13 @@ class _Attention:
         """
         moves = () if v is self.mask else (self.l, self.s, self.e, self.v)
         return tuple(
-            ZERO if isinstance(d, int) and d == 1 and a not in moves else expr.var(a)
+            ZERO if a not in moves and self.is_one(v, d) else expr.var(a)
             for d, a in zip(v.shape, axes, strict=True)
         )
+
+    def is_one(self, v: Value, d: Dim) -> bool:
+        """Does an axis hold one element for all? A mask's is asked of symbolic sizes too."""
+        return d == 1 if v is self.mask else isinstance(d, int) and d == 1
 
     def read(self, v: Value, *axes: int) -> Expr:
         """An operand (*lead, ...)."""

@@ -18,6 +18,7 @@ from rabbet.kernel.loops import (
     ContractKernel,
     Kernel,
     Operand,
+    RecurrentKernel,
     RowKernel,
     ScatterKernel,
     SortKernel,
@@ -48,6 +49,8 @@ def show(kernel: Kernel) -> str:
             return _contract(kernel)
         case AttentionKernel() | AttentionGradientKernel():
             return _attention(kernel)
+        case RecurrentKernel():
+            return _recurrent(kernel)
         case SortKernel():
             return _sort(kernel)
     return _scatter(kernel)
@@ -241,4 +244,20 @@ def _sort(kernel: SortKernel) -> str:
     indent = out.loops(len(kernel.outer), kernel.line, "line", indent)
     index, key = out.spell(kernel.index, indent), out.spell(kernel.key, indent)
     out.line(indent, f"in{kernel.out}[{index}] = sorted by {key}")
+    return out.text()
+
+
+def _recurrent(kernel: RecurrentKernel) -> str:
+    out = _Printer(expressions(kernel))
+    out.head(f"recurrent {kernel.sources} -> {kernel.targets}", kernel.operands)
+    extents = (kernel.batch, kernel.steps, kernel.units)
+    for number, (label, extent) in enumerate(zip(("batch", "step", "unit"), extents, strict=True)):
+        out.loops(number, (extent,), label, 1)
+    out.line(1, f"weight = {out.spell(kernel.weight, 1)}")
+    for name, values in (("start", kernel.start), ("carried", kernel.carried)):
+        for e in values:
+            out.line(1, f"{name} {out.spell(e, 1)}")
+    out.stores(kernel.stores, 1)
+    out.line(1, "finish")
+    out.stores(kernel.finish, 1)
     return out.text()

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from rabbet.base import sizes
 from rabbet.base.dtypes import bool_, int64
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
@@ -20,7 +19,7 @@ from rabbet.base.spec import Spec
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
-from rabbet.ops.checks import need_float, wide
+from rabbet.ops.checks import agree, need_float, wide
 from rabbet.ops.compare import where
 from rabbet.ops.contract import matmul
 from rabbet.ops.create import iota
@@ -62,14 +61,14 @@ def _check(query: Any, key: Any, value: Any, mask: Any, heads: int) -> None:
     lead = query.shape[:-3] if is_grouped(query, key) else query.shape[:-2]
     fit = len(query.shape) == len(key.shape) == len(value.shape) >= 2 + heads
     pairs = [*zip(lead, key.shape, strict=False), *zip(key.shape[:-1], value.shape, strict=False)]
-    fit = fit and all(sizes.same(a, b) for a, b in pairs)
-    fit = fit and sizes.same(query.shape[-1], key.shape[-1])
+    fit = fit and all(agree(a, b) for a, b in pairs)
+    fit = fit and agree(query.shape[-1], key.shape[-1])
     if mask is not None:
         scores = (*query.shape[:-1], key.shape[-2])
-        one = [isinstance(d, int) and d == 1 for d in mask.shape]
+        one = [d == 1 for d in mask.shape]
         fit = fit and len(scores) == mask.ndim
         fit = fit and all(
-            u or sizes.same(d, s) for u, d, s in zip(one, mask.shape, scores, strict=False)
+            u or agree(d, s) for u, d, s in zip(one, mask.shape, scores, strict=False)
         )
     if not fit:
         given = ", ".join(show(x.shape) for x in (query, key, value, mask) if x is not None)
@@ -291,7 +290,7 @@ def gradients(
     if mask is None or not mask.dtype.is_float:
         return (*moved, None)
     _, slope = _slopes(g, total, drop, *given, is_causal, scale, heads)
-    axes = tuple(a for a, d in enumerate(mask.shape) if isinstance(d, int) and d == 1)
+    axes = tuple(a for a, d in enumerate(mask.shape) if d == 1)
     return (*moved, sum_(slope, axes, keepdims=True))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from rabbet.base import sizes
 from rabbet.base.dtypes import bool_, float32, float64
 from rabbet.base.errors import DTypeError, ShapeError
 from rabbet.base.shapes import broadcast, show
@@ -16,7 +15,7 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.attend import attend, gradients, inward, outward, plain, plain_reference
-from rabbet.ops.checks import fixed, need_float, need_same_dtype, wide
+from rabbet.ops.checks import agree, fixed, need_float, need_same_dtype, wide
 from rabbet.ops.movement import expand_dims
 from rabbet.ops.moves import expand, permute, reshape
 
@@ -198,9 +197,9 @@ def _plan(query: Any, key: Any, value: Any, mask: Any, enable_gqa: bool) -> _Pla
         return None
     skip = 3 if enable_gqa else 2
     pairs = zip(query.shape[:-skip], key.shape[:-skip], strict=True)
-    if not all(map(sizes.same, key.shape[:-2], value.shape[:-2])):
+    if not all(map(agree, key.shape[:-2], value.shape[:-2])):
         return None
-    if not all(sizes.same(a, b) for a, b in pairs):
+    if not all(agree(a, b) for a, b in pairs):
         return None
     if query.shape[-2] < LEAST_QUERIES or any(
         x.shape[-1] > MOST_FEATURES or 0 in x.shape for x in (query, value)
@@ -209,7 +208,7 @@ def _plan(query: Any, key: Any, value: Any, mask: Any, enable_gqa: bool) -> _Pla
     if mask is not None:
         mask = reshape(mask, (1,) * (ndim - mask.ndim) + mask.shape)
     heads = 0 if ndim < 4 else 1
-    if not enable_gqa or sizes.same(query.shape[-3], key.shape[-3]):
+    if not enable_gqa or agree(query.shape[-3], key.shape[-3]):
         return _Plan((query, key, value, mask), heads)
     own, many = key.shape[-3], query.shape[-3]
     if many % own != 0:

@@ -11,7 +11,7 @@ import numpy as np
 from rabbet.base.dtypes import DType
 from rabbet.base.errors import DTypeError, InternalError, RabbetError, ShapeError
 from rabbet.base.shapes import show
-from rabbet.base.sizes import Dim, hint
+from rabbet.base.sizes import Dim, hint, same
 from rabbet.base.spec import Spec
 
 
@@ -64,6 +64,11 @@ def per_axis(op: str, name: str, value: Any, rank: int, least: int) -> tuple[int
     if any(v < least for v in found):
         raise ShapeError(f"{op}: {name} {show(found)} must be at least {least} in every axis")
     return found
+
+
+def agree(a: Dim, b: Dim) -> bool:
+    """Are two sizes equal? Where their forms do not tell, the answer is a guard."""
+    return same(a, b) or bool(a == b)
 
 
 def fixed(dim: Dim) -> int:

@@ -25,7 +25,16 @@ from rabbet.runtime.plan import ARENA, CAN_FAIL, INPUT, IS_COPY, OUTPUT, Plan, P
 from rabbet.transform.decompose import decompose
 from rabbet.transform.host import Part, cut
 
-STORED_KINDS = ("elementwise", "reduce", "contract", "gather", "scatter", "sort", "attention")
+STORED_KINDS = (
+    "elementwise",
+    "reduce",
+    "contract",
+    "gather",
+    "scatter",
+    "sort",
+    "attention",
+    "recurrent",
+)
 
 
 @dataclass(eq=False)

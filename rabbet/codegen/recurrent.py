@@ -1,0 +1,197 @@
+"""RecurrentKernel -> LLVM text: batch elements go through all steps together, the weight in cache.
+
+A task copies the weight once, in rows of one source unit, then multiplies and computes the cell
+step after step; tasks never wait for one another.
+"""
+
+from __future__ import annotations
+
+from rabbet.base.dtypes import int64
+from rabbet.base.target import Target
+from rabbet.codegen import attention_parts as parts
+from rabbet.codegen.contract_loops import Naturals, Part, call, chunks, minimum
+from rabbet.codegen.emit import Emitter, Frame
+from rabbet.codegen.ir import Module, Value, i64, literal
+from rabbet.codegen.launch import Launch
+from rabbet.codegen.operations import register_type
+from rabbet.codegen.stepping import weight as weight_of
+from rabbet.expr.expr import Expr, const
+from rabbet.expr.scalars import expand_roots
+from rabbet.kernel.loops import CONTRACT_BLOCK, RECURRENT_ROWS, RecurrentKernel, Store
+
+UNIT = 2  # the variable that vectors run along
+FALSE = Value("false", "i1")
+
+
+def emit_recurrent(kernel: RecurrentKernel, target: Target, name: str) -> str:
+    """The LLVM text of a RecurrentKernel as function `name`."""
+    return _Recurrent(kernel, target, name).text()
+
+
+def launch_recurrent(kernel: RecurrentKernel, target: Target) -> Launch:
+    """Tasks, scratch memory per thread, and cost of a RecurrentKernel."""
+    k = kernel
+    terms = k.units * (2 * k.sources * k.targets) + weight_of((*k.carried, *_values(k)))
+    cost = k.batch * k.steps * k.units * terms
+    tasks = (k.batch + (RECURRENT_ROWS - 1)) // RECURRENT_ROWS
+    _, end = _memory(k, target)
+    return Launch(tasks, end, cost)
+
+
+def _values(kernel: RecurrentKernel) -> list[Expr]:
+    return [s.value for s in kernel.stores]
+
+
+def _padded(kernel: RecurrentKernel, target: Target) -> Expr:
+    lanes = target.lanes(kernel.weight.dtype.bits)
+    return (kernel.units + (lanes - 1)) // lanes * lanes
+
+
+def _memory(kernel: RecurrentKernel, target: Target) -> tuple[dict[str, Expr], Expr]:
+    """Byte offsets of the regions of scratch memory, and their end."""
+    padded, itemsize = _padded(kernel, target), kernel.weight.dtype.itemsize
+    sizes = {
+        "weight": padded * kernel.units * (kernel.sources * kernel.targets),
+        "carried": padded * (RECURRENT_ROWS * len(kernel.start)),
+        "sums": padded * (RECURRENT_ROWS * kernel.targets),
+        "ones": padded * kernel.targets,
+    }
+    at: Expr = const(0, int64)
+    starts = {}
+    for name, elements in sizes.items():
+        starts[name] = at
+        at = at + (elements * itemsize + 63) // 64 * 64
+    return starts, at
+
+
+class _Recurrent:
+    """One kernel being written."""
+
+    def __init__(self, kernel: RecurrentKernel, target: Target, name: str) -> None:
+        self.kernel, self.dtype = kernel, kernel.weight.dtype
+        self.module = Module(target)
+        self.frame = Frame(self.module, name, kernel.operands)
+        self.fn = self.frame.fn
+        self.lanes = target.lanes(self.dtype.bits)
+        self.root = Emitter(self.frame)
+        sizes = self.sizes = Naturals(self.root)
+        starts, _ = _memory(kernel, target)
+        scratch = self.fn.parameters["scratch"]
+        self.memory = {n: self.fn.address(scratch, sizes[e], "i8") for n, e in starts.items()}
+        self.padded = sizes[_padded(kernel, target)]
+        self.row_step = self.fn.mul(self.padded, self.dtype.itemsize)
+        self.wide_step = self.fn.mul(self.row_step, kernel.targets)
+        tiles = ((2, 8), (1, 8)) if target.registers >= 32 else None
+        self.product = parts.product(self.module, self.dtype, tiles)
+        self.pack = self._pack()
+        self.starting = self._cell("start", kernel.start, ())
+        self.cell = self._cell("cell", kernel.carried, kernel.stores)
+        self.finish = self._cell("finish", (), kernel.finish) if kernel.finish else None
+
+    def text(self) -> str:
+        """The module."""
+        fn, kernel, sizes = self.fn, self.kernel, self.sizes
+        batch, steps = sizes[kernel.batch], sizes[kernel.steps]
+        kind, element = register_type(self.dtype, self.lanes), register_type(self.dtype)
+        with fn.loop(i64(0), fn.mul(self.padded, kernel.targets), self.lanes) as lane:
+            fn.store(literal(1.0, kind), fn.address(self.memory["ones"], lane, element))
+        with fn.when(fn.icmp("slt", self.frame.begin, self.frame.end)):
+            call(fn, self.pack, self.memory["weight"], self.row_step)
+        with fn.loop(self.frame.begin, self.frame.end) as number:
+            first = fn.mul(number, RECURRENT_ROWS)
+            rows = minimum(fn, i64(RECURRENT_ROWS), fn.sub(batch, first))
+            call(fn, self.starting, *self._given(first, rows, i64(0)))
+            with fn.loop(i64(0), steps) as step:
+                self._multiply(rows)
+                call(fn, self.cell, *self._given(first, rows, step))
+            if self.finish is not None:
+                call(fn, self.finish, *self._given(first, rows, i64(0)))
+        return self.module.text()
+
+    def _given(self, first: Value, rows: Value, step: Value) -> tuple[Value, ...]:
+        return first, rows, step, self.memory["carried"], self.memory["sums"], self.row_step
+
+    def _multiply(self, rows: Value) -> None:
+        """The products of one step."""
+        fn, kernel, m = self.fn, self.kernel, self.memory
+        units = self.sizes[kernel.units]
+        vectors = fn.do("i64", f"udiv i64 {self.padded.text}, {self.lanes}")
+        vectors = fn.mul(vectors, kernel.targets)
+        itemsize = self.dtype.itemsize
+        region = fn.mul(self.row_step, RECURRENT_ROWS)
+        for source in range(kernel.sources):
+            a = fn.address(m["carried"], fn.mul(region, source), "i8")
+            with fn.loop(i64(0), units, CONTRACT_BLOCK) as k:
+                count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(units, k))
+                row = fn.add(fn.mul(units, source), k)
+                b = fn.address(m["weight"], fn.mul(row, self.wide_step), "i8")
+                here = fn.address(a, fn.mul(k, itemsize), "i8")
+                fresh = fn.icmp("eq", k, 0) if source == 0 else FALSE
+                left = (here, self.row_step, i64(itemsize), b, self.wide_step)
+                right = (m["sums"], self.wide_step, m["ones"], rows, vectors, count, fresh)
+                call(fn, self.product, *left, *right)
+
+    def _pack(self) -> Part:
+        """The function that copies the weight: a row for each source and unit, its targets' units
+        side by side.
+        """
+        kernel, dtype = self.kernel, self.dtype
+        given = (("ptr noalias", "to"), ("i64", "step"))
+        part = Part(self.module, "pack", kernel.operands, given)
+        fn, em = part.fn, Emitter(part)
+        units = em.scalar(kernel.units)
+        for source in range(kernel.sources):
+            with fn.loop(i64(0), units) as k:
+                row = fn.add(fn.mul(units, source), k)
+                for target in range(kernel.targets):
+                    place = fn.mul(fn.add(fn.mul(row, kernel.targets), target), part["step"])
+                    to = fn.address(part["to"], place, "i8")
+                    at = em.inner({3: i64(target), 4: i64(source), 5: k})
+                    for offset, width, mask in chunks(fn, units, self.lanes):
+                        here = at.inner({UNIT: offset}, lanes=width, vector=UNIT, mask=mask)
+                        found = here.value(kernel.weight)
+                        if mask is not None:
+                            found = fn.select(mask, found, literal(0.0, found.type))
+                        fn.store(found, fn.address(to, offset, register_type(dtype)))
+        return part
+
+    def _cell(self, name: str, carried: tuple[Expr, ...], stores: tuple[Store, ...]) -> Part:
+        """The function that computes what is carried on, and runs stores, for some rows."""
+        kernel, dtype = self.kernel, self.dtype
+        element = register_type(dtype)
+        given = (
+            *(("i64", "first"), ("i64", "rows"), ("i64", "step_number")),
+            *(("ptr noalias", "carried"), ("ptr noalias readonly", "sums"), ("i64", "step")),
+        )
+        part = Part(self.module, name, kernel.operands, given)
+        fn, em = part.fn, Emitter(part)
+        values = expand_roots((*carried, *(s.value for s in stores)))
+        region = fn.mul(part["step"], RECURRENT_ROWS)
+        wide = fn.mul(part["step"], kernel.targets)
+        units = em.scalar(kernel.units)
+        with fn.loop(i64(0), part["rows"]) as row:
+            offset = fn.mul(row, part["step"])
+            lines = [
+                fn.address(part["sums"], fn.add(fn.mul(row, wide), fn.mul(part["step"], g)), "i8")
+                for g in range(kernel.targets)
+            ]
+            kept = [
+                fn.address(part["carried"], fn.add(fn.mul(region, n), offset), "i8")
+                for n in range(len(kernel.start))
+            ]
+            at = em.inner({0: fn.add(part["first"], row), 1: part["step_number"]})
+            for unit, width, mask in chunks(fn, units, self.lanes):
+                kind = register_type(dtype, width)
+                places = [fn.address(p, unit, element) for p in (*lines, *kept)]
+                accs = {}
+                if name != "start":
+                    accs = {n: fn.load(kind, place) for n, place in enumerate(places)}
+                here = at.inner({UNIT: unit}, accs, lanes=width, vector=UNIT, mask=mask)
+                found = [here.value(e) for e in values]
+                for value, place in zip(
+                    found[: len(carried)], places[kernel.targets :], strict=False
+                ):
+                    fn.store(value, place)
+                for s, e in zip(stores, values[len(carried) :], strict=True):
+                    here.store(s.operand, s.index, here.value(e), s.value.dtype)
+        return part
