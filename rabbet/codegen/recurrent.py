@@ -1,12 +1,12 @@
 """RecurrentKernel -> LLVM text: batch elements go through all steps together, the weight in cache.
 
-A task copies the weight once, in rows of one source unit, then multiplies and computes the cell
-step after step; tasks never wait for one another.
+A task copies the weight once, panels of some lanes one after the other, in rows of one source unit;
+then it multiplies and computes the cell step after step. Tasks never wait for one another.
 """
 
 from __future__ import annotations
 
-from rabbet.base.dtypes import int64
+from rabbet.base.dtypes import DType, int64
 from rabbet.base.target import Target
 from rabbet.codegen import attention_parts as parts
 from rabbet.codegen.contract_loops import Naturals, Part, call, chunks, minimum
@@ -47,14 +47,31 @@ def _padded(kernel: RecurrentKernel, target: Target) -> Expr:
     return (kernel.units + (lanes - 1)) // lanes * lanes
 
 
+def _tiles(target: Target) -> tuple[tuple[int, int], ...]:
+    """(vectors, rows) of the register tiles; a panel is as wide as the widest."""
+    return ((2, 8), (1, 8)) if target.registers >= 32 else parts.shapes(target)
+
+
+def _panel(target: Target, dtype: DType) -> int:
+    """Lanes of a panel of the weight."""
+    return _tiles(target)[0][0] * target.lanes(dtype.bits)
+
+
+def _panels(kernel: RecurrentKernel, target: Target) -> Expr:
+    """Panels that hold the units of all targets."""
+    width = _panel(target, kernel.weight.dtype)
+    return (_padded(kernel, target) * kernel.targets + (width - 1)) // width
+
+
 def _memory(kernel: RecurrentKernel, target: Target) -> tuple[dict[str, Expr], Expr]:
     """Byte offsets of the regions of scratch memory, and their end."""
     padded, itemsize = _padded(kernel, target), kernel.weight.dtype.itemsize
+    panels, width = _panels(kernel, target), _panel(target, kernel.weight.dtype)
     sizes = {
-        "weight": padded * kernel.units * (kernel.sources * kernel.targets),
+        "weight": panels * width * kernel.units * kernel.sources,
         "carried": padded * (RECURRENT_ROWS * len(kernel.start)),
-        "sums": padded * (RECURRENT_ROWS * kernel.targets),
-        "ones": padded * kernel.targets,
+        "sums": _sums_row(kernel, target) * RECURRENT_ROWS,
+        "ones": const(width, int64),
     }
     at: Expr = const(0, int64)
     starts = {}
@@ -62,6 +79,13 @@ def _memory(kernel: RecurrentKernel, target: Target) -> tuple[dict[str, Expr], E
         starts[name] = at
         at = at + (elements * itemsize + 63) // 64 * 64
     return starts, at
+
+
+def _sums_row(kernel: RecurrentKernel, target: Target) -> Expr:
+    """Elements from row to row of sums: a line more than needed, so that rows fall on other sets of
+    a cache.
+    """
+    return _panels(kernel, target) * _panel(target, kernel.weight.dtype) + 16
 
 
 class _Recurrent:
@@ -80,9 +104,10 @@ class _Recurrent:
         self.memory = {n: self.fn.address(scratch, sizes[e], "i8") for n, e in starts.items()}
         self.padded = sizes[_padded(kernel, target)]
         self.row_step = self.fn.mul(self.padded, self.dtype.itemsize)
-        self.wide_step = self.fn.mul(self.row_step, kernel.targets)
-        tiles = ((2, 8), (1, 8)) if target.registers >= 32 else None
-        self.product = parts.product(self.module, self.dtype, tiles)
+        self.panels = sizes[_panels(kernel, target)]
+        self.panel = _panel(target, self.dtype)
+        self.wide_step = self.fn.mul(sizes[_sums_row(kernel, target)], self.dtype.itemsize)
+        self.product = parts.product(self.module, self.dtype, _tiles(target))
         self.pack = self._pack()
         self.starting = self._cell("start", kernel.start, ())
         self.cell = self._cell("cell", kernel.carried, kernel.stores)
@@ -93,10 +118,10 @@ class _Recurrent:
         fn, kernel, sizes = self.fn, self.kernel, self.sizes
         batch, steps = sizes[kernel.batch], sizes[kernel.steps]
         kind, element = register_type(self.dtype, self.lanes), register_type(self.dtype)
-        with fn.loop(i64(0), fn.mul(self.padded, kernel.targets), self.lanes) as lane:
+        with fn.loop(i64(0), i64(self.panel), self.lanes) as lane:
             fn.store(literal(1.0, kind), fn.address(self.memory["ones"], lane, element))
         with fn.when(fn.icmp("slt", self.frame.begin, self.frame.end)):
-            call(fn, self.pack, self.memory["weight"], self.row_step)
+            call(fn, self.pack, self.memory["weight"], self.padded)
         with fn.loop(self.frame.begin, self.frame.end) as number:
             first = fn.mul(number, RECURRENT_ROWS)
             rows = minimum(fn, i64(RECURRENT_ROWS), fn.sub(batch, first))
@@ -109,50 +134,66 @@ class _Recurrent:
         return self.module.text()
 
     def _given(self, first: Value, rows: Value, step: Value) -> tuple[Value, ...]:
-        return first, rows, step, self.memory["carried"], self.memory["sums"], self.row_step
+        return (
+            first,
+            rows,
+            step,
+            self.memory["carried"],
+            self.memory["sums"],
+            self.row_step,
+            self.wide_step,
+        )
 
     def _multiply(self, rows: Value) -> None:
-        """The products of one step."""
+        """The products of one step, panel by panel."""
         fn, kernel, m = self.fn, self.kernel, self.memory
-        units = self.sizes[kernel.units]
-        vectors = fn.do("i64", f"udiv i64 {self.padded.text}, {self.lanes}")
-        vectors = fn.mul(vectors, kernel.targets)
-        itemsize = self.dtype.itemsize
+        units, itemsize = self.sizes[kernel.units], self.dtype.itemsize
+        step = i64(self.panel * itemsize)
         region = fn.mul(self.row_step, RECURRENT_ROWS)
-        for source in range(kernel.sources):
-            a = fn.address(m["carried"], fn.mul(region, source), "i8")
-            with fn.loop(i64(0), units, CONTRACT_BLOCK) as k:
-                count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(units, k))
-                row = fn.add(fn.mul(units, source), k)
-                b = fn.address(m["weight"], fn.mul(row, self.wide_step), "i8")
-                here = fn.address(a, fn.mul(k, itemsize), "i8")
-                fresh = fn.icmp("eq", k, 0) if source == 0 else FALSE
-                left = (here, self.row_step, i64(itemsize), b, self.wide_step)
-                right = (m["sums"], self.wide_step, m["ones"], rows, vectors, count, fresh)
-                call(fn, self.product, *left, *right)
+        panel_bytes = fn.mul(fn.mul(units, kernel.sources), step)
+        vectors = i64(self.panel // self.lanes)
+        with fn.loop(i64(0), self.panels) as panel:
+            weight = fn.address(m["weight"], fn.mul(panel, panel_bytes), "i8")
+            sums = fn.address(m["sums"], fn.mul(panel, step), "i8")
+            for source in range(kernel.sources):
+                a = fn.address(m["carried"], fn.mul(region, source), "i8")
+                with fn.loop(i64(0), units, CONTRACT_BLOCK) as k:
+                    count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(units, k))
+                    row = fn.add(fn.mul(units, source), k)
+                    b = fn.address(weight, fn.mul(row, step), "i8")
+                    here = fn.address(a, fn.mul(k, itemsize), "i8")
+                    fresh = fn.icmp("eq", k, 0) if source == 0 else FALSE
+                    left = (here, self.row_step, i64(itemsize), b, step)
+                    right = (sums, self.wide_step, m["ones"], rows, vectors, count, fresh)
+                    call(fn, self.product, *left, *right)
 
     def _pack(self) -> Part:
-        """The function that copies the weight: a row for each source and unit, its targets' units
-        side by side.
+        """The function that copies the weight: panels of lanes, of all targets' units side by side;
+        in a panel a row for each source and unit.
         """
         kernel, dtype = self.kernel, self.dtype
-        given = (("ptr noalias", "to"), ("i64", "step"))
-        part = Part(self.module, "pack", kernel.operands, given)
-        fn, em = part.fn, Emitter(part)
+        part = Part(
+            self.module, "pack", kernel.operands, (("ptr noalias", "to"), ("i64", "padded"))
+        )
+        fn, em, element = part.fn, Emitter(part), register_type(dtype)
         units = em.scalar(kernel.units)
-        for source in range(kernel.sources):
-            with fn.loop(i64(0), units) as k:
-                row = fn.add(fn.mul(units, source), k)
-                for target in range(kernel.targets):
-                    place = fn.mul(fn.add(fn.mul(row, kernel.targets), target), part["step"])
-                    to = fn.address(part["to"], place, "i8")
-                    at = em.inner({3: i64(target), 4: i64(source), 5: k})
-                    for offset, width, mask in chunks(fn, units, self.lanes):
-                        here = at.inner({UNIT: offset}, lanes=width, vector=UNIT, mask=mask)
+        rows = fn.mul(units, kernel.sources)
+        for target in range(kernel.targets):
+            for offset, width, mask in chunks(fn, units, self.lanes):
+                column = fn.add(fn.mul(part["padded"], target), offset)
+                panel = fn.do("i64", f"udiv i64 {column.text}, {self.panel}")
+                inside = fn.sub(column, fn.mul(panel, self.panel))
+                start = fn.add(fn.mul(fn.mul(panel, rows), self.panel), inside)
+                for source in range(kernel.sources):
+                    with fn.loop(i64(0), units) as k:
+                        at = {3: i64(target), 4: i64(source), 5: k, UNIT: offset}
+                        here = em.inner(at, lanes=width, vector=UNIT, mask=mask)
                         found = here.value(kernel.weight)
                         if mask is not None:
                             found = fn.select(mask, found, literal(0.0, found.type))
-                        fn.store(found, fn.address(to, offset, register_type(dtype)))
+                        row = fn.add(fn.mul(units, source), k)
+                        place = fn.add(start, fn.mul(row, self.panel))
+                        fn.store(found, fn.address(part["to"], place, element))
         return part
 
     def _cell(self, name: str, carried: tuple[Expr, ...], stores: tuple[Store, ...]) -> Part:
@@ -162,17 +203,19 @@ class _Recurrent:
         given = (
             *(("i64", "first"), ("i64", "rows"), ("i64", "step_number")),
             *(("ptr noalias", "carried"), ("ptr noalias readonly", "sums"), ("i64", "step")),
+            ("i64", "wide"),
         )
         part = Part(self.module, name, kernel.operands, given)
         fn, em = part.fn, Emitter(part)
         values = expand_roots((*carried, *(s.value for s in stores)))
         region = fn.mul(part["step"], RECURRENT_ROWS)
-        wide = fn.mul(part["step"], kernel.targets)
         units = em.scalar(kernel.units)
         with fn.loop(i64(0), part["rows"]) as row:
             offset = fn.mul(row, part["step"])
             lines = [
-                fn.address(part["sums"], fn.add(fn.mul(row, wide), fn.mul(part["step"], g)), "i8")
+                fn.address(
+                    part["sums"], fn.add(fn.mul(row, part["wide"]), fn.mul(part["step"], g)), "i8"
+                )
                 for g in range(kernel.targets)
             ]
             kept = [

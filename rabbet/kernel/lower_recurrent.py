@@ -59,10 +59,15 @@ def recurrent_kernel(
             stores.extend(store(number, part, value))
     finish = [s for number, n in rule.ends for s in store(number, 0, before[n])]
     return RecurrentKernel(
-        tuple(arguments.operands),
-        *(arguments.size(batch), arguments.size(steps), units),
-        *(rule.targets, rule.sources, matrix, start),
-        tuple(carried),
-        tuple(stores),
-        tuple(finish),
+        operands=tuple(arguments.operands),
+        batch=arguments.size(batch),
+        steps=arguments.size(steps),
+        units=units,
+        targets=rule.targets,
+        sources=rule.sources,
+        weight=matrix,
+        start=start,
+        carried=tuple(carried),
+        stores=tuple(stores),
+        finish=tuple(finish),
     )

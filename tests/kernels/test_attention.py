@@ -53,10 +53,9 @@ def forward(dtype: DType, *, causal: bool = False, masked: DType | None = None) 
 CASES = [
     (1, 1, 1, 1, 1, 1),
     (2, 1, 3, 5, 4, 2),
-    (1, 2, 64, 64, 16, 16),
+    (1, 2, 64, 64, 8, 8),
     (1, 1, 17, 70, 33, 20),
-    (1, 1, 67, 131, 8, 65),
-    (1, 1, 130, 66, 3, 5),
+    (1, 1, 67, 131, 4, 33),
 ]
 
 
@@ -82,8 +81,7 @@ def test_forward(runner, rng, dtype: DType, kind: str, case: tuple[int, ...]) ->
     given = operands(rng, dtype, masked or dtype, case)
     b, h, queries, keys, e, v = case
     results = [np.zeros(b * h * queries * v, dtype.numpy), np.zeros(b * h * queries, dtype.numpy)]
-    for at_end in (True, False):
-        runner.check(kernel, [*given, *results], case, at_end=at_end)
+    runner.check(kernel, [*given, *results], case, at_end=dtype is float32, pieces=2)
     if kind == "plain":
         q, k, value = given[0].reshape(b, h, queries, e), *given[1:3]
         k, value = k.reshape(b, 1, keys, e), value.reshape(b, 1, keys, v)
@@ -127,5 +125,5 @@ def test_backward(runner, rng, dtype: DType, kind: str, case: tuple[int, ...]) -
     drop = np.ascontiguousarray(np.swapaxes(drop, 1, 2)).reshape(-1)
     outs = [np.zeros(n, dtype.numpy) for n in (b * h * queries * e, b * keys * e, b * keys * v)]
     kernel = backward(dtype, causal=kind == "causal", masked=masked)
-    for at_end in (True, False):
-        runner.check(kernel, [*given, gradient, total, drop, *outs], case, at_end=at_end)
+    given = [*given, gradient, total, drop, *outs]
+    runner.check(kernel, given, case, at_end=dtype is float32)

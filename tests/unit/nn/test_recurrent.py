@@ -117,7 +117,7 @@ def test_torch_twins(kind: str, layers: int, bias: bool, first: bool, both: bool
     rng = np.random.default_rng(4)
     x = rng.normal(size=(3, 4, 5)).astype(np.float32)
     start = rng.normal(size=(layers * (1 + both), 3 if first else 4, 7)).astype(np.float32)
-    given, theirs = rb.asarray(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    given, theirs = rb.asarray(x).requires_grad_(), torch.tensor(x, requires_grad=True)
     hx, hy = rb.asarray(start), torch.tensor(start)
     y, last = mine(given, (hx, hx) if kind == "LSTM" else hx)
     wanted, end = twin(theirs, (hy, hy) if kind == "LSTM" else hy)

@@ -1,0 +1,52 @@
+"""Recurrent kernels against the interpreter: blocks of rows, edges of vectors, long sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rabbet.base.dtypes import DType, float32, float64
+from rabbet.expr.expr import acc, const, load, size, var
+from rabbet.kernel.loops import Operand, RecurrentKernel, Store
+
+BATCH, STEPS, UNITS = (size(n) for n in range(3))
+B, T, J, TARGET, SOURCE, K = (var(n) for n in range(6))
+HALF = 0.5
+
+
+def kernel(dtype: DType, targets: int, sources: int) -> RecurrentKernel:
+    """Operands: x (steps, batch, units), weight, result, what is carried last in the end.
+
+    With p the products and u what is carried: u' = 0.5 u - x + p, in turns.
+    """
+    x = load(0, dtype, (T * BATCH + B) * UNITS + J)
+    place = ((TARGET * sources + SOURCE) * UNITS + J) * UNITS + K
+    before = [acc(targets + n, dtype) for n in range(sources + 1)]
+    carried = tuple(
+        u * const(HALF, dtype) - x + acc(n % targets, dtype) for n, u in enumerate(before)
+    )
+    return RecurrentKernel(
+        (*(Operand(dtype, "in"),) * 2, *(Operand(dtype, "out"),) * 2),
+        *(BATCH, STEPS, UNITS),
+        *(targets, sources, load(1, dtype, place)),
+        tuple(const(float(n), dtype) for n in range(sources + 1)),
+        carried,
+        (Store(2, (T * BATCH + B) * UNITS + J, carried[-1] + acc(0, dtype)),),
+        (Store(3, B * UNITS + J, before[-1]),),
+    )
+
+
+@pytest.mark.parametrize(
+    "case", [(1, 1, 1), (2, 3, 5), (17, 2, 16), (3, 2, 40), (2, 1, 259)], ids=str
+)
+@pytest.mark.parametrize("shape", [(3, 1), (1, 2)], ids=str)
+@pytest.mark.parametrize("dtype", [float32, float64], ids=lambda d: d.name)
+def test_steps(runner, rng, dtype: DType, shape: tuple[int, int], case: tuple) -> None:
+    targets, sources = shape
+    batch, steps, units = case
+    x = rng.standard_normal(steps * batch * units).astype(dtype.numpy)
+    weight = rng.standard_normal(targets * sources * units * units) / units
+    outs = [np.zeros(n, dtype.numpy) for n in (x.size, batch * units)]
+    given = [x, weight.astype(dtype.numpy), *outs]
+    for at_end in (True, False):
+        runner.check(kernel(dtype, targets, sources), given, case, at_end=at_end, pieces=2)
