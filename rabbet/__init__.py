@@ -85,8 +85,10 @@ from rabbet.tensor.jit import jit
 from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
 from rabbet.tensor.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
 from rabbet.tensor.standard import repeat, reshape, searchsorted, take
+from rabbet.tensor.transforms import hessian, hvp, jacfwd, jacrev, jvp, stop_gradient, vjp
 from rabbet.tensor.types import astype, can_cast, finfo, iinfo, isdtype, result_type
 from rabbet.tensor.types import namespace_info as __array_namespace_info__
+from rabbet.tensor.vmap import vmap
 
 if TYPE_CHECKING:
     from rabbet import data, distributed, nn, optim, train

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from rabbet.base import dtypes
 from rabbet.base.dtypes import DType, dtype_of
@@ -23,6 +23,8 @@ from rabbet.base.sizes import SizeExpr
 from rabbet.base.spec import Spec
 from rabbet.graph import value as graph_value
 from rabbet.graph.value import Attrs, Builder, Value, registry
+
+Flags: TypeAlias = list[bool]  # per flat operand: has it the axis of examples (see `batching`)?
 
 KINDS = (
     *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter", "sort"),
@@ -65,6 +67,7 @@ class Op:
     module: str
     signature: inspect.Signature
     grad: Callable[..., Any] | None = None
+    batch: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         self.operands = tuple(p for p in self.parameters if p.role != "attribute")
@@ -82,6 +85,15 @@ class Op:
         back. Gradients of elementwise ops may keep the broadcast shape: the transform sums them.
         """
         self.grad = rule
+        return rule
+
+    def batching(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: `rule(size, flags, *inputs, **attrs)` -> all outputs for `size` examples.
+
+        A flag per flat operand says whether it has the examples along a leading axis; outputs all
+        have. Needed by primitives whose attributes name axes or sizes (see transform/batch.py).
+        """
+        self.batch = rule
         return rule
 
     # ---- calling -------------------------------------------------------------------------------

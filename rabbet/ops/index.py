@@ -13,9 +13,9 @@ from rabbet.base.errors import DTypeError, IndexRangeError, ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.base.sizes import Dim, SizeExpr
 from rabbet.base.spec import Spec
-from rabbet.graph.op import op
+from rabbet.graph.op import Flags, op
 from rabbet.graph.sample import ALL, FLOATS, INTEGERS, Draw, Sample
-from rabbet.graph.value import Value
+from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import add, cast, multiply
 from rabbet.ops.compare import equal, greater_equal, less, logical_and, where
 from rabbet.ops.create import extent, full, iota, number, zeros_like
@@ -78,6 +78,56 @@ def take(x: Value, indices: Value, axis: int = 0) -> Value:
 @take.gradient
 def _take_gradient(g: Any, y: Any, x: Any, indices: Any, axis: int) -> tuple[Any, None]:
     return scatter_add(zeros_like(x), indices, g, axis), None
+
+
+@take.batching
+def _take_batch(size: int, flags: Flags, x: Any, indices: Any, axis: int) -> Any:
+    at = axis % (x.ndim - flags[0])
+    if not flags[1]:
+        return take(x, indices, at + 1)
+    if not flags[0]:
+        found = take(x, indices, at)
+        rest = (a for a in range(found.ndim) if a != at)
+        return permute(found, (at, *rest))
+    found = take(_rows(x, at), _places(indices, size, x.shape[at + 1]), 0)
+    first = indices.ndim
+    order = (*range(first, first + at), *range(1, first), *range(first + at, found.ndim))
+    return permute(found, (0, *order))
+
+
+def _rows(x: Any, at: int) -> Any:
+    """Examples with their axis `at` next to them, and both as one axis."""
+    order = (0, at + 1, *(a for a in range(1, x.ndim) if a != at + 1))
+    return reshape(permute(x, order), (x.shape[0] * x.shape[at + 1], *_without(x.shape[1:], at)))
+
+
+def _without(shape: Sequence[Dim], at: int) -> tuple[Dim, ...]:
+    return (*shape[:at], *shape[at + 1 :])
+
+
+def _places(indices: Any, size: int, length: Dim) -> Any:
+    """Indices into each example as indices into the rows of all; out of range is found here."""
+    inside = take(iota.like(indices, (length,), 0, int64), indices, 0)
+    example = iota.like(indices, (size, *(1,) * (indices.ndim - 1)), 0, int64)
+    return inside + example * length
+
+
+def _scatter_batch(name: str) -> Callable[..., Any]:
+    def rule(size: int, flags: Flags, base: Any, indices: Any, updates: Any, axis: int) -> Any:
+        scatter = lookup(name)
+        base = base if flags[0] else expand(base, (size, *base.shape))
+        updates = updates if flags[2] else expand(updates, (size, *updates.shape))
+        at = axis % (base.ndim - 1)
+        if not flags[1]:
+            return scatter(base, indices, updates, at + 1)
+        length, rank = base.shape[at + 1], indices.ndim - 1
+        middle = range(at + 1, at + 1 + rank)
+        order = (0, *middle, *(a for a in range(1, updates.ndim) if a not in middle))
+        flat = scatter(_rows(base, at), _places(indices, size, length), permute(updates, order), 0)
+        found = reshape(flat, (size, length, *_without(base.shape[1:], at)))
+        return permute(found, (0, *range(2, at + 2), 1, *range(at + 2, found.ndim)))
+
+    return rule
 
 
 def _scatter_spec(name: str) -> Callable[..., Spec]:
@@ -157,6 +207,9 @@ def _scatter_add_gradient(
     return g, None, take(g, indices, axis)
 
 
+scatter_add.batching(_scatter_batch("scatter_add"))
+
+
 @op(
     "scatter",
     lower="set",
@@ -185,6 +238,9 @@ def _scatter_set_gradient(
         None,
         where(won, take(g, indices, axis), 0.0),
     )
+
+
+scatter_set.batching(_scatter_batch("scatter_set"))
 
 
 # ---- composites ----------------------------------------------------------------------------------
