@@ -129,10 +129,10 @@ def jacrev(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Ca
                 return pull(tree.unflatten(structure, sent))
 
             found = vmap(pull_one)(_basis(leaf))
-            shaped = tree.map_leaves(
-                lambda g, y=leaf: lookup("reshape")(g, (*y.shape, *g.shape[1:])), found
-            )
-            rows.append(shaped[0] if isinstance(argnums, int) else shaped)
+            flat, form = tree.flatten(found)
+            shaped = [lookup("reshape")(g, (*leaf.shape, *g.shape[1:])) for g in flat]
+            made = tree.unflatten(form, shaped)
+            rows.append(made[0] if isinstance(argnums, int) else made)
         return tree.unflatten(structure, rows)
 
     return wrapped
