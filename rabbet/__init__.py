@@ -37,6 +37,7 @@ from rabbet.base.errors import (
     ExportError,
     FormatError,
     GradientError,
+    IndexKeyError,
     IndexRangeError,
     InternalError,
     LinAlgError,
