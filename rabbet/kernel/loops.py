@@ -19,6 +19,8 @@ CONTRACT_BLOCK = 256  # kc: additions of a contraction are grouped in blocks of 
 LANES = 64  # partial sums of an "along" reduction
 ATTENTION_TILE = 64  # attention takes queries and keys in tiles of this many
 
+MOST_DIGITS = 4  # a map's last axis of 2 to this many elements is part of its kernel's structure
+
 
 @dataclass(frozen=True)
 class Operand:
