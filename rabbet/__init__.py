@@ -81,6 +81,7 @@ from rabbet.tensor.chosen import (
     unique_inverse,
     unique_values,
 )
+from rabbet.tensor.custom import custom_jvp, custom_vjp
 from rabbet.tensor.functional import grad, value_and_grad
 from rabbet.tensor.jit import jit
 from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
@@ -112,6 +113,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "train": ("rabbet.train", ""),
     "distributed": ("rabbet.distributed", ""),
     "Trainer": ("rabbet.train", "Trainer"),
+    "functional_call": ("rabbet.nn.functional_call", "functional_call"),
     "save": ("rabbet.data.files", "save"),
     "load": ("rabbet.data.files", "load"),
     "export": ("rabbet.export", "export"),

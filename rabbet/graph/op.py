@@ -68,6 +68,7 @@ class Op:
     signature: inspect.Signature
     grad: Callable[..., Any] | None = None
     batch: Callable[..., Any] | None = None
+    is_opaque: bool = False  # its gradient rule is Python that must see tensors, never Values
 
     def __post_init__(self) -> None:
         self.operands = tuple(p for p in self.parameters if p.role != "attribute")
@@ -234,7 +235,7 @@ class Op:
     @staticmethod
     def source_of_inputs() -> Op:
         """The op of graph inputs."""
-        return _make(_input, kind="input", public=False, infer=None, reference=None)
+        return make_op(_input, kind="input", public=False, infer=None, reference=None)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -254,7 +255,7 @@ def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
     """
 
     def declare(function: Callable[..., Any]) -> Op:
-        record = _make(function, kind=kind, **fields)
+        record = make_op(function, kind=kind, **fields)
         if record.name in registry:
             raise RabbetError(f"the op {record.name} is declared twice")
         registry[record.name] = record
@@ -263,7 +264,7 @@ def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
     return declare
 
 
-def _make(function: Callable[..., Any], *, kind: str, reference: Any, **fields: Any) -> Op:
+def make_op(function: Callable[..., Any], *, kind: str, reference: Any, **fields: Any) -> Op:
     assert kind in KINDS, kind
     signature = inspect.signature(function)
     parameters = tuple(_parameter(p) for p in signature.parameters.values())
