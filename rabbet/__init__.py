@@ -37,6 +37,7 @@ from rabbet.base.errors import (
     ExportError,
     FormatError,
     GradientError,
+    IndexKeyError,
     IndexRangeError,
     InternalError,
     LinAlgError,
@@ -80,13 +81,16 @@ from rabbet.tensor.chosen import (
     unique_inverse,
     unique_values,
 )
+from rabbet.tensor.custom import custom_jvp, custom_vjp
 from rabbet.tensor.functional import grad, value_and_grad
 from rabbet.tensor.jit import jit
 from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
 from rabbet.tensor.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
 from rabbet.tensor.standard import repeat, reshape, searchsorted, take
+from rabbet.tensor.transforms import hessian, hvp, jacfwd, jacrev, jvp, stop_gradient, vjp
 from rabbet.tensor.types import astype, can_cast, finfo, iinfo, isdtype, result_type
 from rabbet.tensor.types import namespace_info as __array_namespace_info__
+from rabbet.tensor.vmap import vmap
 
 if TYPE_CHECKING:
     from rabbet import data, distributed, nn, optim, train
@@ -109,6 +113,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "train": ("rabbet.train", ""),
     "distributed": ("rabbet.distributed", ""),
     "Trainer": ("rabbet.train", "Trainer"),
+    "functional_call": ("rabbet.nn.functional_call", "functional_call"),
     "save": ("rabbet.data.files", "save"),
     "load": ("rabbet.data.files", "load"),
     "export": ("rabbet.export", "export"),

@@ -15,6 +15,10 @@ class DTypeError(RabbetError, TypeError):
     """A dtype is unknown, or does not fit the rule of an op."""
 
 
+class IndexKeyError(ShapeError, IndexError):
+    """A key names more axes than there are."""
+
+
 class NumberRangeError(DTypeError, OverflowError):
     """A number lies outside the range of its dtype."""
 
@@ -64,5 +68,5 @@ class InternalError(RabbetError, AssertionError):
 
 
 # Users see and catch them as `rabbet.ShapeError`, wherever the class stands.
-for _error in [*RabbetError.__subclasses__(), RabbetError, NumberRangeError]:
+for _error in [*RabbetError.__subclasses__(), RabbetError, IndexKeyError, NumberRangeError]:
     _error.__module__ = "rabbet"

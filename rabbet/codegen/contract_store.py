@@ -59,8 +59,10 @@ def _write(part: Part, roles: Roles, stores: tuple[Store, ...], inner: Axis, out
                 here = fn.address(place, fn.mul(offset, inner_step), "i8")
                 sums = _sums(part, roles.dtype, here, inner[2], width, mask)
                 at = point.inner(moving, {0: sums}, lanes=width, vector=run.last, mask=mask)
-                for store in stores:
-                    at.store(store.operand, store.index, at.value(store.value), store.value.dtype)
+                # All values first: a store may overwrite what another value is read from.
+                values = [at.value(store.value) for store in stores]
+                for store, value in zip(stores, values, strict=True):
+                    at.store(store.operand, store.index, value, store.value.dtype)
 
 
 def _sums(

@@ -14,6 +14,8 @@ from rabbet.codegen.ir import Module
 from rabbet.codegen.launch import Launch
 from rabbet.codegen.rows_across import COLUMNS, Across
 from rabbet.codegen.rows_along import Along
+from rabbet.codegen.rows_digits import COLUMNS as DIGIT_COLUMNS
+from rabbet.codegen.rows_digits import Digits, digits
 from rabbet.codegen.rows_shared import expanded, splits_inner, sweep_roots
 from rabbet.codegen.rows_turned import ROWS, Turned, turned_axis
 from rabbet.codegen.stepping import product, weight
@@ -27,8 +29,11 @@ def emit_rows(kernel: RowKernel, target: Target) -> str:
     module = Module(target)
     frame = Frame(module, kernel_name(kernel), kernel.operands)
     axis, primitive = turned_axis(kernel), expanded(kernel)
+    few = digits(kernel)
     if kernel.across and kernel.outer:
         Across(primitive, frame).write()
+    elif few is not None:
+        Digits(primitive, frame, few).write()
     elif axis is not None:
         Turned(primitive, frame, axis).write()
     else:
@@ -49,6 +54,8 @@ def _tasks(kernel: RowKernel) -> Expr:
     outer = kernel.outer
     if kernel.across and outer:
         return product(outer[:-1]) * ((outer[-1] + (COLUMNS - 1)) // COLUMNS)
+    if digits(kernel) is not None:
+        return product(outer[:-1]) * ((outer[-1] + (DIGIT_COLUMNS - 1)) // DIGIT_COLUMNS)
     axis = turned_axis(kernel)
     if axis is not None:
         blocks = (outer[axis] + (ROWS - 1)) // ROWS

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from rabbet.base import dtypes
 from rabbet.base.dtypes import DType, dtype_of
@@ -24,6 +24,8 @@ from rabbet.base.sizes import SizeExpr
 from rabbet.base.spec import Spec
 from rabbet.graph import value as graph_value
 from rabbet.graph.value import Attrs, Builder, Value, registry
+
+Flags: TypeAlias = list[bool]  # per flat operand: has it the axis of examples (see `batching`)?
 
 KINDS = (
     *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter", "sort"),
@@ -66,6 +68,8 @@ class Op:
     module: str
     signature: inspect.Signature
     grad: Callable[..., Any] | None = None
+    batch: Callable[..., Any] | None = None
+    is_opaque: bool = False  # its gradient rule is Python that must see tensors, never Values
 
     def __post_init__(self) -> None:
         self.operands = tuple(p for p in self.parameters if p.role != "attribute")
@@ -83,6 +87,15 @@ class Op:
         back. Gradients of elementwise ops may keep the broadcast shape: the transform sums them.
         """
         self.grad = rule
+        return rule
+
+    def batching(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: `rule(size, flags, *inputs, **attrs)` -> all outputs for `size` examples.
+
+        A flag per flat operand says whether it has the examples along a leading axis; outputs all
+        have. Needed by primitives whose attributes name axes or sizes (see transform/batch.py).
+        """
+        self.batch = rule
         return rule
 
     # ---- calling -------------------------------------------------------------------------------
@@ -223,7 +236,7 @@ class Op:
     @staticmethod
     def source_of_inputs() -> Op:
         """The op of graph inputs."""
-        return _make(_input, kind="input", public=False, infer=None, reference=None)
+        return make_op(_input, kind="input", public=False, infer=None, reference=None)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -243,7 +256,7 @@ def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
     """
 
     def declare(function: Callable[..., Any]) -> Op:
-        record = _make(function, kind=kind, **fields)
+        record = make_op(function, kind=kind, **fields)
         if record.name in registry:
             raise RabbetError(f"the op {record.name} is declared twice")
         registry[record.name] = record
@@ -252,7 +265,7 @@ def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
     return declare
 
 
-def _make(function: Callable[..., Any], *, kind: str, reference: Any, **fields: Any) -> Op:
+def make_op(function: Callable[..., Any], *, kind: str, reference: Any, **fields: Any) -> Op:
     assert kind in KINDS, kind
     signature = inspect.signature(function)
     parameters = tuple(_parameter(p) for p in signature.parameters.values())

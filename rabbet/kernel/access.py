@@ -12,7 +12,7 @@ from rabbet.base.sizes import Dim
 from rabbet.expr import expr
 from rabbet.expr.expr import Expr
 from rabbet.graph.value import Value
-from rabbet.kernel.loops import Operand
+from rabbet.kernel.loops import MOST_DIGITS, Operand
 
 Index = tuple[Expr, ...]
 ZERO = expr.const(0, int64)
@@ -27,13 +27,15 @@ class Arguments:
     dims: list[Dim] = field(default_factory=list)
     checks: dict[tuple[Expr, Expr], None] = field(default_factory=dict)
     known: dict[Expr, Dim] = field(default_factory=dict)  # sizes of expressions asked before
+    literal: int = 1  # a size besides 1 that is written into the code (see `digit`)
 
     def size(self, dim: Dim) -> Expr:
-        """A size as an expression; 1 is a literal, everything else a run-time argument.
+        """A size as an expression; 1 and `literal` are written out, everything else is a run-time
+        argument.
 
         0 is none: a literal stride of 0 would tell the code generator that lanes share an element.
         """
-        if isinstance(dim, int) and dim == 1:
+        if isinstance(dim, int) and dim in (1, self.literal):
             return expr.const(dim, int64)
         for number, known in enumerate(self.dims):
             if sizes.same(known, dim):
@@ -83,6 +85,14 @@ class Arguments:
             case "min":
                 return -sizes.maximum(-left, -right)
         raise ValueError(f"{e.op} is not size arithmetic")
+
+
+def digit(shape: tuple[Dim, ...]) -> int:
+    """What `Arguments.literal` is for a map over `shape`: a last axis of very few elements, which
+    no vector can run along; code written for this number goes along the axis before. Else 1.
+    """
+    last = shape[-1] if len(shape) > 1 else 1
+    return last if isinstance(last, int) and 2 <= last <= MOST_DIGITS else 1
 
 
 def flat(arguments: Arguments, index: Index, shape: tuple[Dim, ...]) -> Expr:

@@ -20,6 +20,8 @@ LANES = 64  # partial sums of an "along" reduction
 RECURRENT_ROWS = 16  # batch elements that go through time together
 ATTENTION_TILE = 64  # attention takes queries and keys in tiles of this many
 
+MOST_DIGITS = 4  # a map's last axis of 2 to this many elements is part of its kernel's structure
+
 
 @dataclass(frozen=True)
 class Operand:

@@ -73,7 +73,8 @@ class _Body:
     def __init__(self, group: Group, fusion: Fusion) -> None:
         self.group = group
         self.fusion = fusion
-        self.arguments = Arguments()
+        is_map = group.kind == "rows" and group.reduced is None
+        self.arguments = Arguments(literal=access.digit(group.domain) if is_map else 1)
         self.made: dict[int, Expr] = {}
 
     def load(self, v: Value, index: Index, valid: Expr | None) -> Expr:
@@ -395,7 +396,7 @@ def replace_copies(lowered: Lowered, copies: list[tuple[Value, Value]]) -> Lower
 
 def copy_kernel(source: Value, target: Value, fusion: Fusion) -> Lowered:
     """A map that writes `source` into the memory of `target` (same shape and dtype)."""
-    arguments = Arguments()
+    arguments = Arguments(literal=access.digit(source.shape))
     index = tuple(
         ZERO if isinstance(d, int) and d == 1 else expr.var(i) for i, d in enumerate(source.shape)
     )

@@ -18,7 +18,7 @@ from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
 from rabbet.expr.expr import Expr, const, select
 from rabbet.expr.expr import cast as cast_expr
-from rabbet.graph.op import op
+from rabbet.graph.op import Flags, op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value, lookup
 
@@ -144,6 +144,14 @@ def full(fill_value: Value, shape: tuple[Dim, ...]) -> Value:
 @full.gradient
 def _full_gradient(g: Any, y: Any, fill_value: Any, shape: Any) -> tuple[Any]:
     return (lookup("sum_to")(g, ()),)
+
+
+@full.batching
+def _full_batch(size: int, flags: Flags, fill_value: Any, shape: Any) -> Any:
+    wanted = (size, *shape_of("full", shape))
+    return lookup("expand")(
+        lookup("reshape")(fill_value, (size, *(1,) * (len(wanted) - 1))), wanted
+    )
 
 
 def _eye_spec(n_rows: Dim, n_cols: Dim | None, k: int, dtype: DType | None) -> Spec:

@@ -15,12 +15,13 @@ from rabbet.base import shapes, sizes
 from rabbet.base.errors import LinAlgError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.spec import Spec
-from rabbet.graph.op import op
+from rabbet.graph.op import Flags, op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import multiply, negative
 from rabbet.ops.contract import matmul
 from rabbet.ops.movement import matrix_transpose, squeeze, unsqueeze
+from rabbet.ops.moves import aligned
 from rabbet.ops.ranges import tril
 from rabbet.ops.rules import check_kind
 
@@ -182,6 +183,15 @@ def solve(x1: Value, x2: Value) -> Value:
     >>> rb.linalg.solve(rb.asarray([[2.0, 0.0], [0.0, 4.0]]), rb.asarray([2.0, 2.0])).tolist()
     [1.0, 0.5]
     """
+
+
+@solve.batching
+def _solve_batch(size: int, flags: Flags, x1: Any, x2: Any) -> Any:
+    is_vector = x2.ndim - flags[1] == 1
+    x2 = unsqueeze(x2, -1) if is_vector else x2
+    ndim = max(x1.ndim - flags[0], x2.ndim - flags[1])
+    found = solve(*(aligned(x, f, ndim) for x, f in zip((x1, x2), flags, strict=True)))
+    return squeeze(found, -1) if is_vector else found
 
 
 @solve.gradient

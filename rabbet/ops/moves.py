@@ -18,7 +18,7 @@ from rabbet.base.shapes import Shape, show
 from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
 from rabbet.expr.expr import Expr, const
-from rabbet.graph.op import op
+from rabbet.graph.op import Flags, op
 from rabbet.graph.sample import ALL, Draw, Sample
 from rabbet.graph.value import Value, lookup
 from rabbet.ops.create import shape_of, zeros_like
@@ -26,6 +26,20 @@ from rabbet.ops.create import shape_of, zeros_like
 Index: TypeAlias = tuple[Expr, ...]
 Dims: TypeAlias = Callable[[Dim], Expr]
 Lowered: TypeAlias = tuple[Index, Expr | None]
+
+
+def _one(x: Any) -> Spec:
+    """The Spec of one of the examples along axis 0."""
+    return Spec(x.shape[1:], x.dtype, x.device)
+
+
+def aligned(x: Any, flag: bool, ndim: int) -> Any:
+    """Examples with axes of size 1, each of rank `ndim`: axis 0 stays first in broadcasting."""
+    missing = ndim - (x.ndim - 1)
+    if not flag or missing == 0:
+        return x
+    return lookup("reshape")(x, (x.shape[0], *(1,) * missing, *x.shape[1:]))
+
 
 # ---- permute -----------------------------------------------------------------------------------
 
@@ -71,6 +85,11 @@ def permute(x: Value, axes: tuple[int, ...]) -> Value:
 def _permute_gradient(g: Any, y: Any, x: Any, axes: tuple[int, ...]) -> tuple[Any]:
     order = _order(axes)
     return (permute(g, tuple(order.index(a) for a in range(len(order)))),)
+
+
+@permute.batching
+def _permute_batch(size: int, flags: Flags, x: Any, axes: tuple[int, ...]) -> Any:
+    return permute(x, (0, *(a % (x.ndim - 1) + 1 for a in axes)))
 
 
 # ---- reshape -----------------------------------------------------------------------------------
@@ -125,6 +144,11 @@ def reshape(x: Value, shape: tuple[int, ...]) -> Value:
 @reshape.gradient
 def _reshape_gradient(g: Any, y: Any, x: Any, shape: Shape) -> tuple[Any]:
     return (reshape(g, x.shape),)
+
+
+@reshape.batching
+def _reshape_batch(size: int, flags: Flags, x: Any, shape: Shape) -> Any:
+    return reshape(x, (size, *_reshape_spec(_one(x), shape).shape))
 
 
 # ---- expand ------------------------------------------------------------------------------------
@@ -191,6 +215,13 @@ def expand(x: Value, shape: tuple[int, ...]) -> Value:
 @expand.gradient
 def _expand_gradient(g: Any, y: Any, x: Any, shape: Shape) -> tuple[Any]:
     return (lookup("sum_to")(g, x.shape),)
+
+
+@expand.batching
+def _expand_batch(size: int, flags: Flags, x: Any, shape: Shape) -> Any:
+    wanted = _expanded(_one(x), shape)
+    ones = (1,) * (len(wanted) - (x.ndim - 1))
+    return expand(reshape(x, (size, *ones, *x.shape[1:])), (size, *wanted))
 
 
 # ---- slice -------------------------------------------------------------------------------------
@@ -289,6 +320,11 @@ def _slice_gradient(g: Any, y: Any, x: Any, start: Shape, stop: Shape, step: Sha
             backward.append(axis)
     g = turn(g, tuple(backward)) if backward else g
     return (pad(g, tuple(low), tuple(high), tuple(gaps)),)
+
+
+@slice_.batching
+def _slice_batch(size: int, flags: Flags, x: Any, start: Shape, stop: Shape, step: Shape) -> Any:
+    return slice_(x, (0, *start), (size, *stop), (1, *step))
 
 
 def turn(x: Any, axes: tuple[int, ...]) -> Any:
@@ -405,6 +441,13 @@ def _pad_gradient(
     return (slice_(g, tuple(start), tuple(stop), tuple(step)),)
 
 
+@pad.batching
+def _pad_batch(
+    size: int, flags: Flags, x: Any, low: Shape, high: Shape, interior: Shape, fill: float
+) -> Any:
+    return pad(x, (0, *low), (0, *high), (0, *interior), fill)
+
+
 # ---- window ------------------------------------------------------------------------------------
 
 
@@ -486,6 +529,13 @@ def _window_gradient(
     for axis, size, s, d in reversed(list(zip(axes, window, stride, dilation, strict=True))):
         g = _fold(g, axis, x.shape[axis], size, s, d)
     return (g,)
+
+
+@window.batching
+def _window_batch(
+    size: int, flags: Flags, x: Any, axes: Any, window: Any, stride: Any, dilation: Any
+) -> Any:
+    return lookup("window")(x, tuple(a + 1 for a in axes), window, stride, dilation)
 
 
 def _fold(g: Any, axis: int, n: Dim, size: Dim, stride: int, dilation: int) -> Any:

@@ -10,21 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from rabbet.base.dtypes import DType, int64
+from rabbet.base.dtypes import DType, int64, uint8
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
-from rabbet.ops.arithmetic import cast
+from rabbet.ops.arithmetic import cast, maximum
 from rabbet.ops.checks import fixed, need_float, per_axis, wide
 from rabbet.ops.compare import isnan, where
-from rabbet.ops.create import iota, ones
+from rabbet.ops.create import constant, iota, ones, zeros
 from rabbet.ops.index import take
-from rabbet.ops.moves import expand, pad, reshape
+from rabbet.ops.moves import expand, pad, reshape, slice_
 from rabbet.ops.patches import Ints, output_sizes, padded_array, patch_slices, patches, spread
 from rabbet.ops.reduce import max_, mean, min_, sum_
+
+MOST_WRITTEN_OUT = 16  # windows of up to this many elements are compared one element at a time
 
 Windows = tuple[Ints, Ints, Ints, Ints]  # kernel, stride, padding, dilation
 
@@ -91,18 +93,43 @@ def _max_pool(x: Any, windows: Windows) -> Any:
     # The values, and as a residual the number of the element that each was in its window.
     kernel, stride, padding, dilation = windows
     found = patches(x, kernel, stride, padding, padding, dilation, _lowest(x.dtype))
+    if int(np.prod(kernel)) <= MOST_WRITTEN_OUT:
+        return _largest(found, x.ndim, kernel)
     axes = tuple(range(x.ndim, found.ndim))
     largest = max_(found, axes, keepdims=True)
-    numbers = _element_numbers(x, kernel, axes, found.ndim, False)
+    numbers = _element_numbers(x, kernel, axes, found.ndim, False, int64)
     hit = (found == largest) | isnan(found) if x.dtype.is_float else found == largest
     first = min_(where(hit, numbers, int(np.prod(kernel))), axes)
     return reshape(largest, first.shape), first
 
 
-def _element_numbers(home: Any, kernel: Ints, axes: Ints, ndim: int, reverse: bool) -> Any:
-    """int64 numbers of a window's elements (row-major), laid along `axes` of a tensor of `ndim`
-    axes.
+def _largest(found: Any, rank: int, kernel: Ints) -> tuple[Any, Any]:
+    """The largest element of windows that lie along the axes behind `rank`, and its number.
+
+    One map over the outputs: vectors run along the image, never along a window.
     """
+    best = index = None
+    for number, at in enumerate(np.ndindex(*kernel)):
+        begin = (*(0,) * rank, *at)
+        end = (*found.shape[:rank], *(i + 1 for i in at))
+        value = reshape(slice_(found, begin, end, (1,) * found.ndim), found.shape[:rank])
+        if best is None:
+            # a value that this map makes itself, so that all that follows joins it
+            best, index = maximum(value, value), zeros.like(value, value.shape, uint8)
+            continue
+        larger = maximum(best, value)
+        wins = larger != best
+        if value.dtype.is_float:
+            wins = wins & (best == best)  # nothing comes after the first NaN
+        index = where(wins, constant.like(value, number, uint8), index)
+        best = larger
+    return best, index
+
+
+def _element_numbers(
+    home: Any, kernel: Ints, axes: Ints, ndim: int, reverse: bool, dtype: DType
+) -> Any:
+    """Numbers of a window's elements (row-major), along `axes` of a tensor of `ndim` axes."""
     total: Any = None
     step = 1
     for k, axis in reversed(list(zip(kernel, axes, strict=True))):
@@ -112,7 +139,7 @@ def _element_numbers(home: Any, kernel: Ints, axes: Ints, ndim: int, reverse: bo
         along = ((k - 1) - along if reverse else along) * step
         total = along if total is None else total + along
         step *= k
-    return total
+    return cast(total, dtype)
 
 
 def _max_pool_gradient(g: Any, index: Any, x: Any, windows: Windows) -> Any:
@@ -120,13 +147,13 @@ def _max_pool_gradient(g: Any, index: Any, x: Any, windows: Windows) -> Any:
     rank, lead = len(kernel), x.ndim - len(kernel)
     if _tiles(windows):
         axes = tuple(range(lead + 1, lead + 2 * rank, 2))
-        numbers = _element_numbers(g, kernel, axes, lead + 2 * rank, False)
+        numbers = _element_numbers(g, kernel, axes, lead + 2 * rank, False, index.dtype)
         hit = _tile_back(index, kernel) == numbers
         return _untile(where(hit, _tile_back(g, kernel), 0.0), x, kernel)
     geometry = (x.shape[lead:], kernel, stride, padding, padding, dilation)
     axes = tuple(range(x.ndim, x.ndim + rank))
-    numbers = _element_numbers(g, kernel, axes, x.ndim + rank, True)
-    hit = spread(index, *geometry, -1.0) == numbers
+    numbers = _element_numbers(g, kernel, axes, x.ndim + rank, True, index.dtype)
+    hit = spread(index, *geometry, float(np.iinfo(index.dtype.numpy).max)) == numbers
     return sum_(where(hit, spread(g, *geometry), 0.0), axes)
 
 
@@ -143,7 +170,8 @@ def _max_pool_reference(
     counts = output_sizes("max_pool", x.shape[-rank:], kernel, step, border, border, apart)
     elements = [padded[patch_slices(at, counts, step, apart)] for at in np.ndindex(*kernel)]
     stacked = np.stack(elements, axis=-1)
-    return stacked.max(axis=-1), stacked.argmax(axis=-1)
+    number = np.uint8 if stacked.shape[-1] <= MOST_WRITTEN_OUT else np.int64
+    return stacked.max(axis=-1), stacked.argmax(axis=-1).astype(number)
 
 
 def _pool_samples(rank: int, draw: str, **options: Any) -> list[Sample]:

@@ -19,7 +19,7 @@ from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
 from rabbet.expr import philox
 from rabbet.expr.expr import Expr, const
-from rabbet.graph.op import op
+from rabbet.graph.op import Flags, op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import (
@@ -94,6 +94,11 @@ def _random_samples(**attrs: Any) -> list[Sample]:
 )
 def random_bits(key: Value, offset: Value, shape: tuple[Dim, ...]) -> Value:
     """uint32 words: element i (row-major) is word i % 4 of the block at offset + i // 4."""
+
+
+@random_bits.batching
+def _random_bits_batch(size: int, flags: Flags, key: Any, offset: Any, shape: Shape) -> Any:
+    return random_bits(key, offset, (size, *shape))
 
 
 # ---- distributions -------------------------------------------------------------------------------

@@ -146,7 +146,9 @@ def _donations(
     taken: set[int] = set()
     failing = [n for n, launch in enumerate(launches) if launch.can_fail]
     for n, launch in enumerate(launches):
-        for i, o in launch.pairs:
+        for i, o in reversed(
+            launch.pairs
+        ):  # updates were recorded last: a parameter stays in place
             if not _fits(buffers, i, o, INPUT, OUTPUT) or i in taken or o in donated:
                 continue
             if graph.writers[o][0] != n or hints[o] < LEAST_DONATED:

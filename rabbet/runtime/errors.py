@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from rabbet.base.errors import RabbetError
+from rabbet.runtime._runtime import IndexFailure as NativeIndexFailure
+
+__all__ = ["IndexFailure", "NativeIndexFailure"]
 
 
 class IndexFailure(RabbetError, IndexError):

@@ -24,17 +24,24 @@ from rabbet.tensor.create import (
     zeros,
     zeros_like,
 )
-from rabbet.tensor.flush import flush, value_of
+from rabbet.tensor.flush import failed, flush, value_of
 from rabbet.tensor.lift import functions, install_all
 from rabbet.tensor.modes import enable_grad, is_grad_enabled, no_grad
 from rabbet.tensor.prepare import prepare
+from rabbet.tensor.programs import scalar_buffer
 from rabbet.tensor.tensor import Tensor, from_numpy
 
 install_all()
 for _name, _method in {**several.METHODS, **chosen.METHODS}.items():
     setattr(Tensor, _name, _method)
 recorder.configure(
-    prepare=prepare, handle=Tensor, flush=flush, cast=lookup("cast"), eager=config.debug == "eager"
+    prepare=prepare,
+    handle=Tensor,
+    flush=flush,
+    cast=lookup("cast"),
+    eager=config.debug == "eager",
+    scalar=scalar_buffer,
+    failed=failed,
 )
 
 __all__ = [

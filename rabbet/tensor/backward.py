@@ -65,6 +65,8 @@ def reverse(
         try:
             grads = call_rule(*parts)
         except DroppedValue:  # by a part of the rule whose gradient nobody needs, it may be
+            if node.op.is_opaque:
+                raise
             grads = call_rule_sparingly(*parts)
         for (source, index), g, need in zip(node.inputs, grads, needs, strict=True):
             if g is not None and need:

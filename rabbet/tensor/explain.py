@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from rabbet.base.errors import RabbetError
 from rabbet.runtime import buffers
@@ -57,37 +59,38 @@ def explain(repeats: int = 5) -> Report:
     """Report on the last segment that was computed: ops, kernels after fusion, time of each,
     memory.
 
-    Runs the program `repeats` more times on scratch outputs to time its kernels (results are not
-    touched). Raises RabbetError if nothing was computed yet.
+    Runs the program `repeats` more times on zeros to time its kernels (no tensor is touched).
+    Raises RabbetError if nothing was computed yet.
 
     >>> _ = (rb.ones(4) + 1).numpy(); print(rb.explain())   # doctest: +SKIP
     """
-    last = programs.last_run
+    last = programs.last_run()
     if last is None:
         raise RabbetError("explain: nothing has been computed yet")
     names = tuple(name for name, _ in last.segment_ops)
-    program: Any = last.entry.program
+    found = last.found
+    program: Any = found.entry.program
+    why = tuple(reasons())
     if isinstance(program, OneByOne):
-        return Report(
-            names,
-            _kernels(last, _medians(program.profile, last.inputs, repeats)),
-            0,
-            0,
-            last.compiled,
-            tuple(reasons()),
-        )
+        inputs = _zeros(program.input_bytes)
+        times = _medians(program.profile, inputs, repeats)
+        return Report(names, _kernels(last, times), 0, 0, found.how, why)
     if isinstance(program, StagedProgram):
-        times = _medians(lambda given: program.profile(last.symbols, given), last.inputs, repeats)
-        return Report(names, _kernels(last, times), 0, 0, last.compiled, tuple(reasons()))
+        assert found.inputs is not None, "kept when it was run"
+        times = _medians(lambda x: program.profile(found.symbols, x), found.inputs, repeats)
+        return Report(names, _kernels(last, times), 0, 0, found.how, why)
     if not hasattr(program, "bind"):
         return Report(names, (), 0, 0, "reference engine")
-    bound = program.bind(last.symbols)
-    outputs = [buffers.Buffer(n) for n in bound.output_bytes]
-    times = _medians(lambda inputs: bound.profile(inputs, outputs), last.inputs, repeats)
+    bound = program.bind(found.symbols)
+    outputs = _zeros(bound.output_bytes)
+    times = _medians(lambda x: bound.profile(x, outputs), _zeros(bound.input_bytes), repeats)
     kernels = _kernels(last, times)
-    return Report(
-        names, kernels, bound.arena_bytes, bound.unshared_bytes, last.compiled, tuple(reasons())
-    )
+    return Report(names, kernels, bound.arena_bytes, bound.unshared_bytes, found.how, why)
+
+
+def _zeros(sizes: Sequence[int]) -> list[Any]:
+    """Operands to time with: those of the run may be written over since. Index 0 is in range."""
+    return [buffers.from_numpy(np.zeros(n, np.uint8)) for n in sizes]
 
 
 def _kernels(last: programs.LastRun, times: list[int]) -> tuple[KernelReport, ...]:

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from rabbet.base.errors import IndexRangeError, RabbetError
-from rabbet.recorder import Segment, Tape, current
+from rabbet.recorder import Segment, Tape, current, flush_known
 from rabbet.runtime.errors import IndexFailure
 from rabbet.tensor import programs, site
 
@@ -19,6 +19,8 @@ _running = threading.RLock()
 def flush(tape: Tape | None = None) -> None:
     """Compute everything recorded so far on this thread's tape (or on `tape`)."""
     tape = tape or current()
+    if flush_known(tape):
+        return
     with tape.lock:  # whoever comes while another thread computes this tape wants the result
         if not tape.count or tape.flushing:
             return
@@ -57,16 +59,23 @@ def _run(segment: Segment) -> None:
         return
     with _running:
         try:
-            kept, buffers = programs.run(segment, live)
+            programs.run(segment, live)
         except BaseException as failure:
-            error = _explain(failure, segment)
-            segment.fail(error)
-            if error is failure:
-                raise
-            raise error from None
-    for (position, index), buffer in zip(kept, buffers, strict=True):
-        segment.nodes[position].buffers[index] = buffer
+            _fail(segment, failure)
     segment.settle()
+
+
+def failed(segment: Segment, found: programs.Found, failure: BaseException) -> NoReturn:
+    """A segment that ran without our help has failed: raise what the user is to see."""
+    _fail(segment, programs.failure_of(found, failure))
+
+
+def _fail(segment: Segment, failure: BaseException) -> NoReturn:
+    error = _explain(failure, segment)
+    segment.fail(error)
+    if error is failure:
+        raise error
+    raise error from None
 
 
 def _explain(failure: BaseException, segment: Segment) -> BaseException:

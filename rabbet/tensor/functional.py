@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rabbet.base import tree
@@ -14,7 +15,26 @@ from rabbet.tensor import backward
 from rabbet.tensor.modes import enable_grad
 from rabbet.tensor.tensor import Tensor, make_leaf
 
-_depth = threading.local()
+
+class _Depth(threading.local):
+    """How many transforms this thread is inside: their gradients may be differentiated again."""
+
+    value = 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        self.value += 1
+        try:
+            yield
+        finally:
+            self.value -= 1
+
+    def depth(self) -> int:
+        """The number of transforms around."""
+        return self.value
+
+
+inside_transform = _Depth()
 
 
 def value_and_grad(
@@ -33,22 +53,18 @@ def value_and_grad(
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        nested = getattr(_depth, "value", 0) > 0
+        nested = inside_transform.depth() > 0
         changed = list(args)
         inputs: list[Tensor] = []
         structures = []
         for number in numbers:
             leaves, structure = tree.flatten(args[number])
-            fresh = [_input(x) for x in leaves]
+            fresh = [differentiable_input(x) for x in leaves]
             inputs += fresh
             structures.append((structure, len(fresh)))
             changed[number] = tree.unflatten(structure, fresh)
-        _depth.value = getattr(_depth, "value", 0) + 1
-        try:
-            with enable_grad():
-                result = function(*changed, **kwargs)
-        finally:
-            _depth.value -= 1
+        with inside_transform(), enable_grad():
+            result = function(*changed, **kwargs)
         value, aux = result if has_aux else (result, None)
         if not isinstance(value, Tensor) or value.shape != ():
             given = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
@@ -98,7 +114,8 @@ def _leaves(args: Any) -> list[Any]:
     return tree.flatten(list(args))[0]
 
 
-def _input(x: Any) -> Tensor:
+def differentiable_input(x: Any) -> Tensor:
+    """A tensor of the same value whose gradient can be asked for; GradientError for others."""
     if not isinstance(x, Tensor) or x.dtype.kind not in "fc":
         raise GradientError(f"grad: differentiated arguments must be floating tensors, not {x!r}")
     if x.requires_grad:

@@ -12,25 +12,27 @@ import numpy as np
 from rabbet.base import dtypes, shapes
 from rabbet.base.errors import ShapeError
 from rabbet.graph.value import lookup
-from rabbet.ops import index as index_ops
+from rabbet.ops import indexing as index_ops
 from rabbet.recorder import Handle
 from rabbet.tensor import site
 
 
 def get(x: Any, key: Any) -> Any:
     """x[key]. A bool tensor in it ends the segment: the result's shape depends on its values."""
-    key = _resolve(x, key)
-    result = index_ops.getitem(x, key)
+    wide, items = _resolve(x, key)
+    result = index_ops.getitem(wide, items)
     return lookup("positive")(result) if result is x else result
 
 
 def put(x: Any, key: Any, value: Any) -> Any:
     """The tensor that x becomes by x[key] = value."""
     plain = _as_tensor(key) if isinstance(key, np.ndarray | list) else key
-    if isinstance(plain, Handle) and plain.dtype is dtypes.bool_ and _is_scalar(value):  # type: ignore[attr-defined]
+    if isinstance(plain, Handle) and _is_mask(plain) and _is_scalar(value):
         return _masked(x, plain, value)
     value = _value(x, value)
-    return index_ops.setitem(x, _resolve(x, key), value)
+    wide, items = _resolve(x, key)
+    result = index_ops.setitem(wide, items, value)
+    return result if wide is x else result.reshape(x.shape)
 
 
 def _masked(x: Any, mask: Any, value: Any) -> Any:
@@ -53,18 +55,47 @@ def _value(x: Any, value: Any) -> Any:
     return _as_tensor(np.asarray(value).astype(x.dtype.numpy))
 
 
-def _resolve(x: Any, key: Any) -> Any:
-    """The key with arrays and lists as tensors, and masks as their positions."""
-    items = key if isinstance(key, tuple) else (key,)
+def _resolve(x: Any, key: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The key with arrays and lists as tensors and masks as their positions; and what it indexes.
+
+    A mask without axes stands for a new axis of size 1, of which it takes all or nothing.
+    """
+    items = [_item(k) for k in (key if isinstance(key, tuple) else (key,))]
+    unnamed = max(x.ndim - sum(_axes_used(k) for k in items), 0)
     resolved: list[Any] = []
+    axis = 0
     for item in items:
-        if isinstance(item, np.ndarray | list | np.generic):
-            item = int(item) if isinstance(item, np.integer) else _as_tensor(item)
-        if isinstance(item, Handle) and item.dtype is dtypes.bool_:  # type: ignore[attr-defined]
-            resolved += _positions(x, item, len(resolved))
-        else:
-            resolved.append(item)
-    return tuple(resolved) if isinstance(key, tuple) or len(resolved) != 1 else resolved[0]
+        if item is Ellipsis:
+            axis += unnamed
+        if _is_mask(item) and not _axes_used(item):
+            x = lookup("unsqueeze")(x, axis)
+            resolved.append(_as_tensor(np.zeros(int(bool(item)), np.int64)))
+            axis += 1
+            continue
+        resolved += _positions(x, item, axis) if _is_mask(item) else [item]
+        axis += _axes_used(item)
+    return x, tuple(resolved)
+
+
+def _item(item: Any) -> Any:
+    if isinstance(item, np.integer | np.bool_):
+        return item.item()
+    if isinstance(item, list) and not np.size(item):
+        return _as_tensor(np.asarray(item, np.int64))
+    return _as_tensor(item) if isinstance(item, np.ndarray | list) else item
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, bool) or isinstance(item, Handle) and item.dtype is dtypes.bool_  # type: ignore[attr-defined]
+
+
+def _axes_used(item: Any) -> int:
+    """How many axes of the tensor one part of a key speaks of."""
+    if item is None or item is Ellipsis:
+        return 0
+    if _is_mask(item):
+        return 0 if isinstance(item, bool) else item.ndim
+    return 1
 
 
 def _positions(x: Any, mask: Any, axis: int) -> list[Any]:

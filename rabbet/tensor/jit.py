@@ -252,7 +252,7 @@ class Jitted:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         tape = current()
-        if tape.capture is not None or self.why:
+        if tape.capture is not None or tape.interpreter is not None or self.why:
             return self.function(*args, **kwargs)
         leaves, structure = tree.flatten((args, kwargs))
         leaves = [from_numpy(x) if isinstance(x, np.ndarray) else x for x in leaves]

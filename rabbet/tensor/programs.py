@@ -8,7 +8,6 @@ the first time runs op by op (singly.py); from the second sight on it is compile
 from __future__ import annotations
 
 import importlib
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,11 +15,14 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakSet
 
+from rabbet import recorder
 from rabbet.base.config import config
 from rabbet.base.errors import RabbetError
+from rabbet.base.spec import Spec
 from rabbet.graph.value import lookup as lookup
-from rabbet.recorder import Node, Segment, current
+from rabbet.recorder import Node, Segment, current, note_run, remember, runs
 from rabbet.runtime import buffers
+from rabbet.runtime.errors import NativeIndexFailure
 from rabbet.tensor.residuals import residuals_of
 from rabbet.tensor.segment import Output, Pattern, find_pattern, graph_of
 from rabbet.tensor.singly import OneByOne, Single
@@ -64,45 +66,89 @@ class Family:
 
 
 @dataclass(eq=False)
+class Found:
+    """The program of a segment: an entry at the values of its symbols, and how it was found."""
+
+    entry: Entry
+    symbols: tuple[int, ...]
+    how: str
+    inputs: list[Any] | None = None  # of a program whose stages run on the host: for explain()
+
+    @property
+    def bound(self) -> Any:
+        """The native program, or None for one that is run by Python."""
+        program = self.entry.program
+        return program.bind(self.symbols) if hasattr(program, "native") else None
+
+
+@dataclass(eq=False)
 class LastRun:
     """What `rb.explain()` tells of: the last segment run on any tape."""
 
     segment_ops: list[tuple[str, Any]]
-    entry: Entry
-    symbols: tuple[int, ...]
-    inputs: list[Any]
-    seconds: float
-    compiled: str
+    found: Found
+
+    @property
+    def entry(self) -> Entry:
+        """The entry that was run."""
+        return self.found.entry
+
+
+class _Statistics(dict[str, int]):
+    """Counts since the start; segments are counted where they are run."""
+
+    def __getitem__(self, name: str) -> int:
+        return runs() if name == "segments_run" else super().__getitem__(name)
 
 
 families: OrderedDict[bytes, Family] = OrderedDict()  # the last one is the most recently used
-statistics = {"programs_compiled": 0, "segments_run": 0, "segments_found": 0}
-last_run: LastRun | None = None
+statistics = _Statistics(programs_compiled=0, segments_run=0)
 jitted: WeakSet[Any] = WeakSet()  # for explain: which functions cannot be replayed
 observers: list[Callable[[Segment, Entry, tuple[int, ...]], None]] = []
 
 
-def run(segment: Segment, live: tuple[Output, ...]) -> tuple[tuple[Output, ...], list[Any]]:
-    """Compute a segment: the outputs kept (those alive and what their gradients will need), their
-    buffers.
-    """
-    global last_run
-    entry, symbols, how = find(segment, live)
-    inputs = [leaf_buffer(leaf.node, leaf.index) for leaf in segment.leaves]
-    begin = time.perf_counter()
-    outputs = entry.program.run(symbols, inputs)
-    seconds = time.perf_counter() - begin
-    statistics["segments_run"] += 1
-    last_run = LastRun(
-        [(n.op.name, n.site) for n in segment.nodes], entry, symbols, inputs, seconds, how
-    )
+def run(segment: Segment, live: tuple[Output, ...]) -> None:
+    """Compute a segment into its nodes: the outputs alive, and what their gradients will need."""
+    family, found = find(segment, live)
+    entry, bound = found.entry, found.bound
+    if bound is not None:
+        _run_native(segment, found, bound)
+        if entry.fused:
+            remember(segment, family, Found(entry, found.symbols, "found"), bound, entry.keep)
+    else:
+        inputs = [leaf_buffer(leaf.node, leaf.index) for leaf in segment.leaves]
+        outputs = entry.program.run(found.symbols, inputs)
+        for (position, index), buffer in zip(entry.keep, outputs, strict=True):
+            segment.nodes[position].buffers[index] = buffer
+        if not isinstance(entry.program, OneByOne):
+            found.inputs = inputs
+    note_run(segment, found)
     for observer in observers:
-        observer(segment, entry, symbols)
-    return entry.keep, outputs
+        observer(segment, entry, found.symbols)
 
 
-def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Entry, tuple[int, ...], str]:
-    """The entry that computes `segment`, compiled if there is none."""
+def _run_native(segment: Segment, found: Found, bound: Any) -> None:
+    try:
+        segment.execute(found, bound, found.entry.keep)
+    except BaseException as failure:
+        raise failure_of(found, failure) from None
+
+
+def failure_of(found: Found, failure: BaseException) -> BaseException:
+    """What went wrong in a native program, in terms of its segment's ops."""
+    if isinstance(failure, NativeIndexFailure):
+        return found.entry.program.explain_failure(failure)
+    return failure
+
+
+def last_run() -> LastRun | None:
+    """The segment that was run last, on any tape; None if there was none."""
+    noted = recorder.last_run()
+    return None if noted is None else LastRun(*noted)
+
+
+def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Family, Found]:
+    """The family of `segment` and the program that computes it, compiled if there is none."""
     family = _family(segment.key)
     if live not in family.needs:
         family.needs[live] = frozenset(live) | residuals_of(segment, live)
@@ -111,10 +157,9 @@ def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Entry, tuple[int, 
     want_fused = config.fuse and (family.sights > 1 or current().capture is not None)
     found = _known(family, segment.sizes, needed, want_fused)
     if found is not None:
-        statistics["segments_found"] += 1
-        return *found, "found"
+        return family, Found(*found, "found")
     found = _compile(segment, family, needed, want_fused)
-    return *found, "compiled" if want_fused else "first sight"
+    return family, Found(*found, "compiled" if want_fused else "first sight")
 
 
 def find_single(single: Single, needed: frozenset[Output]) -> tuple[Entry, tuple[int, ...]]:
@@ -210,7 +255,12 @@ def compiler() -> Any:
 def leaf_buffer(node: Node, index: int) -> Any:
     """The buffer of an outside operand; numbers and random offsets become 0-d buffers."""
     if node.number is not None:
-        return buffers.scalar(node.number, node.specs[0].dtype)
+        return scalar_buffer(node.number, node.specs[0])
     if node.offset is not None:
-        return buffers.scalar(node.offset, node.specs[0].dtype)
+        return scalar_buffer(node.offset, node.specs[0])
     return node.buffers[index]
+
+
+def scalar_buffer(number: Any, spec: Spec) -> Any:
+    """A number as a 0-d buffer of the dtype of `spec`."""
+    return buffers.scalar(number, spec.dtype)

@@ -43,12 +43,14 @@ class Generator:
 
     def reserve(self, numbers: int) -> tuple[Tensor, Tensor]:
         """The key and offset operands of a draw of `numbers` 32-bit words (the stream moves on)."""
+        tape = current()
+        if tape.interpreter is not None:
+            numbers *= tape.interpreter.copies
         with self._lock:
             offset = self.offset
             self.offset += (numbers + 3) // 4
         node = offset_node(offset, _UINT64)
         node.owner = self
-        tape = current()
         if tape.capture is not None:
             tape.capture.drawn(self, offset)
         return Tensor(scalar_node(self.seed, _UINT64)), Tensor(node)

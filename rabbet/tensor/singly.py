@@ -50,6 +50,7 @@ class OneByOne:
         for leaf in segment.leaves:
             places[id(leaf.node), leaf.index] = len(places)
         self.inputs = len(places)
+        self.input_bytes = [leaf.node.specs[leaf.index].nbytes for leaf in segment.leaves]
         used = _used_outputs(segment, keep)
         steps = []
         for position, node in enumerate(segment.nodes):

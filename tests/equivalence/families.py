@@ -309,9 +309,26 @@ def truth(m: Maker) -> Ref:
 
 
 def cumulative(m: Maker) -> Ref:
-    """Running sums."""
+    """Running sums, products and log-sum-exps."""
     x = m.any("ffi")
-    return m.call("cumulative_sum", x, axis=m.axis(x) if m.value(x).ndim else None)
+    if not m.value(x).ndim:
+        return x
+    op = m.pick(("cumulative_sum", "cumulative_sum", "cumulative_prod", "logcumsumexp"))
+    return m.call(op, m.call("tanh", x) if op == "cumulative_prod" else x, axis=m.axis(x))
+
+
+def order(m: Maker) -> Ref:
+    """Sorted elements, their positions, places in a sorted vector."""
+    x = m.any("fffib")
+    how, axis, descending = m.below(4), m.axis(x), m.chance(0.4)
+    if not m.value(x).ndim:
+        return x
+    if how == 0:
+        return m.call("argsort", x, axis=axis, descending=descending)
+    if how == 1:
+        line = m.leaf(m.shape(1), m.value(x).dtype.name)
+        return m.call("searchsorted", m.call("sort", line), x, side=m.pick(("left", "right")))
+    return m.call("sort", x, axis=axis, descending=descending)
 
 
 def join(m: Maker) -> Ref:
@@ -426,7 +443,7 @@ EVERY: tuple[Callable[[Maker], Ref], ...] = (
         logical,
     ),
     *(choose, cast, move, move, reshape, reshape, expand, pad, get, get, get_at, take, scatter),
-    *(put, put_at, update, branch, random, reduce, reduce, reduce, truth, cumulative, join),
+    *(put, put_at, update, branch, random, reduce, reduce, reduce, truth, cumulative, order, join),
     *(contract, contract, contract_long, normalise, normalise, loss, convolve, pool, attend),
 )
 FAMILIES = {f"{f.__name__}{n}": f for n, f in enumerate(EVERY)}

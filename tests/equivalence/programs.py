@@ -16,7 +16,7 @@ import rabbet as rb
 from rabbet.base.dtypes import dtype_of
 from rabbet.base.spec import Spec
 from rabbet.graph.value import Builder, Value, lookup
-from rabbet.ops import index as index_ops
+from rabbet.ops import indexing as index_ops
 
 
 class Ref(NamedTuple):

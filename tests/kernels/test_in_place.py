@@ -70,19 +70,22 @@ def test_copies() -> None:
 
 
 def test_the_epilogue_of_a_product(runner, rng: np.random.Generator) -> None:
-    """A residual is read where the result is written, the factors are read elsewhere."""
+    """A residual is read where results are written, for both of them; the factors elsewhere."""
     m, n, k = 33, 50, 600
     index = var(0) * size(1) + var(1)
     kernel = ContractKernel(
-        (IN, IN, IN, OUT),
+        (IN, IN, IN, OUT, OUT),
         (),
         (size(0),),
         (size(1),),
         (size(2),),
         at(var(0) * size(2) + var(2)),
         at(var(1) * size(2) + var(2), 1),
-        (Store(3, index, acc(0, float32) + at(index, 2)),),
+        (
+            Store(3, index, acc(0, float32)),
+            Store(4, index, at(index, 2) - acc(0, float32)),
+        ),
     )
-    assert overwritable(kernel) == [(2, 3)]
-    buffers = [rng.standard_normal(c).astype(np.float32) for c in (m * k, n * k, m * n, m * n)]
+    assert overwritable(kernel) == [(2, 3), (2, 4)]
+    buffers = [rng.standard_normal(c).astype(np.float32) for c in (m * k, n * k, *[m * n] * 3)]
     runner.check(kernel, buffers, [m, n, k], pieces=2)

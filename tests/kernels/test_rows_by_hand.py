@@ -407,3 +407,23 @@ def test_division_in_an_index(runner, rng):
             (1, 0, 0),
         ):
             runner.check(kernel, buffers, [n, columns, rows, step, first, divisor])
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("dtype", [float32, float64, uint8, bool_], ids=lambda d: d.name)
+def test_last_loop_of_very_few_elements(runner, rng, dtype, count):
+    """out[r, u, j] = in[u] where j == 1, else other[r, u, j]."""
+    digits, rank = const(count, int64), 2
+    r, u, j = (var(n) for n in range(rank + 1))
+    place = (r * size(1) + u) * digits + j
+    picked = select(j.equals(1), load(0, dtype, u), load(1, dtype, place))
+    kernel = RowKernel(
+        operands(dtype, dtype, dtype),
+        (size(0), size(1)),
+        (digits,),
+        (Sweep(stores=(Store(2, place, picked),)),),
+    )
+    for n in LENGTHS:
+        buffers = [numbers(rng, n, dtype), *(numbers(rng, 3 * n * count, dtype) for _ in range(2))]
+        runner.check(kernel, buffers, [3, n], pieces=1 + n % 3)
+        runner.check(kernel, buffers, [3, n], at_end=False)

@@ -13,7 +13,7 @@ from rabbet.base.spec import Spec
 from rabbet.graph.interpret import run
 from rabbet.graph.value import Builder, Graph
 from rabbet.ops.create import ones_like
-from rabbet.ops.index import getitem, setitem
+from rabbet.ops.indexing import getitem, setitem
 from rabbet.ops.joining import meshgrid, split, unstack
 from rabbet.ops.movement import cut
 from rabbet.transform.decompose import decompose

@@ -1,5 +1,6 @@
 // The extension rabbet.recorder._recorder: handles, nodes, tapes, and recording on them.
 #include "handle.h"
+#include "known.h"
 #include "memo.h"
 #include "prepared.h"
 #include "record.h"
@@ -14,21 +15,29 @@ namespace {
 using namespace rabbet;
 
 PyObject *configure(PyObject *, PyObject *args, PyObject *kwargs) {
-    static const char *names[] = {"prepare", "handle", "flush", "cast", "eager", nullptr};
-    PyObject *prepare, *handle, *flush, *cast;
-    int eager;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OO!OOp:configure", const_cast<char **>(names), &prepare,
-                                     &PyType_Type, &handle, &flush, &cast, &eager))
+    static const char *names[] = {"prepare", "handle", "flush", "cast", "eager", "scalar", "failed", nullptr};
+    PyObject *prepare = nullptr, *handle = nullptr, *flush = nullptr, *cast = nullptr;
+    PyObject *scalar = hooks.scalar, *failed = hooks.failed;
+    int eager = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OO!OOpOO:configure", const_cast<char **>(names), &prepare,
+                                     &PyType_Type, &handle, &flush, &cast, &eager, &scalar, &failed))
         return nullptr;
+    if (!prepare || !handle || !flush || !cast) {
+        PyErr_SetString(PyExc_TypeError, "configure: prepare, handle, flush and cast are needed");
+        return nullptr;
+    }
     if (!PyType_IsSubtype(reinterpret_cast<PyTypeObject *>(handle), handle_type)) {
         PyErr_SetString(PyExc_TypeError, "configure: the handle type must be a subclass of Handle");
         return nullptr;
     }
     clear_memo(); // other rules may find otherwise
+    clear_known();
     put(hooks.prepare, prepare);
     put(hooks.flush, flush);
     put(hooks.cast, cast);
     put(hooks.handle, handle);
+    put(hooks.scalar, scalar);
+    put(hooks.failed, failed);
     hooks.eager = eager != 0;
     Py_RETURN_NONE;
 }
@@ -93,6 +102,14 @@ PyMethodDef functions[] = {
      "offset_node(offset, spec): a node that holds the offset of a random draw."},
     {"record", c_function(record), METH_FASTCALL,
      "record(op, operands, attrs, form): append one op; Handles (or one Handle) of its visible outputs."},
+    {"flush_known", c_function(flush_if_known), METH_O,
+     "flush_known(tape): compute what waits there if a program for it was remembered. False: it was not."},
+    {"remember", c_function(remember), METH_VARARGS,
+     "remember(segment, family, entry, bound, keep): how to compute segments like this one, with the same outputs\n"
+     "alive, as long as `family` lives."},
+    {"note_run", c_function(note_run), METH_VARARGS, "note_run(segment, entry): this was run last."},
+    {"last_run", last_run, METH_NOARGS, "([(op name, site), ...], entry) of the segment that was run last, or None."},
+    {"runs", runs, METH_NOARGS, "How many segments were run."},
     {"clear_memo", forget, METH_NOARGS, "Forget what `prepare` answered."},
     {"memo_size", remembered, METH_NOARGS, "How many answers of `prepare` are remembered."},
     {nullptr, nullptr, 0, nullptr},
@@ -103,7 +120,7 @@ PyMethodDef functions[] = {
 NB_MODULE(_recorder, module) {
     module.doc() = "Handles, nodes, tapes, and recording on them.";
     PyObject *self = module.ptr();
-    if (!prepare_sites() || !define_prepared(self) || !define_node(self) || !define_handle(self) ||
+    if (!load_runtime() || !prepare_sites() || !define_prepared(self) || !define_node(self) || !define_handle(self) ||
         !define_tape(self) || !define_segment(self) || !define_operator(self) ||
         PyModule_AddFunctions(self, functions) != 0 ||
         PyModule_AddIntConstant(self, "MEMO_LIMIT", long(memo_limit)) != 0)

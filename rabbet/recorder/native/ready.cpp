@@ -113,6 +113,9 @@ bool make_edge_ready(Tape *tape, Edge &edge) {
 } // namespace
 
 bool flush(Tape *tape) {
+    const int known = flush_known(tape);
+    if (known != 0)
+        return known > 0;
     const Ref done = Ref::steal(PyObject_CallOneArg(hooks.flush, py(tape)));
     return bool(done);
 }

@@ -9,6 +9,8 @@ namespace rabbet {
 // What the recorder must not know, given from above by `configure`.
 struct Hooks {
     PyObject *prepare, *flush, *cast;
+    PyObject *scalar; // (number, Spec) -> Buffer
+    PyObject *failed; // (segment, entry, exception): raises what the user is to see
     PyTypeObject *handle;
     bool eager;
 };
@@ -21,6 +23,10 @@ PyObject *record_call(const Call &call);
 
 // record(op, operands, attrs, form), from Python.
 PyObject *record(PyObject *module, PyObject *const *args, Py_ssize_t n);
+
+// Computes what waits on a tape if a program is known for it. 1: nothing waits any more; 0: that takes the layers above;
+// -1: an error.
+int flush_known(Tape *tape);
 
 // Flushes a tape; false and an error.
 bool flush(Tape *tape);

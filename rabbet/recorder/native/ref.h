@@ -50,4 +50,15 @@ template <class T> void put(T *&slot, PyObject *value) {
     Py_XDECREF(reinterpret_cast<PyObject *>(old));
 }
 
+// What a weak reference leads to; empty where it is gone.
+inline Ref target_of(PyObject *reference) {
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *target = nullptr;
+    return PyWeakref_GetRef(reference, &target) > 0 ? Ref::steal(target) : Ref();
+#else
+    PyObject *target = PyWeakref_GET_OBJECT(reference);
+    return target == Py_None ? Ref() : Ref::borrow(target);
+#endif
+}
+
 } // namespace rabbet

@@ -1,5 +1,6 @@
 // Segment: what a flush takes from a tape, and what becomes of its nodes.
 #include "handle.h"
+#include "known.h"
 #include "tape.h"
 
 #include <structmember.h>
@@ -13,8 +14,6 @@ PyTypeObject *segment_type = nullptr;
 namespace {
 
 PyTypeObject *leaf_type = nullptr;
-
-Segment *as_segment(PyObject *object) { return reinterpret_cast<Segment *>(object); }
 
 int traverse(PyObject *self, visitproc visit, void *arg) {
     Segment *segment = as_segment(self);
@@ -58,36 +57,33 @@ void dealloc(PyObject *self) {
 }
 
 PyObject *live(PyObject *self, PyObject *) {
-    const auto &nodes = as_segment(self)->recorded->nodes;
-    const Ref found = Ref::steal(PyList_New(0));
-    for (size_t position = 0; found && position < nodes.size(); position++)
-        for (int32_t i = 0; i < nodes[position]->n_outputs; i++) {
-            if (nodes[position]->outputs[i].handles <= 0)
-                continue;
-            const Ref output = Ref::steal(Py_BuildValue("(ni)", Py_ssize_t(position), int(i)));
-            if (!output || PyList_Append(found.get(), output.get()) != 0)
-                return nullptr;
-        }
-    return found ? PyList_AsTuple(found.get()) : nullptr;
+    std::vector<Place> places;
+    find_live(*as_segment(self)->recorded, places);
+    Ref found = Ref::steal(PyTuple_New(Py_ssize_t(places.size())));
+    for (size_t i = 0; found && i < places.size(); i++) {
+        PyObject *place = Py_BuildValue("(ii)", int(places[i].first), int(places[i].second));
+        if (!place)
+            return nullptr;
+        PyTuple_SET_ITEM(found.get(), Py_ssize_t(i), place);
+    }
+    return found.release();
 }
 
 PyObject *settle_all(PyObject *self, PyObject *) {
-    Recorded &recorded = *as_segment(self)->recorded;
-    for (Node *node : recorded.nodes)
-        settle(node);
-    recorded.end_reading();
+    settle_recorded(*as_segment(self)->recorded);
     Py_RETURN_NONE;
 }
 
-// What a weak reference leads to; empty where it is gone.
-Ref target_of(PyObject *reference) {
-#if PY_VERSION_HEX >= 0x030D0000
-    PyObject *target = nullptr;
-    return PyWeakref_GetRef(reference, &target) > 0 ? Ref::steal(target) : Ref();
-#else
-    PyObject *target = PyWeakref_GET_OBJECT(reference);
-    return target == Py_None ? Ref() : Ref::borrow(target);
-#endif
+// execute(entry, bound, keep): computes the segment into its nodes.
+PyObject *execute_all(PyObject *self, PyObject *args) {
+    PyObject *entry, *bound, *places;
+    if (!PyArg_ParseTuple(args, "OOO!:execute", &entry, &bound, &PyTuple_Type, &places))
+        return nullptr;
+    Launch launch;
+    if (!make_launch(entry, bound, places, launch))
+        return nullptr;
+    const Ref entry_kept = Ref::borrow(entry), bound_kept = Ref::borrow(bound);
+    return execute(*as_segment(self)->recorded, launch) ? Py_NewRef(Py_None) : nullptr;
 }
 
 PyObject *fail(PyObject *self, PyObject *error) {
@@ -133,6 +129,9 @@ PyMethodDef methods[] = {
     {"settle", settle_all, METH_NOARGS,
      "The segment is computed: its nodes leave the tape, and only those whose gradient may still be asked for\n"
      "keep what they came from."},
+    {"execute", execute_all, METH_VARARGS,
+     "execute(entry, bound, keep): run a bound program; output n goes to place keep[n], (position, output index).\n"
+     "Memory of operands that nothing else can reach is written over where the program may."},
     {"fail", fail, METH_O,
      "The segment failed: assigned handles get back what they stood for, and every use of a value of the\n"
      "segment raises the given error."},
@@ -201,6 +200,19 @@ void Recorded::release() {
         Py_DECREF(assignment.handle);
         Py_DECREF(py(assignment.node));
     }
+}
+
+PyObject *new_segment(Recorded *recorded) {
+    PyObject *segment = segment_type->tp_alloc(segment_type, 0);
+    if (segment)
+        as_segment(segment)->recorded = recorded;
+    return segment;
+}
+
+void settle_recorded(Recorded &recorded) {
+    for (Node *node : recorded.nodes)
+        settle(node);
+    recorded.end_reading();
 }
 
 void settle(Node *node) {

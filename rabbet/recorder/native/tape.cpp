@@ -13,6 +13,8 @@
 #include <structmember.h>
 
 #include <cstddef>
+#include <unordered_map>
+#include <utility>
 
 namespace rabbet {
 
@@ -27,14 +29,12 @@ uint64_t last_thread = 0;
 Tape *last_tape = nullptr;
 PyObject *name_of_tape;
 
-struct LeafSpec {
-    uint8_t dtype, rank;
-};
-
 PyObject *name_of_dtype, *name_of_code, *name_of_shape;
 
-// Writes the sizes of a Spec behind those of the tape.
-bool describe(PyObject *spec, std::vector<int64_t> &sizes, LeafSpec &found) {
+constexpr size_t most_specs = 8192;
+auto &known_specs = *new std::unordered_map<PyObject *, SpecFacts>; // the keys are counted; never freed
+
+bool describe(PyObject *spec, SpecFacts &found) {
     const Ref dtype = Ref::steal(PyObject_GetAttr(spec, name_of_dtype));
     const Ref code = Ref::steal(dtype ? PyObject_GetAttr(dtype.get(), name_of_code) : nullptr);
     const Ref shape = Ref::steal(code ? PyObject_GetAttr(spec, name_of_shape) : nullptr);
@@ -47,12 +47,12 @@ bool describe(PyObject *spec, std::vector<int64_t> &sizes, LeafSpec &found) {
         PyErr_SetString(PyExc_ValueError, "an outside operand has a Spec that no key can hold");
         return false;
     }
+    found = {uint8_t(number), uint8_t(PyTuple_GET_SIZE(shape.get())), {}};
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(shape.get()); i++) {
-        sizes.push_back(PyLong_AsLongLong(PyTuple_GET_ITEM(shape.get(), i)));
-        if (sizes.back() == -1 && PyErr_Occurred())
+        found.shape.push_back(PyLong_AsLongLong(PyTuple_GET_ITEM(shape.get(), i)));
+        if (found.shape.back() == -1 && PyErr_Occurred())
             return false;
     }
-    found = {uint8_t(number), uint8_t(PyTuple_GET_SIZE(shape.get()))};
     return true;
 }
 
@@ -81,9 +81,10 @@ int32_t number_leaf(Tape *tape, Node *node, int32_t index) {
     if (number >= 0)
         return number;
     Recorded &recorded = *tape->recorded;
-    LeafSpec spec;
-    if (!describe(PyTuple_GET_ITEM(node->specs, index), recorded.sizes, spec))
+    const SpecFacts *spec = facts_of_spec(PyTuple_GET_ITEM(node->specs, index));
+    if (!spec)
         return -1;
+    recorded.sizes.insert(recorded.sizes.end(), spec->shape.begin(), spec->shape.end());
     number = int32_t(recorded.leaves.size());
     Output &output = node->outputs[index];
     output.epoch = tape->epoch;
@@ -92,7 +93,7 @@ int32_t number_leaf(Tape *tape, Node *node, int32_t index) {
     Py_INCREF(py(node));
     recorded.leaves.push_back({node, index});
     const int kind = node->number ? 1 : node->offset ? 2 : 0;
-    const char record[] = {char(255), char(kind), char(spec.dtype), char(spec.rank), char(node->requires_grad)};
+    const char record[] = {char(255), char(kind), char(spec->dtype), char(spec->rank), char(node->requires_grad)};
     recorded.key.append(record, sizeof record);
     return number;
 }
@@ -216,6 +217,7 @@ void dealloc(PyObject *self) {
     Py_XDECREF(tape->lock);
     Py_XDECREF(tape->first_code);
     delete tape->recorded;
+    delete tape->spare;
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -310,16 +312,42 @@ bool append(Tape *tape, Node *node) {
     return true;
 }
 
-PyObject *take(PyObject *self, PyObject *) {
-    auto *tape = reinterpret_cast<Tape *>(self);
-    auto *segment = reinterpret_cast<Segment *>(segment_type->tp_alloc(segment_type, 0));
-    if (!segment)
+const SpecFacts *facts_of_spec(PyObject *spec) {
+    const auto known = known_specs.find(spec);
+    if (known != known_specs.end())
+        return &known->second;
+    SpecFacts found;
+    if (!describe(spec, found))
         return nullptr;
-    segment->recorded = tape->recorded;
-    tape->recorded = new Recorded;
+    if (known_specs.size() >= most_specs)
+        clear_specs();
+    return &known_specs.emplace(Py_NewRef(spec), std::move(found)).first->second;
+}
+
+void clear_specs() {
+    auto old = std::move(known_specs);
+    known_specs.clear();
+    for (const auto &entry : old)
+        Py_DECREF(entry.first);
+}
+
+Recorded *take_recorded(Tape *tape) {
+    Recorded *taken = tape->recorded;
+    tape->recorded = tape->spare ? std::exchange(tape->spare, nullptr) : new Recorded;
     tape->epoch = ++epoch;
     tape->pending_bytes = 0;
-    return py(segment);
+    return taken;
+}
+
+PyObject *take(PyObject *self, PyObject *) {
+    auto *tape = reinterpret_cast<Tape *>(self);
+    Recorded *taken = take_recorded(tape);
+    PyObject *segment = new_segment(taken);
+    if (!segment) { // the nodes are lost: nothing can compute them any more
+        taken->release();
+        delete taken;
+    }
+    return segment;
 }
 
 bool log_assignment(Tape *tape, PyObject *handle) {

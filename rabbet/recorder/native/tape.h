@@ -40,6 +40,7 @@ struct Tape {
     int64_t epoch, limit, byte_limit, pending_bytes;
     bool grad_enabled, flushing;
     Recorded *recorded;
+    Recorded *spare; // an empty one with room, or nullptr
 
     int64_t count() const { return int64_t(recorded->nodes.size()); }
 };
@@ -49,6 +50,18 @@ struct Segment {
     Recorded *recorded;
     PyObject *nodes, *leaves, *key, *sizes, *assignments; // made when asked for
 };
+
+inline Segment *as_segment(PyObject *object) { return reinterpret_cast<Segment *>(object); }
+
+// What a key needs of a Spec; remembered for each Spec, as asking one takes longer than recording an op.
+struct SpecFacts {
+    uint8_t dtype, rank;
+    std::vector<int64_t> shape;
+};
+
+// False and an error. The facts stay where they are until the next call.
+const SpecFacts *facts_of_spec(PyObject *spec);
+void clear_specs();
 
 extern PyTypeObject *tape_type, *segment_type;
 
@@ -66,7 +79,13 @@ bool append(Tape *tape, Node *node);
 // Forgets that the node waits on a tape; without a gradient to come it no longer needs what it came from.
 void settle(Node *node);
 
+// What was recorded so far; the tape starts anew.
+Recorded *take_recorded(Tape *tape);
 PyObject *take(PyObject *tape, PyObject *);
+PyObject *new_segment(Recorded *recorded); // takes it over; nullptr and an error leave it to the caller
+
+// Computed: the nodes leave the tape.
+void settle_recorded(Recorded &recorded);
 bool log_assignment(Tape *tape, PyObject *handle);
 
 extern PyGetSetDef tape_fields[];

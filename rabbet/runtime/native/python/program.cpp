@@ -2,6 +2,7 @@
 #include "program.h"
 
 #include "../rabbet.h"
+#include "api.h"
 #include "buffer.h"
 #include "failure.h"
 
@@ -80,7 +81,7 @@ std::vector<int64_t> as_integers(nb::handle sequence) {
 struct Bound {
     rb_bound *bound;
     nb::object program; // keeps kernels and constants
-    std::vector<int64_t> input_bytes, output_bytes, donors;
+    BoundFacts facts;
     int64_t n_calls;
 
     Bound(rb_bound *bound, nb::object owner);
@@ -98,11 +99,13 @@ std::vector<int64_t> sizes_of(const rb_bound *bound, int kind, int64_t n) {
 
 Bound::Bound(rb_bound *given, nb::object owner) : bound(given), program(std::move(owner)) {
     const auto *of = nb::inst_ptr<Program>(program);
-    input_bytes = sizes_of(bound, RB_INPUT, of->count(RB_INPUT));
-    output_bytes = sizes_of(bound, RB_OUTPUT, of->count(RB_OUTPUT));
+    facts.input_bytes = sizes_of(bound, RB_INPUT, of->count(RB_INPUT));
+    facts.output_bytes = sizes_of(bound, RB_OUTPUT, of->count(RB_OUTPUT));
+    facts.cost = rb_bound_cost(bound);
+    facts.is_long = facts.cost >= release_gil_from;
     n_calls = rb_program_calls(of->program);
     for (int64_t i = 0; i < of->count(RB_OUTPUT); i++)
-        donors.push_back(rb_program_donor(of->program, i));
+        facts.donors.push_back(rb_program_donor(of->program, i));
 }
 
 Bound *bind(nb::handle self, nb::handle symbols) {
@@ -167,27 +170,30 @@ struct Released {
     }
 };
 
-int run_released(const Bound &self, const Addresses &inputs, const Addresses &outputs, rb_options options,
-                 rb_error &error) {
+int run_released(const Bound &self, void *const *inputs, void *const *outputs, rb_options options, rb_error &error) {
     Released released;
     options.poll = Released::poll;
     options.context = &released;
-    return rb_run(self.bound, inputs.data(), outputs.data(), &options, &error);
+    return rb_run(self.bound, inputs, outputs, &options, &error);
 }
 
-void run_with(const Bound &self, nb::handle inputs, nb::handle outputs, int64_t *profile) {
-    const Addresses in(inputs, self.input_bytes, "input", false), out(outputs, self.output_bytes, "output", true);
+void run_at(const Bound &self, void *const *inputs, void *const *outputs, int64_t *profile) {
     rb_error error{};
     rb_options options{};
     options.profile = profile;
-    const int code = rb_bound_cost(self.bound) < release_gil_from
-                         ? rb_run(self.bound, in.data(), out.data(), &options, &error)
-                         : run_released(self, in, out, options, error);
+    const int code = self.facts.is_long ? run_released(self, inputs, outputs, options, error)
+                                        : rb_run(self.bound, inputs, outputs, &options, &error);
     if (code == RB_OK)
         return;
     if (code == RB_INTERRUPTED && PyErr_Occurred())
         throw nb::python_error();
     raise(error);
+}
+
+void run_with(const Bound &self, nb::handle inputs, nb::handle outputs, int64_t *profile) {
+    const Addresses in(inputs, self.facts.input_bytes, "input", false);
+    const Addresses out(outputs, self.facts.output_bytes, "output", true);
+    run_at(self, in.data(), out.data(), profile);
 }
 
 void run(const Bound &self, nb::handle inputs, nb::handle outputs) { run_with(self, inputs, outputs, nullptr); }
@@ -215,9 +221,12 @@ void define_bound(nb::module_ &module) {
              "MemoryError, and what a signal handler raises.")
         .def("profile", &profile, nb::arg("inputs"), nb::arg("outputs"), "Runs once; nanoseconds of each call.")
         .def("place", &place, nb::arg("buffer"), "(offset in the arena or -1, bytes) of a buffer of the plan.")
-        .def_ro("input_bytes", &Bound::input_bytes, "Bytes each input must have (0: unused).")
-        .def_ro("output_bytes", &Bound::output_bytes, "Bytes each output must have.")
-        .def_ro("donors", &Bound::donors, "For each output the input that it may be written over, or -1.")
+        .def_prop_ro("input_bytes", [](const Bound &self) { return self.facts.input_bytes; },
+                     "Bytes each input must have (0: unused).")
+        .def_prop_ro("output_bytes", [](const Bound &self) { return self.facts.output_bytes; },
+                     "Bytes each output must have.")
+        .def_prop_ro("donors", [](const Bound &self) { return self.facts.donors; },
+                     "For each output the input that it may be written over, or -1.")
         .def_prop_ro("cost", [](const Bound &self) { return rb_bound_cost(self.bound); },
                      "Scalar operations of one run, roughly.")
         .def_prop_ro("arena_bytes", [](const Bound &self) { return rb_bound_arena_bytes(self.bound); },
@@ -226,6 +235,50 @@ void define_bound(nb::module_ &module) {
                      "The most that is alive in the arena at once.")
         .def_prop_ro("unshared_bytes", [](const Bound &self) { return rb_bound_unshared_bytes(self.bound); },
                      "What the arena would take if nothing were reused.");
+}
+
+// ---- for the recorder's extension: no exception leaves these ------------------------------------------
+
+template <class T, class Work> T without_exceptions(T failed, Work work) {
+    try {
+        return work();
+    } catch (nb::python_error &error) {
+        error.restore();
+    } catch (const std::exception &error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return failed;
+}
+
+PyObject *api_new_buffer(int64_t bytes) {
+    return without_exceptions<PyObject *>(nullptr, [&] {
+        nb::object object = nb::inst_alloc(nb::type<Buffer>());
+        new (nb::inst_ptr<Buffer>(object)) Buffer(bytes);
+        nb::inst_mark_ready(object);
+        return object.release().ptr();
+    });
+}
+
+Buffer *api_buffer_of(PyObject *buffer) { return nb::inst_ptr<Buffer>(buffer); }
+
+const BoundFacts *api_facts_of(PyObject *bound) { return &nb::inst_ptr<Bound>(bound)->facts; }
+
+bool api_run(PyObject *bound, void *const *inputs, void *const *outputs) {
+    return without_exceptions(false, [&] {
+        run_at(*nb::inst_ptr<Bound>(bound), inputs, outputs, nullptr);
+        return true;
+    });
+}
+
+void define_api(nb::module_ &module) {
+    static RuntimeApi api{};
+    api.buffer_type = reinterpret_cast<PyTypeObject *>(nb::type<Buffer>().ptr());
+    api.bound_type = reinterpret_cast<PyTypeObject *>(nb::type<Bound>().ptr());
+    api.new_buffer = api_new_buffer;
+    api.buffer_of = api_buffer_of;
+    api.facts_of = api_facts_of;
+    api.run = api_run;
+    module.attr("_api") = nb::capsule(&api, api_name);
 }
 
 } // namespace
@@ -244,6 +297,7 @@ void define_program(nb::module_ &module) {
         .def_prop_ro("n_outputs", [](const Program &self) { return self.count(RB_OUTPUT); })
         .def_prop_ro("n_calls", [](const Program &self) { return rb_program_calls(self.program); });
     define_bound(module);
+    define_api(module);
 }
 
 } // namespace rabbet

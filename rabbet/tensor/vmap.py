@@ -1,0 +1,225 @@
+"""vmap: a function of one example as a function of many.
+
+While the function runs, its tensors stand for one example: nodes that lie on no tape and have no
+value. Each op on them is taken by an Interpreter, which records the op's batched form on real
+tensors at once; the nodes keep what gradients need (op and inputs), so `rb.grad` works inside.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rabbet.base import tree
+from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.base.shapes import axis_of, show
+from rabbet.base.spec import Spec, intern
+from rabbet.graph.op import Op
+from rabbet.graph.value import Attrs, lookup
+from rabbet.recorder import Node, current, scalar_node
+from rabbet.tensor.tensor import Tensor
+from rabbet.transform.batch import BATCHED, DRAWN, PLAIN, batch_call, repeated
+
+NO_VALUE = (
+    "vmap: inside the function a tensor stands for every example at once and has no value (bool(), "
+    "item(), print and numpy() need one); use rb.where instead of `if`, and read after vmap"
+)
+
+
+class Interpreter:
+    """One vmap in progress: `values` has the real outputs of nodes that stand for one example."""
+
+    def __init__(self, size: int, is_drawn_by_each: bool) -> None:
+        self.size = size
+        self.outer = current().interpreter
+        self.values: dict[Node, list[Any]] = {}
+        self.is_drawn_by_each = is_drawn_by_each
+        self.copies = size if is_drawn_by_each else 1
+        if self.outer is not None:
+            self.copies *= self.outer.copies
+
+    def stand_in(self, real: Tensor) -> Tensor:
+        """One example of `real`, whose axis 0 counts examples."""
+        spec = intern(real.shape[1:], real.dtype)
+        return self._node((spec,), [real], real.requires_grad)
+
+    def _node(self, specs: tuple[Spec, ...], reals: list[Any], requires_grad: bool) -> Tensor:
+        node = Node()
+        node.specs = specs
+        node.requires_grad = requires_grad
+        node.error = RabbetError(NO_VALUE)
+        self.values[node] = reals
+        return Tensor(node, 0)
+
+    def real(self, x: Any) -> tuple[Any, int]:
+        """An operand as the outer level knows it, and its state (see transform/batch.py)."""
+        found = self.values.get(x._node)
+        if found is not None:
+            return found[x._index], BATCHED
+        drawn = self.is_drawn_by_each and x._node.offset is not None
+        return x, DRAWN if drawn else PLAIN
+
+    def __call__(
+        self, op: Op, operands: tuple[Any, ...], attrs: Attrs, form: tuple[int, ...]
+    ) -> Any:
+        """What an op gives on these operands (see Tape.interpreter)."""
+        tape = current()
+        handles = [x for x in operands if isinstance(x, Tensor)]
+        if all(self.real(x)[1] == PLAIN for x in handles):
+            if self.outer is None:
+                return NotImplemented
+            tape.interpreter = self.outer
+            try:
+                return self.outer(op, operands, attrs, form)
+            finally:
+                tape.interpreter = self
+        inputs = self._promoted(op, operands)
+        specs = op.infer_specs([x.spec for x in inputs], attrs, form)
+        pairs = [self.real(x) for x in inputs]
+        tape.interpreter = self.outer
+        try:
+            reals, states = [x for x, _ in pairs], [s for _, s in pairs]
+            made, state = batch_call(op, self.size, reals, states, attrs, form)
+        finally:
+            tape.interpreter = self
+        visible = len(specs) - op.residuals
+        if state != BATCHED:  # zeros_like and its kin: the same for every example
+            return made[0] if visible == 1 else tuple(made[:visible])
+        needs = tape.grad_enabled and op.differentiable and any(x.requires_grad for x in inputs)
+        first = self._node(tuple(intern(s.shape, s.dtype) for s in specs), made, needs)
+        node = first._node
+        node.op, node.attrs, node.form = op, attrs, form
+        node.inputs = tuple((x._node, x._index) for x in inputs)
+        if visible == 1:
+            return first
+        return (first, *(Tensor(node, i) for i in range(1, visible)))
+
+    def _promoted(self, op: Op, operands: tuple[Any, ...]) -> list[Tensor]:
+        """Operands of the dtypes the op wants, numbers as tensors."""
+        specs = [x.spec if isinstance(x, Tensor) else x for x in operands]
+        found = []
+        for x, dtype in zip(operands, op.operand_dtypes(specs), strict=True):
+            if not isinstance(x, Tensor):
+                x = Tensor(scalar_node(x, intern((), dtype)))
+            elif x.dtype is not dtype:
+                x = lookup("cast")(x, dtype)
+            found.append(x)
+        return found
+
+
+def vmap(
+    function: Callable[..., Any],
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    randomness: str = "different",
+) -> Callable[..., Any]:
+    """`function` of one example as a function of many: each op works on all of them at once.
+
+    `in_axes` says along which axis an argument's tensors count examples: a number, None (the same
+    tensor for all), or a tuple with one for each argument; for an argument that is a dict, list or
+    tuple it may have that form too. Keyword arguments count along axis 0. `out_axes` says the same
+    of the result. Random draws differ between examples, or are the `"same"` for all.
+
+    It nests, works over `rb.grad` and under it, under `rb.jit`, and on data-independent Python
+    only: a branch on a tensor's value raises RabbetError. Raises ShapeError where the numbers of
+    examples differ.
+
+    >>> rb.vmap(rb.vecdot)(rb.ones((2, 3)), rb.ones((2, 3)))
+    tensor([3., 3.])
+    """
+    if randomness not in ("different", "same"):
+        raise ValueError(f'vmap: randomness is "different" or "same", not {randomness!r}')
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        axes = _for_arguments(in_axes, args)
+        leaves, structure = tree.flatten((list(args), kwargs))
+        places = [
+            *(a for arg, axis in zip(args, axes, strict=True) for a in _for_leaves(axis, arg)),
+            *_for_leaves(0, kwargs),
+        ]
+        fronted = [_front(x, a) for x, a in zip(leaves, places, strict=True)]
+        size = _common_size(fronted, places)
+        tape = current()
+        level = Interpreter(size, randomness == "different")
+        given = [
+            x if a is None or not isinstance(x, Tensor) else level.stand_in(x)
+            for x, a in zip(fronted, places, strict=True)
+        ]
+        one_args, one_kwargs = tree.unflatten(structure, given)
+        tape.interpreter = level
+        try:
+            result = function(*one_args, **one_kwargs)
+        finally:
+            tape.interpreter = level.outer
+        return _results(level, result, out_axes)
+
+    return wrapped
+
+
+def _for_arguments(in_axes: Any, args: Sequence[Any]) -> list[Any]:
+    if isinstance(in_axes, list | tuple):
+        if len(in_axes) != len(args):
+            raise ValueError(f"vmap: in_axes has {len(in_axes)} items for {len(args)} arguments")
+        return list(in_axes)
+    return [in_axes] * len(args)
+
+
+def _for_leaves(axes: Any, value: Any) -> list[int | None]:
+    """The axis of every leaf of `value`; `axes` may stop at any container."""
+    if axes is None or isinstance(axes, int):
+        count = len(tree.flatten(value)[0])
+        return [axes] * count
+    if isinstance(axes, dict) and isinstance(value, dict) and axes.keys() == value.keys():
+        return [a for key in value for a in _for_leaves(axes[key], value[key])]
+    if (
+        isinstance(axes, list | tuple)
+        and isinstance(value, list | tuple)
+        and len(axes) == len(value)
+    ):
+        return [a for x, v in zip(axes, value, strict=True) for a in _for_leaves(x, v)]
+    raise ValueError(f"vmap: the axes {axes!r} do not fit a {type(value).__name__}")
+
+
+def _front(x: Any, axis: int | None) -> Any:
+    """The axis of examples first."""
+    if axis is None or not isinstance(x, Tensor):
+        return x
+    at = axis_of("vmap", axis, x.ndim)
+    if at == 0:
+        return x
+    return lookup("permute")(x, (at, *(a for a in range(x.ndim) if a != at)))
+
+
+def _common_size(leaves: Sequence[Any], places: Sequence[int | None]) -> int:
+    sizes: dict[int, Tensor] = {}
+    for x, axis in zip(leaves, places, strict=True):
+        if axis is not None and isinstance(x, Tensor):
+            sizes.setdefault(x.shape[0], x)
+    if not sizes:
+        raise ValueError("vmap: no argument counts examples; in_axes is None for all of them")
+    if len(sizes) > 1:
+        shown = " and ".join(f"{n} in {show(x.shape)}" for n, x in sizes.items())
+        raise ShapeError(f"vmap: the arguments have different numbers of examples: {shown}")
+    return next(iter(sizes))
+
+
+def _results(level: Interpreter, result: Any, out_axes: Any) -> Any:
+    leaves, structure = tree.flatten(result)
+    places = _for_leaves(out_axes, result)
+    found = []
+    for x, axis in zip(leaves, places, strict=True):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"vmap: the function returned a {type(x).__name__}; tensors are needed")
+        real, state = level.real(x)
+        if axis is None:
+            if state == BATCHED:
+                raise ValueError("vmap: out_axes is None for a result that differs by example")
+            found.append(real)
+            continue
+        real = real if state == BATCHED else repeated(real, level.size)
+        at = axis_of("vmap", axis, real.ndim)
+        order = (*range(1, at + 1), 0, *range(at + 1, real.ndim))
+        found.append(real if at == 0 else lookup("permute")(real, order))
+    return tree.unflatten(structure, found)
