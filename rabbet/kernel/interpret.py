@@ -27,6 +27,7 @@ from rabbet.kernel.loops import (
     AttentionKernel,
     ContractKernel,
     Kernel,
+    PackKernel,
     Reduction,
     RowKernel,
     ScatterKernel,
@@ -65,6 +66,8 @@ def run(
             return None
         case AttentionGradientKernel():
             _Attention(kernel.scores, buffers, sizes, fused).gradient(kernel)
+        case PackKernel():
+            _run_pack(kernel, buffers, sizes, fused)
             return None
         case SortKernel():
             _run_sort(kernel, buffers, sizes, fused)
@@ -283,6 +286,21 @@ def _run_contract(
     result = _Grid(outer, buffers, sizes, fused)
     result.accs[0] = total.reshape(result.shape)
     result.store(kernel.stores)
+
+
+def _run_pack(
+    kernel: PackKernel, buffers: Sequence[Array], sizes: Sequence[int], fused: bool
+) -> None:
+    counts = [len(kernel.batch), len(kernel.across), len(kernel.k)]
+    grid = _Grid((*kernel.batch, *kernel.across, *kernel.k), buffers, sizes, fused)
+    batch, across = (
+        math.prod(grid.shape[sum(counts[:i]) : sum(counts[: i + 1])]) for i in range(2)
+    )
+    values = grid.full(kernel.value).reshape(batch, across, -1)
+    panels = -(-across // kernel.width)
+    out = buffers[-1].reshape(batch, panels, values.shape[2], kernel.width)
+    for row in range(across):
+        out[:, row // kernel.width, :, row % kernel.width] = values[:, row]
 
 
 def _multiply_add(a: Array, b: Array, c: Array, fused: bool) -> Array:
