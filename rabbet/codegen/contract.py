@@ -386,7 +386,7 @@ class _Contraction:
         return fn.address(place, index, memory_type(b.load.dtype)), step, table
 
     def _multiply(self, vectors: Value, rows: Value, given: tuple[Value, ...]) -> None:
-        """Whole tiles of the narrowest width that covers the vectors, then half a one if need be."""
+        """Whole tiles of the least width that covers the vectors, then half a one if need be."""
         fn, narrower = self.fn, 0
         half = contract_tile.half(fn.module.target)
         with fn.when(fn.icmp("sgt", rows, half)):

@@ -193,9 +193,14 @@ def multiply(a: Polynomial, b: Polynomial) -> Polynomial:
     total: Polynomial = {}
     for x, p in a.items():
         for y, q in b.items():
-            monomial = tuple(sorted(x + y, key=id))
+            monomial = tuple(sorted(x + y, key=_order))
             total[monomial] = total.get(monomial, 0) + p * q
     return {m: c for m, c in total.items() if c}
+
+
+def _order(e: Expr) -> tuple[object, ...]:
+    """An order of atoms that is the same in every process."""
+    return (e.op, repr(e.value), tuple(_order(a) for a in e.args))
 
 
 def expression(p: Polynomial) -> Expr:

@@ -291,14 +291,13 @@ def _run_contract(
 def _run_pack(
     kernel: PackKernel, buffers: Sequence[Array], sizes: Sequence[int], fused: bool
 ) -> None:
-    counts = [len(kernel.batch), len(kernel.across), len(kernel.k)]
     grid = _Grid((*kernel.batch, *kernel.across, *kernel.k), buffers, sizes, fused)
-    batch, across = (
-        math.prod(grid.shape[sum(counts[:i]) : sum(counts[: i + 1])]) for i in range(2)
-    )
-    values = grid.full(kernel.value).reshape(batch, across, -1)
+    first, last = len(kernel.batch), len(kernel.batch) + len(kernel.across)
+    shape = (grid.shape[:first], grid.shape[first:last], grid.shape[last:])
+    batch, across, rows = map(math.prod, shape)
+    values = grid.full(kernel.value).reshape(batch, across, rows)
     panels = -(-across // kernel.width)
-    out = buffers[-1].reshape(batch, panels, values.shape[2], kernel.width)
+    out = buffers[-1].reshape(batch, panels, rows, kernel.width)
     for row in range(across):
         out[:, row // kernel.width, :, row % kernel.width] = values[:, row]
 
