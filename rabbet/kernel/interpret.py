@@ -66,6 +66,7 @@ def run(
             return None
         case AttentionGradientKernel():
             _Attention(kernel.scores, buffers, sizes, fused).gradient(kernel)
+            return None
         case PackKernel():
             _run_pack(kernel, buffers, sizes, fused)
             return None
