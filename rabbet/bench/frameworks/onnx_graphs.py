@@ -235,7 +235,7 @@ def decode_step(problem: Any) -> tuple[bytes, dict[str, np.ndarray]]:
     hidden = g.constant(INFINITY)
     mask = g.op("Where", later, hidden, g.constant(0.0))
     here = g.op("Reshape", g.op("Equal", places, "position"), g.constant([1, -1, 1], np.int64))
-    inputs = {"token": np.array([7]), "position": np.array([problem.first])}
+    inputs = {"token": given["token"].reshape(1), "position": np.array([problem.first])}
     row = g.constant([1, width], np.int64)
     x = g.op(
         "Add",

@@ -73,7 +73,7 @@ def test_another_result_is_noted() -> None:
 
 def test_the_median_of_a_way() -> None:
     assert Way("a", 1.0, 5.0, []).seconds == 5.0
-    assert Way("a", 1.0, 5.0, [3.0, 1.0, 2.0]).seconds == 2.0
+    assert Way("a", 1.0, 5.0, [], [3.0, 1.0, 2.0]).seconds == 2.0
 
 
 def test_calls_are_timed_in_batches() -> None:
@@ -108,4 +108,4 @@ def test_limits_of_the_machine() -> None:
     big, small = (limits.move_seconds(1, n, n, 0.0) for n in (1 << 22, 1 << 16))
     assert big > 4 * small > 0
     floor = limits.limit_seconds(1, MLP, 0.0)
-    assert floor == pytest.approx(MLP.problem.flops / rate, rel=0.9)
+    assert 1e9 < MLP.problem.flops / floor < 1e12

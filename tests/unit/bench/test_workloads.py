@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rabbet import nn
 from rabbet.bench.frameworks import with_rabbet
 from rabbet.bench.frameworks.running import digest
 from rabbet.bench.workload import Workload
@@ -48,6 +49,8 @@ WAYS = [
 
 @pytest.mark.parametrize(("workload", "way"), WAYS)
 def test_rabbet_runs_every_workload(workload: Workload, way: str) -> None:
+    if workload.name.startswith("lstm") and not hasattr(nn, "LSTM"):
+        pytest.skip("there is no nn.LSTM yet")
     problem = small(workload.problem)
     running = with_rabbet.BUILDERS[problem.kind][way](problem)
     first, second = (digest(running.numbers(running.run(1))) for _ in range(2))
