@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from rabbet.bench.command import bench
 
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
 parser = argparse.ArgumentParser(prog="rabbet.bench")
-parser.add_argument("--against", default="", help="peers, with commas: torch,jax")
-parser.add_argument("--only", default="", help="workloads, with commas; * fits any text")
+parser.add_argument("--against", type=_names, default=[], help="peers, with commas: torch,jax")
+parser.add_argument("--only", type=_names, default=[], help="workloads, with commas; * is any text")
 parser.add_argument("--quick", action="store_true")
 parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--json", type=Path, dest="json_file")
+parser.add_argument("--markdown", type=Path)
+parser.add_argument("--picture", type=Path)
 
 if __name__ == "__main__":
-    options = parser.parse_args()
-    bench(
-        [name for name in options.against.split(",") if name],
-        [name for name in options.only.split(",") if name],
-        quick=options.quick,
-        threads=options.threads,
-    )
+    options = vars(parser.parse_args())
+    bench(options.pop("against"), options.pop("only"), **options)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from pathlib import Path
 
 from rich.console import Console
 
 from rabbet.base.errors import RabbetError
+from rabbet.bench import limits
 from rabbet.bench.environments import python_of
-from rabbet.bench.limits import limit_seconds
 from rabbet.bench.measure import OURS, measure
 from rabbet.bench.processes import Process
+from rabbet.bench.report import Machine, as_json, as_markdown, cpu_name, draw
 from rabbet.bench.table import remarks, table
 from rabbet.bench.workloads import choose
 
@@ -20,24 +22,57 @@ ROUNDS, SECONDS = 5, 0.4
 QUICK_ROUNDS, QUICK_SECONDS = 3, 0.1
 
 
-def bench(against: list[str], only: list[str], *, quick: bool = False, threads: int = 2) -> None:
-    """Measure the workloads named by `only` (patterns; none: all) and print the table."""
+def bench(
+    against: list[str],
+    only: list[str],
+    *,
+    quick: bool = False,
+    threads: int = 2,
+    json_file: Path | None = None,
+    markdown: Path | None = None,
+    picture: Path | None = None,
+) -> None:
+    """Measure the workloads named by `only` (patterns; none: all), print the table, write files.
+
+    Raises RabbetError for a workload or peer that does not exist, MissingExtra for a picture
+    without matplotlib.
+    """
     console, progress = Console(), Console(stderr=True)
     try:
         workloads = choose(only)
     except ValueError as error:
         raise RabbetError(f"bench: {error}") from None
     pythons = {OURS: None, **{name: python_of(name) for name in against}}
-    limit = functools.partial(limit_seconds, threads)
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS)
+    limit = functools.partial(limits.limit_seconds, threads)
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(open(os.environ.get("RABBET_BENCH_LOG", os.devnull), "a"))
-        processes = {}
+        processes: dict[str, Process] = {}
+        status = stack.enter_context(progress.status("starting"))
         for name, python in pythons.items():
             processes[name] = Process(name, python, threads, log)
             stack.callback(processes[name].end)
-        status = stack.enter_context(progress.status("starting"))
+        versions = {name: p.ask("hello")["version"] for name, p in processes.items()}
         results = list(measure(workloads, processes, rounds, seconds, limit, status.update))
-    console.print(table(results, list(pythons)))
+        machine = _machine(threads, versions) if json_file or markdown else None
+    names = list(pythons)
+    console.print(table(results, names))
     for line in remarks(results):
         console.print(line, style="dim", markup=False, highlight=False)
+    if machine and json_file:
+        json_file.write_text(as_json(results, machine), encoding="utf-8")
+    if machine and markdown:
+        markdown.write_text(as_markdown(results, machine, names), encoding="utf-8")
+    if picture:
+        draw(results, picture)
+
+
+def _machine(threads: int, versions: dict[str, str]) -> Machine:
+    return Machine(
+        cpu_name(),
+        threads,
+        versions,
+        limits.fma_flops(threads) / 1e9,
+        limits.fma_flops(threads, bfloat16=True) / 1e9,
+        limits.levels(threads),
+    )

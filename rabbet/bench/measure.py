@@ -134,8 +134,13 @@ def _round(result: Result, processes: dict[str, Process], seconds: float) -> Non
     for framework, outcome in result.outcomes.items():
         for way in _in_the_running(outcome):
             arguments: dict[str, Any] = {"workload": name, "way": way.name}
-            answer = processes[framework].ask("measure", **arguments, seconds=seconds)
-            way.rounds.append(answer["seconds"])
+            try:
+                answer = processes[framework].ask("measure", **arguments, seconds=seconds)
+            except WorkerError as error:
+                outcome.ways.remove(way)
+                outcome.errors[way.name] = str(error)
+            else:
+                way.rounds.append(answer["seconds"])
 
 
 def _in_the_running(outcome: Outcome) -> list[Way]:

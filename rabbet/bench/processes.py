@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -31,7 +32,8 @@ class Process:
             environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), *_python_path()])
         else:
             environment.pop("PYTHONPATH", None)
-        self._process = subprocess.Popen(
+        self._start = functools.partial(
+            subprocess.Popen,
             [*command, framework, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -39,9 +41,14 @@ class Process:
             env=environment,
             text=True,
         )
+        self._process: subprocess.Popen[str] = self._start()
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """The answer to a command; WorkerError with the worker's error."""
+        """The answer to a command; WorkerError with the worker's error. A process that ended is
+        started again, with nothing prepared."""
+        if self._process.poll() is not None:
+            self.end()
+            self._process = self._start()
         process = self._process
         assert process.stdin is not None and process.stdout is not None
         try:

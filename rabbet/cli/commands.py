@@ -185,6 +185,22 @@ def demo(
     _call("rabbet.demo:main", folder, seed=seed)
 
 
+@app.command("bench")
+def bench_command(
+    against: Annotated[str, typer.Option(help="Peers, with commas: torch,jax,tensorflow.")] = "",
+    only: Annotated[str, typer.Option(help="Workloads, with commas: gemm*,gpt_train.")] = "",
+    quick: Annotated[bool, typer.Option(help="Fewer and shorter rounds.")] = False,
+    threads: Annotated[int, typer.Option(help="Of every framework.")] = 2,
+    json: Annotated[Path | None, typer.Option(help="Write everything measured.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write a page.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write a PNG of the ratios.")] = None,
+) -> None:
+    """Measure Rabbet beside other frameworks, in turns."""
+    names, patterns = ([n for n in text.split(",") if n] for text in (against, only))
+    files = {"json_file": json, "markdown": markdown, "picture": picture}
+    _call("rabbet.bench.command:bench", names, patterns, quick=quick, threads=threads, **files)
+
+
 def _call(name: str, *args: Any, **kwargs: Any) -> None:
     """Call a function named as in an entry point: `rabbet inspect` need not wait for what serving
     needs.

@@ -11,6 +11,7 @@ from rabbet.codegen.attention_gradient import (
     launch_attention_gradient,
 )
 from rabbet.codegen.contract import emit_contract, launch_contract
+from rabbet.codegen.contract_panels import emit_pack, launch_pack
 from rabbet.codegen.launch import Launch
 from rabbet.codegen.recurrent import emit_recurrent, launch_recurrent
 from rabbet.codegen.rows import emit_rows, launch_rows
@@ -21,6 +22,7 @@ from rabbet.kernel.loops import (
     AttentionKernel,
     ContractKernel,
     Kernel,
+    PackKernel,
     RecurrentKernel,
     RowKernel,
     SortKernel,
@@ -44,6 +46,8 @@ def build(kernel: Kernel, target: Target) -> KernelCode:
             text = emit_rows(kernel, target)
         case ContractKernel():
             text = emit_contract(kernel, target, name)
+        case PackKernel():
+            text = emit_pack(kernel, target, name)
         case AttentionKernel():
             text = emit_attention(kernel, target, name)
         case AttentionGradientKernel():
@@ -64,6 +68,8 @@ def launch(kernel: Kernel, target: Target) -> Launch:
             return launch_rows(kernel)
         case ContractKernel():
             return launch_contract(kernel, target)
+        case PackKernel():
+            return launch_pack(kernel)
         case AttentionKernel():
             return launch_attention(kernel, target)
         case AttentionGradientKernel():

@@ -16,9 +16,10 @@ from rabbet.base.errors import CompileError
 from rabbet.base.target import Target
 from rabbet.codegen import contract_tile
 from rabbet.codegen.contract_axes import Roles, View, roles, view
-from rabbet.codegen.contract_blocks import Blocks, blocks
+from rabbet.codegen.contract_blocks import Blocks, Operands, blocks
 from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotient, split
 from rabbet.codegen.contract_pack import Packer
+from rabbet.codegen.contract_panels import Panels, copy_panels
 from rabbet.codegen.contract_store import epilogue
 from rabbet.codegen.contract_thin import MOST_ROWS, Thin
 from rabbet.codegen.emit import Emitter, Frame
@@ -44,8 +45,7 @@ def emit_contract(kernel: ContractKernel, target: Target, name: str = "kernel") 
 def launch_contract(kernel: ContractKernel, target: Target) -> Launch:
     """Tasks, scratch memory per thread, and cost of a contraction."""
     chosen = _checked_roles(kernel)
-    a, b, a_turned = _views(chosen)
-    cut = blocks(chosen, a, b, target, a_turned=a_turned)
+    cut = blocks(chosen, operands(kernel, chosen), target)
     epilogues = sum(len(topological([s.index, s.value])) for s in kernel.stores)
     cost = cut.batch * cut.m * cut.n * (cut.k * 2 + epilogues)
     return Launch(cut.tasks, cut.scratch.end, cost)
@@ -61,21 +61,24 @@ def _checked_roles(kernel: ContractKernel) -> Roles:
     return chosen
 
 
-def _views(chosen: Roles) -> tuple[View, View, bool]:
-    """A as rows of k, or, where memory runs along its rows, as k rows of them (then True); B as
-    rows of lanes.
-    """
+def operands(kernel: ContractKernel, chosen: Roles) -> Operands:
+    """How the operands are read: A along its rows where memory runs so, or in panels."""
     a, b = view(chosen.m, chosen.k, chosen.a), view(chosen.k, chosen.n, chosen.b)
-    if a.kind == "turned":
-        return view(chosen.k, chosen.m, chosen.a), b, True
-    return a, b, False
+    by_rows = a.kind != "turned"
+    if not by_rows:
+        a = view(chosen.k, chosen.m, chosen.a)
+    a_packed, b_packed = reversed(kernel.packed) if chosen.swapped else kernel.packed
+    return Operands(a, b, by_rows, a_packed, b_packed)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """Values of one task: its batch variables, where its block lies and how large it is."""
+    """Values of one task: its batch variables (and their number), where its block lies and how
+    large it is.
+    """
 
     batch: list[Value]
+    number: Value
     row: Value
     rows: Value
     lane: Value
@@ -97,29 +100,34 @@ class _Block:
 class _Contraction:
     """One kernel being written."""
 
+    pack_a: Packer | None
+    pack_b: Packer | None
+
     def __init__(self, kernel: ContractKernel, target: Target, name: str) -> None:
         self.roles = _expanded(_checked_roles(kernel))
-        self.a, self.b, self.a_turned = _views(self.roles)
-        self.cut: Blocks = blocks(self.roles, self.a, self.b, target, a_turned=self.a_turned)
+        self.read = operands(kernel, self.roles)
+        self.a, self.b = self.read.a, self.read.b
+        self.cut: Blocks = blocks(self.roles, self.read, target)
         self.module = Module(target)
         self.frame = Frame(self.module, name, kernel.operands)
-        r, module, operands = self.roles, self.module, kernel.operands
-        self.pack_a: Packer | None = None
-        if self.cut.a_copied:
-            self.pack_a = Packer(module, "pack_a", operands, r.dtype, r.batch, self.a)
-        self.pack_b = Packer(module, "pack_b", operands, r.dtype, r.batch, self.b)
-        tabled = self.b.kind == "runs" and self.pack_b.table is not None
+        r, module, read = self.roles, self.module, self.read
+        self.pack_a = self.pack_b = None
+        if read.a_copied:
+            self.pack_a = Packer(module, "pack_a", kernel.operands, r.dtype, r.batch, self.a)
+        if not read.b_packed:
+            self.pack_b = Packer(module, "pack_b", kernel.operands, r.dtype, r.batch, self.b)
+        tabled = self.pack_b is not None and self.b.kind == "runs" and self.pack_b.table is not None
         source = self.b.load.dtype if tabled and self.b.load is not None else None
         self.sweeps: dict[int, Part] = {
-            v: contract_tile.sweep(module, r.dtype, v, source, self.a_turned)
+            v: contract_tile.sweep(module, r.dtype, v, source, read.a_panels)
             for v in contract_tile.widths(target)
         }
-        self.rest = contract_tile.rest(module, r.dtype, self.a_turned)
+        self.rest = contract_tile.rest(module, r.dtype, read.a_panels)
         self.thin: Part | None = None
-        along_k = self.a.kind == "runs" and self.b.kind == "turned" and not self.a_turned
+        along_k = read.by_rows and self.a.kind == "runs" and self.b.kind == "turned"
         if along_k and self.a.plain and self.b.plain and not self.a.dense():
             self.thin = Thin(module, r.dtype).part
-        self.epilogue = epilogue(module, operands, r)
+        self.epilogue = epilogue(module, kernel.operands, r)
 
     @property
     def fn(self) -> Function:
@@ -134,8 +142,8 @@ class _Contraction:
             name: self.fn.address(self.fn.parameters["scratch"], self.sizes[offset], "i8")
             for name, offset in vars(scratch).items()
         }
-        sizes = (cut.m, cut.n, cut.k, cut.row_panels, cut.lane_panels, cut.row_blocks)
-        sizes = (*sizes, cut.lane_blocks, cut.k_blocks, cut.column_bytes, cut.a_step)
+        shape = (cut.m, cut.n, cut.k, cut.row_panels, cut.lane_panels, cut.row_blocks)
+        sizes = (*shape, cut.lane_blocks, cut.k_blocks, cut.column_bytes, *cut.panels)
         for e in (*sizes, cut.table_entries[0]):
             self.sizes[e]  # here, before the loops
         for loop in self.roles.batch:
@@ -152,12 +160,13 @@ class _Contraction:
         row_block = fn.sub(number, fn.mul(rest, row_blocks))
         batch = quotient(fn, rest, lane_blocks)
         lane_block = fn.sub(rest, fn.mul(batch, lane_blocks))
-        height = fn.mul(self.sizes[cut.row_panels], cut.tile_rows)
+        height = fn.mul(self.sizes[cut.row_panels], cut.unit)
         width = fn.mul(self.sizes[cut.lane_panels], cut.panel)
         row, lane = fn.mul(row_block, height), fn.mul(lane_block, width)
         variables = split(em, self.roles.batch, batch)
         return _Task(
             [variables[loop.variable] for loop in self.roles.batch],
+            batch,
             row,
             minimum(fn, height, fn.sub(self.sizes[cut.m], row)),
             lane,
@@ -208,7 +217,7 @@ class _Contraction:
 
     def _blocks(self, em: Emitter, task: _Task) -> None:
         fn, cut = self.fn, self.cut
-        if self.cut.a_rows:
+        if self.cut.a_table_of_rows:
             self._write_table(self.pack_a, "a_table", task, task.row, task.rows)
         k_blocks = self.sizes[cut.k_blocks]
         # sums of different panels need different places only if they wait for another block of k
@@ -242,8 +251,11 @@ class _Contraction:
         k = fn.mul(number, CONTRACT_BLOCK)
         count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(self.sizes[cut.k], k))
         first, last = fn.icmp("eq", number, 0), fn.icmp("eq", fn.add(number, 1), k_blocks)
-        a_step = self.sizes[cut.a_step]
-        if self.a_turned or not (self.a.plain and self.a.kind == "runs"):
+        if self.read.a_packed:
+            place, step = self._packed(0, task, task.row, k, cut.unit)
+            return _Block(k, count, first, last, place, step)
+        a_step = i64(cut.a_step)
+        if not (self.read.by_rows and self.a.plain and self.a.kind == "runs"):
             self._copy_a(task, k, count)
             return _Block(k, count, first, last, self.memory["a"], a_step)
         place, step = self._direct(em, self.a, task, task.row, k)
@@ -258,14 +270,34 @@ class _Contraction:
     def _copy_a(self, task: _Task, k: Value, count: Value) -> None:
         """This task's rows of A for one block of k."""
         assert self.pack_a is not None
-        if not self.cut.a_rows:
+        cut, target, table = self.cut, self.memory["a"], self.memory["a_table"]
+        if not cut.a_table_of_rows:
             self._write_table(self.pack_a, "a_table", task, k, count)
-        matrix: tuple[Value, ...] = (task.row, task.rows, k, count)
-        if self.a_turned:
-            matrix = (k, count, task.row, task.rows)
-        matrix = (*matrix, self.memory["a"], self.sizes[self.cut.a_step], matrix[3])
-        table = (self.memory["a_table"], self._capacity("a_table"))
-        call(self.fn, self.pack_a.part, *task.batch, *matrix, *table)
+        described = (table, self._capacity("a_table"))
+        if self.read.by_rows:
+            matrix = (task.row, task.rows, k, count, target, i64(cut.a_step), count)
+            call(self.fn, self.pack_a.part, *task.batch, *matrix, *described)
+            return
+        to = Panels(target, i64(cut.a_step), cut.unit)
+        copy_panels(
+            self.fn, self.pack_a, task.batch, (k, count), (task.row, task.rows), to, described
+        )
+
+    def _packed(
+        self, number: int, task: _Task, across: Value, k: Value, width: int
+    ) -> tuple[Value, Value]:
+        """Where a packed operand's panel has its row `k`, and bytes from panel to panel. `across`
+        is the first of a panel.
+        """
+        fn, cut = self.fn, self.cut
+        load = (self.roles.a, self.roles.b)[number]
+        pointer = self.frame.pointer(load.value[0])  # type: ignore[index]
+        before = fn.mul(task.number, self.sizes[cut.panels[number]])
+        panel = fn.add(before, quotient(fn, across, i64(width)))
+        row = width * cut.itemsize
+        step = fn.mul(self.sizes[cut.k], row)
+        place = fn.address(pointer, fn.mul(panel, step), "i8")
+        return fn.address(place, fn.mul(k, row), "i8"), step
 
     def _direct(
         self, em: Emitter, operand: View, task: _Task, across: Value, along: Value
@@ -297,6 +329,18 @@ class _Contraction:
         """Multiply all rows of the task with one panel of B."""
         fn, cut = self.fn, self.cut
         vectors = quotient(fn, fn.add(task.lanes, cut.lanes - 1), i64(cut.lanes))
+        if self.pack_b is None:
+            b, b_step = self._packed(1, task, task.lane, block.k, cut.panel)[0], i64(cut.panel_step)
+        else:
+            b, b_step = self._panel_of_b(em, self.pack_b, task, block, vectors)
+        panel = (block.a, block.a_step, b, b_step, sums, i64(cut.panel_step))
+        self._multiply(vectors, task.rows, (*panel, task.rows, block.count, block.first, *ahead))
+
+    def _panel_of_b(
+        self, em: Emitter, packer: Packer, task: _Task, block: _Block, vectors: Value
+    ) -> tuple[Value, Value]:
+        """One panel of B: copied, or where it is if few rows read it."""
+        fn, cut = self.fn, self.cut
         step = i64(cut.panel_step)
         b, b_step = fn.variable("ptr", self.memory["b"]), fn.variable("i64", step)
         copied = Value("true", "i1")
@@ -309,13 +353,12 @@ class _Contraction:
             b_step.set(fn.select(copied, b_step.get(), direct_step))
         with fn.when(copied):
             if self.b.kind != "runs":
-                self._write_table(self.pack_b, "b_table", task, task.lane, task.lanes)
+                self._write_table(packer, "b_table", task, task.lane, task.lanes)
             matrix = (block.k, block.count, task.lane, task.lanes, self.memory["b"], step)
             table = (self.memory["b_table"], self._capacity("b_table"))
             padded = fn.mul(vectors, cut.lanes)
-            call(fn, self.pack_b.part, *task.batch, *matrix, padded, *table)
-        panel = (block.a, block.a_step, b.get(), b_step.get(), sums, step)
-        self._multiply(vectors, task.rows, (*panel, task.rows, block.count, block.first, *ahead))
+            call(fn, packer.part, *task.batch, *matrix, padded, *table)
+        return b.get(), b_step.get()
 
     def _ahead(
         self, em: Emitter, task: _Task, part: _Task, block: _Block
@@ -323,6 +366,9 @@ class _Contraction:
         """Where the next panel of B lies, and bytes from k to k, if that is one step."""
         fn, b = self.fn, self.b
         table = self.memory["b_table"]
+        if self.pack_b is None:  # panels of one block of k follow each other at a distance
+            place, step = self._packed(1, task, part.lane, block.k, self.cut.panel)
+            return fn.address(place, step, "i8"), i64(self.cut.panel_step), table
         if b.kind != "runs" or b.load is None or b.parts is None:
             return self.memory["b"], i64(0), table
         following = fn.add(part.lane, self.cut.panel)
@@ -340,7 +386,7 @@ class _Contraction:
         return fn.address(place, index, memory_type(b.load.dtype)), step, table
 
     def _multiply(self, vectors: Value, rows: Value, given: tuple[Value, ...]) -> None:
-        """Row panels in the narrowest tile that covers the vectors, then half a one if that does."""
+        """Whole tiles of the least width that covers the vectors, then half a one if need be."""
         fn, narrower = self.fn, 0
         half = contract_tile.half(fn.module.target)
         with fn.when(fn.icmp("sgt", rows, half)):

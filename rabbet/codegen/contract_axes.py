@@ -44,6 +44,7 @@ class Roles:
     a: Expr
     b: Expr
     stores: tuple[Store, ...]
+    swapped: bool  # are the kernel's operands the other way round
 
 
 @dataclass(frozen=True)
@@ -192,9 +193,14 @@ def multiply(a: Polynomial, b: Polynomial) -> Polynomial:
     total: Polynomial = {}
     for x, p in a.items():
         for y, q in b.items():
-            monomial = tuple(sorted(x + y, key=id))
+            monomial = tuple(sorted(x + y, key=_order))
             total[monomial] = total.get(monomial, 0) + p * q
     return {m: c for m, c in total.items() if c}
+
+
+def _order(e: Expr) -> tuple[object, ...]:
+    """An order of atoms that is the same in every process."""
+    return (e.op, repr(e.value), tuple(_order(a) for a in e.args))
 
 
 def expression(p: Polynomial) -> Expr:
@@ -316,8 +322,12 @@ def roles(kernel: ContractKernel) -> Roles:
     to_n = tuple(loop for loop in batch if loop.variable in in_b - in_a)
     batch = tuple(loop for loop in batch if loop not in to_m + to_n)
     sides = (Side(m, to_m + m, a), Side(n, to_n + n, b))
-    rows, lanes = reversed(sides) if _should_swap(kernel.stores, sides, k) else sides
-    return Roles(a.dtype, batch, rows.loops, lanes.loops, k, rows.value, lanes.value, kernel.stores)
+    swapped = kernel.lanes == 0
+    if kernel.lanes < 0:
+        swapped = _should_swap(kernel.stores, sides, k)
+    rows, lanes = reversed(sides) if swapped else sides
+    values = (rows.value, lanes.value)
+    return Roles(a.dtype, batch, rows.loops, lanes.loops, k, *values, kernel.stores, swapped)
 
 
 @dataclass(frozen=True)

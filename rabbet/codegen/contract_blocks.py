@@ -13,18 +13,37 @@ from dataclasses import dataclass
 from rabbet.base.dtypes import int64
 from rabbet.base.target import Target
 from rabbet.codegen.contract_axes import Loops, Roles, View
-from rabbet.codegen.contract_tile import tile_shape
+from rabbet.codegen.contract_tile import panel_rows, tile_shape
 from rabbet.expr.expr import Expr, call, const
 from rabbet.kernel.loops import CONTRACT_BLOCK
 
 QUANTUM = 1 << 22  # products that make a task worth its packing
 TASKS = 16  # a large contraction has at least about this many tasks
-TILES = (
-    172  # most register tiles in a task: their sums fill a quarter of a 1 MiB second-level cache
-)
-ROW_PANELS = 43  # most row panels in a task: A's copy fills a quarter of it
-ROW_PANELS_WORTH = 12  # fewer row panels are not worth a copy of B, if there are more
+ROW_PANELS_WORTH = 12  # fewer tile heights are not worth a copy of B, if there are more
 LANE_PANELS = 4  # lane panels of a task whose rows do not end before
+
+
+@dataclass(frozen=True)
+class Operands:
+    """The operands of a contraction as they are read: A as rows of k (`by_rows`) or as k rows of
+    its rows, B as k rows of lanes; and whether they lie in panels already.
+    """
+
+    a: View
+    b: View
+    by_rows: bool
+    a_packed: bool
+    b_packed: bool
+
+    @property
+    def a_panels(self) -> bool:
+        """Does the register tile read A in panels?"""
+        return self.a_packed or not self.by_rows
+
+    @property
+    def a_copied(self) -> bool:
+        """May a task have to copy its rows of A?"""
+        return not self.a_packed and (not self.by_rows or not self.a.direct)
 
 
 @dataclass(frozen=True)
@@ -33,7 +52,9 @@ class Blocks:
     ints.
     """
 
+    operands: Operands
     tile_rows: int
+    unit: int  # rows of a row panel: the rows of a task are a multiple of it
     panel: int  # lanes of a full panel of B
     lanes: int  # elements in a vector
     itemsize: int
@@ -46,27 +67,25 @@ class Blocks:
     row_blocks: Expr
     lane_blocks: Expr
     k_blocks: Expr
-    table_columns: tuple[int, int]  # of the tables of A and B
-    a_rows: bool  # does A's table describe rows of A
-    b_rows: bool
-    a_copied: bool
-    a_turned: bool  # is A's copy written with its rows side by side
 
     @property
-    def a_step(self) -> Expr:
-        """Bytes of a row of A's copy (turned: of a k), and room to write one vector too far."""
-        return (self._a_shape[1] + self.lanes) * self.itemsize
-
-    @property
-    def _a_shape(self) -> tuple[Expr, Expr]:
-        """Rows and columns of A's copy."""
-        rows, block = self.row_panels * self.tile_rows, const(CONTRACT_BLOCK, int64)
-        return (block, rows) if self.a_turned else (rows, block)
+    def a_step(self) -> int:
+        """Bytes of a row of A's copy (of a panel, if it has panels), and room to write one vector
+        too far.
+        """
+        if self.operands.a_panels:
+            return CONTRACT_BLOCK * self.unit * self.itemsize
+        return (CONTRACT_BLOCK + self.lanes) * self.itemsize
 
     @property
     def panel_step(self) -> int:
         """Bytes of a row of a full panel of B's copy, and of a row of sums."""
         return self.panel * self.itemsize
+
+    @property
+    def panels(self) -> tuple[Expr, Expr]:
+        """Panels of all of A and of all of B."""
+        return _ceil(self.m, self.unit), _ceil(self.n, self.panel)
 
     @property
     def tasks(self) -> Expr:
@@ -75,30 +94,38 @@ class Blocks:
     @property
     def scratch(self) -> Scratch:
         """Where a thread's scratch memory holds what, in bytes."""
+        read, zero = self.operands, const(0, int64)
         a_table, b_table = self.table_entries
+        in_copy = self.row_panels * (1 if read.a_panels else self.unit)
+        b_rows = (CONTRACT_BLOCK + self.lanes) * (not read.b_packed)
         sizes = (
-            (self._a_shape[0] + self.lanes) * self.a_step * int(self.a_copied),
-            const((CONTRACT_BLOCK + self.lanes) * self.panel_step, int64),
-            a_table * 8 * self.table_columns[0],
-            const(b_table * 8 * self.table_columns[1], int64),
+            (in_copy + self.lanes) * self.a_step if read.a_copied else zero,
+            const(b_rows * self.panel_step, int64),
+            a_table * 8 * read.a.table_columns if read.a_copied else zero,
+            zero if read.b_packed else const(b_table * 8 * read.b.table_columns, int64),
             self.sums_bytes,
         )
-        starts = [const(0, int64)]
+        starts = [zero]
         for size in sizes:
             starts.append(starts[-1] + (size + 63) // 64 * 64)
         return Scratch(*starts)
 
     @property
+    def a_table_of_rows(self) -> bool:
+        """Does A's table describe its rows?"""
+        return self.operands.by_rows and self.operands.a.kind == "runs"
+
+    @property
     def table_entries(self) -> tuple[Expr, int]:
-        """Rows of A's and of B's table: a table describes rows of the copy, or its columns."""
-        block = const(CONTRACT_BLOCK, int64)
-        rows = self.row_panels * self.tile_rows
-        return rows if self.a_rows else block, CONTRACT_BLOCK if self.b_rows else self.panel
+        """Entries of A's and of B's table: they describe rows of the copy, or its columns."""
+        block, rows = const(CONTRACT_BLOCK, int64), self.row_panels * self.unit
+        of_k = self.operands.b.kind == "runs"
+        return rows if self.a_table_of_rows else block, CONTRACT_BLOCK if of_k else self.panel
 
     @property
     def column_bytes(self) -> Expr:
         """The sums of one lane panel."""
-        return self.row_panels * (self.tile_rows * self.panel_step)
+        return self.row_panels * (self.unit * self.panel_step)
 
     @property
     def sums_bytes(self) -> Expr:
@@ -119,30 +146,40 @@ class Scratch:
     end: Expr
 
 
-def blocks(roles: Roles, a: View, b: View, target: Target, *, a_turned: bool) -> Blocks:
-    """The cut of a contraction with these operands on a target; `a_turned`: A is seen as k rows."""
+def blocks(roles: Roles, operands: Operands, target: Target) -> Blocks:
+    """The cut of a contraction with these operands on a target."""
     tile_rows, vectors = tile_shape(target)
-    lanes = target.lanes(roles.dtype.bits)
+    itemsize, lanes = roles.dtype.itemsize, target.lanes(roles.dtype.bits)
+    unit = panel_rows(target, roles.dtype) if operands.a_panels else tile_rows
     panel = vectors * lanes
     m, n, k, batch = (_extent(g) for g in (roles.m, roles.n, roles.k, roles.batch))
     one = const(1, int64)
-    rows, columns = _ceil(m, tile_rows), _ceil(n, panel)
-    tile = larger(k, one) * (tile_rows * panel)
-    tiles = larger(const(QUANTUM, int64) // tile, (rows * columns + (TASKS - 1)) // TASKS)
-    tiles = larger(tiles, smaller(rows, const(ROW_PANELS_WORTH, int64)))
-    tiles = larger(smaller(tiles, const(TILES, int64)), one)
-    lane_panels = larger(
-        smaller(tiles // 20, const(LANE_PANELS, int64)), tiles // larger(rows, one)
+    rows, columns = _ceil(m, unit), _ceil(n, panel)
+    quarter = target.l2_bytes // 4 // itemsize  # for the sums, and as much for rows of A
+    tiles = larger(
+        const(QUANTUM, int64) // (larger(k, one) * (unit * panel)),
+        (rows * columns + (TASKS - 1)) // TASKS,
     )
+    worth = max(1, ROW_PANELS_WORTH * tile_rows // unit)
+    tiles = larger(tiles, smaller(rows, const(worth, int64)))
+    tiles = larger(smaller(tiles, const(quarter // (unit * panel), int64)), one)
+    tall = max(1, quarter // CONTRACT_BLOCK // unit)
+    if operands.a_copied:  # the copy should serve many lanes
+        lane_panels = smaller(tiles * unit // 64, const(2 * LANE_PANELS, int64))
+    else:
+        lane_panels = smaller(tiles * unit // 128, const(LANE_PANELS, int64))
+    lane_panels = larger(lane_panels, tiles // larger(rows, one))
     lane_panels = larger(smaller(lane_panels, columns), one)
-    row_panels = smaller(tiles // lane_panels, const(ROW_PANELS, int64))
+    row_panels = smaller(tiles // lane_panels, const(tall, int64))
     row_panels = larger(smaller(row_panels, rows), one)
     row_blocks, lane_blocks = _divide(rows, row_panels), _divide(columns, lane_panels)
     return Blocks(
+        operands,
         tile_rows,
+        unit,
         panel,
         lanes,
-        roles.dtype.itemsize,
+        itemsize,
         m,
         n,
         k,
@@ -152,11 +189,6 @@ def blocks(roles: Roles, a: View, b: View, target: Target, *, a_turned: bool) ->
         row_blocks,
         lane_blocks,
         larger(_ceil(k, CONTRACT_BLOCK), one),
-        (a.table_columns, b.table_columns),
-        a.kind == "runs" and not a_turned,
-        b.kind == "runs",
-        a_turned or not a.direct,
-        a_turned,
     )
 
 

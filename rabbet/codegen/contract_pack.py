@@ -31,8 +31,8 @@ from rabbet.expr.expr import acc, const, substitute
 from rabbet.kernel.loops import Operand
 
 # rows, columns: flat numbers of the first ones and how many; target: D, with `step` bytes from row
-# to row, which may be written for one vector of rows too many; padded: columns up to here are set
-# to 0 where there is no element; table: see `Packer.table`.
+# to row, written in whole vectors; padded: columns up to here are set to 0 where there is no
+# element; table: see `Packer.table`.
 PARAMETERS = (
     ("i64", "row"),
     ("i64", "rows"),
@@ -393,14 +393,22 @@ class Packer:
             fn.store(literal(0, kind), fn.address(spare, i, kind))
 
     def _write_turned(self, block: list[Value], first: Value, rows: Value, column: Value) -> None:
-        """Rows too many are written over by the next run, or lie in the spare rows of D."""
+        """The rows of a turned block, as many as there are."""
         fn = self.part.fn
         turned = transpose(fn, block, self.dtype.bits)
-        for begin in range(0, self.lanes, 4):
-            with fn.when(fn.icmp("sgt", rows, begin)):
-                for i in range(begin, min(begin + 4, self.lanes)):
-                    place = self._row(fn.add(first, i))
-                    fn.store(turned[i], fn.address(place, column, register_type(self.dtype)))
+        element = register_type(self.dtype)
+        whole, part, done = (fn.fresh_label(n) for n in ("all", "some", "written"))
+        fn.branch(fn.icmp("sge", rows, self.lanes), whole, part)
+        fn.label(whole)
+        for i, row in enumerate(turned):
+            fn.store(row, fn.address(self._row(fn.add(first, i)), column, element))
+        fn.jump(done)
+        fn.label(part)
+        for i, row in enumerate(turned[:-1]):
+            with fn.when(fn.icmp("sgt", rows, i)):
+                fn.store(row, fn.address(self._row(fn.add(first, i)), column, element))
+        fn.jump(done)
+        fn.label(done)
 
     # ------------------------------------------------------------------ memory along neither
 

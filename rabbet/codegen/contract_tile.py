@@ -1,13 +1,15 @@
 """The register tile of a contraction: C[rows][lanes] (+)= A[rows][k] * B[k][lanes].
 
-A is read one element at a time, either down k in memory (each row its own stream) or, `turned`,
-along the rows (each k its own row of memory); B in vectors, with any stride. The tile's sums stay
-in registers for one block of k. `sweep` goes down the rows in tiles of one width; `rest` does the
-rows that are left where half a tile is enough, always in the full width. Rows and columns that do
-not count are computed and never read.
+A is read one element at a time: either each row is a stream of its own along k, or A lies in
+panels of `panel_rows` rows, one panel after the other, in a panel the rows side by side for each k.
+B is read in vectors, with any stride. The tile's sums stay in registers for one block of k. `sweep`
+goes down the rows in tiles of one width; `rest` does the rows that are left where half a tile is
+enough, always in the full width. Rows and columns that do not count are computed and never read.
 """
 
 from __future__ import annotations
+
+import math
 
 from rabbet.base.dtypes import DType
 from rabbet.base.target import Target
@@ -15,8 +17,8 @@ from rabbet.codegen.contract_loops import Part, minimum, prefetch
 from rabbet.codegen.ir import Function, Module, Value, i64, literal, type_suffix
 from rabbet.codegen.operations import register_type
 
-# a: address of A's first element, a_step: bytes from row to row (turned: from k to k, and whole
-# tiles may be read). b likewise, from k to k. c: the sums, rows of `c_step` bytes, room for whole
+# a: address of A's first element, a_step: bytes from row to row (in panels: from panel to panel).
+# b likewise, from k to k. c: the sums, rows of `c_step` bytes, room for whole
 # tiles. rows: how many, count: how many k, first: is this the first block of k.
 # ahead: what to fetch meanwhile for the next panel, one row of it for each k, `ahead_step` bytes
 # apart or at the offsets of `ahead_table`.
@@ -54,12 +56,17 @@ def widths(target: Target) -> tuple[int, ...]:
     return tuple(v for v in (1, 2, 4, 8) if v < vectors) + (vectors,)
 
 
+def panel_rows(target: Target, dtype: DType) -> int:
+    """Rows of a panel of A: whole tiles and whole vectors."""
+    return math.lcm(tile_shape(target)[0], target.lanes(dtype.bits))
+
+
 def half(target: Target) -> int:
     """Rows of the lower tile."""
     return (tile_shape(target)[0] + 1) // 2
 
 
-def sweep(module: Module, dtype: DType, vectors: int, source: DType | None, turned: bool) -> Part:
+def sweep(module: Module, dtype: DType, vectors: int, source: DType | None, panels: bool) -> Part:
     """The function that multiplies the rows of A with a panel of B, `vectors` wide, in whole tiles;
     half a tile or less is left to `rest`.
 
@@ -69,26 +76,26 @@ def sweep(module: Module, dtype: DType, vectors: int, source: DType | None, turn
     fn = part.fn
     height, _ = tile_shape(module.target)
     with fn.loop(i64(0), fn.sub(part["rows"], half(module.target)), height) as row:
-        _Tile(part, dtype, height, vectors, turned).write(row, source)
+        _Tile(part, dtype, height, vectors, panels).write(row, source)
     return part
 
 
-def rest(module: Module, dtype: DType, turned: bool) -> Part:
+def rest(module: Module, dtype: DType, panels: bool) -> Part:
     """The function that multiplies the last rows if they fill no more than half a tile."""
     part = Part(module, "rest", (), PARAMETERS)
     fn = part.fn
     height, vectors = tile_shape(module.target)
     whole = fn.mul(fn.do("i64", f"udiv i64 {part['rows'].text}, {height}"), height)
-    _Tile(part, dtype, half(module.target), vectors, turned).write(whole)
+    _Tile(part, dtype, half(module.target), vectors, panels).write(whole)
     return part
 
 
 class _Tile:
     """The code of one tile shape inside a part."""
 
-    def __init__(self, part: Part, dtype: DType, rows: int, vectors: int, turned: bool) -> None:
+    def __init__(self, part: Part, dtype: DType, rows: int, vectors: int, panels: bool) -> None:
         self.part, self.fn, self.dtype = part, part.fn, dtype
-        self.rows, self.vectors, self.turned = rows, vectors, turned
+        self.rows, self.vectors, self.panels = rows, vectors, panels
         self.element = register_type(dtype)
         self.lanes = part.target.lanes(dtype.bits)
         self.kind = register_type(dtype, self.lanes)
@@ -123,8 +130,12 @@ class _Tile:
     def _streams(self, first_row: Value) -> list[Value]:
         """Where each row of A begins; rows that do not exist repeat the last one."""
         fn, part = self.fn, self.part
-        if self.turned:
-            return [fn.address(part["a"], first_row, self.element)]
+        if self.panels:
+            width = panel_rows(part.target, self.dtype)
+            number = fn.do("i64", f"udiv i64 {first_row.text}, {width}")
+            inside = fn.sub(first_row, fn.mul(number, width))
+            panel = fn.address(part["a"], fn.mul(number, part["a_step"]), "i8")
+            return [fn.address(panel, inside, self.element)]
         last = fn.sub(fn.sub(part["rows"], first_row), 1)
         first = fn.address(part["a"], fn.mul(first_row, part["a_step"]), "i8")
         numbers = [minimum(fn, i64(r), last) for r in range(self.rows)]
@@ -158,7 +169,7 @@ class _Tile:
         vectors = [fn.load(kind, fn.address(b, i64(v), kind)) for v in range(self.vectors)]
         moved: Tile = []
         for r in range(self.rows):
-            if self.turned:
+            if self.panels:
                 place = fn.address(Value(column, "ptr"), i64(r), self.element)
             else:
                 place = fn.address(streams[r], k, self.element)
@@ -171,8 +182,9 @@ class _Tile:
         below = fn.address(b, part["b_step"], "i8")
         phis = [f"{counter} = phi i64 [ 0, %{before} ], [ {following.text}, %{body} ]"]
         phis.append(f"{panel} = phi ptr [ %b, %{before} ], [ {below.text}, %{body} ]")
-        if self.turned:
-            next_column = fn.address(Value(column, "ptr"), part["a_step"], "i8")
+        if self.panels:
+            width = panel_rows(part.target, self.dtype)
+            next_column = fn.address(Value(column, "ptr"), i64(width), self.element)
             first = streams[0].text
             phis.append(
                 f"{column} = phi ptr [ {first}, %{before} ], [ {next_column.text}, %{body} ]"

@@ -27,6 +27,7 @@ from rabbet.kernel.loops import (
     AttentionKernel,
     ContractKernel,
     Kernel,
+    PackKernel,
     RecurrentKernel,
     Reduction,
     RowKernel,
@@ -69,6 +70,9 @@ def run(
             return None
         case RecurrentKernel():
             _run_recurrent(kernel, buffers, sizes, fused)
+            return None
+        case PackKernel():
+            _run_pack(kernel, buffers, sizes, fused)
             return None
         case SortKernel():
             _run_sort(kernel, buffers, sizes, fused)
@@ -287,6 +291,20 @@ def _run_contract(
     result = _Grid(outer, buffers, sizes, fused)
     result.accs[0] = total.reshape(result.shape)
     result.store(kernel.stores)
+
+
+def _run_pack(
+    kernel: PackKernel, buffers: Sequence[Array], sizes: Sequence[int], fused: bool
+) -> None:
+    grid = _Grid((*kernel.batch, *kernel.across, *kernel.k), buffers, sizes, fused)
+    first, last = len(kernel.batch), len(kernel.batch) + len(kernel.across)
+    shape = (grid.shape[:first], grid.shape[first:last], grid.shape[last:])
+    batch, across, rows = map(math.prod, shape)
+    values = grid.full(kernel.value).reshape(batch, across, rows)
+    panels = -(-across // kernel.width)
+    out = buffers[-1].reshape(batch, panels, rows, kernel.width)
+    for row in range(across):
+        out[:, row // kernel.width, :, row % kernel.width] = values[:, row]
 
 
 def _multiply_add(a: Array, b: Array, c: Array, fused: bool) -> Array:

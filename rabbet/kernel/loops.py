@@ -104,6 +104,8 @@ class ContractKernel:
     CONTRACT_BLOCK flattened k: acc = 0, acc = fma(a, b, acc) in order; total += acc (the first
     block:
     total = acc). Stores use acc(0) and loads over (batch, m, n). Tasks: see `contract_tasks`.
+    `packed`: a (b) is a load at `panel_index` from what a PackKernel wrote. `lanes`: the operand
+    (0: a, 1: b) whose loops become lanes, so that it lies in panels of lanes; -1: not decided.
     """
 
     operands: tuple[Operand, ...]
@@ -114,6 +116,25 @@ class ContractKernel:
     a: Expr
     b: Expr
     stores: tuple[Store, ...]
+    packed: tuple[bool, bool] = (False, False)
+    lanes: int = -1
+
+
+@dataclass(frozen=True)
+class PackKernel:
+    """An operand of contractions in the layout that register tiles read.
+
+    out[batch, panel, k, j] = value at (batch, panel * width + j, k), row-major in the last operand;
+    where panel * width + j is beyond the extent of `across`, anything. Variables: batch, across, k,
+    each list flattened. Tasks: see `launch_pack`.
+    """
+
+    operands: tuple[Operand, ...]
+    batch: tuple[Expr, ...]
+    across: tuple[Expr, ...]
+    k: tuple[Expr, ...]
+    value: Expr
+    width: int
 
 
 @dataclass(frozen=True)
@@ -243,6 +264,7 @@ class RecurrentKernel:
 Kernel: TypeAlias = (
     RowKernel
     | ContractKernel
+    | PackKernel
     | ScatterKernel
     | SortKernel
     | AttentionKernel

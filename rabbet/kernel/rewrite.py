@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from rabbet.expr import expr
 from rabbet.expr.expr import Expr
@@ -33,3 +33,16 @@ def map_expressions(part: Any, change: Callable[[Expr], Expr | None]) -> Any:
         changed = {f.name: map_expressions(getattr(part, f.name), change) for f in fields(part)}
         return replace(part, **changed)  # type: ignore[type-var]
     return part
+
+
+def renumber_operands(root: Expr, places: Mapping[int, int]) -> Expr:
+    """The expression with its loads, nested ones too, reading other operands."""
+    done: dict[Expr, Expr] = {}
+    for e in expr.topological([root]):
+        args = tuple(done[a] for a in e.args)
+        if e.op == "load":
+            operand, fill = cast("tuple[int, Any]", e.value)
+            done[e] = expr.make("load", args, e.dtype, (places[operand], fill))
+        else:
+            done[e] = e if args == e.args else expr.rebuild(e, args)
+    return done[root]

@@ -18,6 +18,7 @@ from rabbet.kernel.loops import (
     ContractKernel,
     Kernel,
     Operand,
+    PackKernel,
     RecurrentKernel,
     RowKernel,
     ScatterKernel,
@@ -51,6 +52,8 @@ def show(kernel: Kernel) -> str:
             return _attention(kernel)
         case RecurrentKernel():
             return _recurrent(kernel)
+        case PackKernel():
+            return _pack(kernel)
         case SortKernel():
             return _sort(kernel)
     return _scatter(kernel)
@@ -192,9 +195,27 @@ def _contract(kernel: ContractKernel) -> str:
         indent = out.loops(first, extents, label, indent)
         first += len(extents)
     a, b = out.spell(kernel.a, indent), out.spell(kernel.b, indent)
-    out.line(indent, f"a0 = contract({a}, {b})")
+    out.line(indent, f"a0 = contract({a}, {b}){_panels_said(kernel)}")
     out.line(1, "finish")
     out.stores(kernel.stores, 1)
+    return out.text()
+
+
+def _panels_said(kernel: ContractKernel) -> str:
+    names = [name for name, packed in zip("ab", kernel.packed, strict=True) if packed]
+    lanes = "" if kernel.lanes < 0 else f"  # lanes of {'ab'[kernel.lanes]}"
+    return lanes + (f", panels of {' and '.join(names)}" if names else "")
+
+
+def _pack(kernel: PackKernel) -> str:
+    loops = (kernel.batch, kernel.across, kernel.k)
+    out = _Printer([*(e for extents in loops for e in extents), kernel.value])
+    out.head(f"pack panels of {kernel.width}", kernel.operands)
+    indent, first = 1, 0
+    for label, extents in zip(("batch", "across", "k"), loops, strict=True):
+        indent = out.loops(first, extents, label, indent)
+        first += len(extents)
+    out.line(indent, out.spell(kernel.value, indent))
     return out.text()
 
 

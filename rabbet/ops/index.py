@@ -19,7 +19,7 @@ from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import add, cast, multiply
 from rabbet.ops.compare import equal, greater_equal, less, logical_and, where
 from rabbet.ops.create import extent, full, iota, number, zeros_like
-from rabbet.ops.moves import reshape
+from rabbet.ops.moves import expand, permute, reshape
 
 # ---- primitives ----------------------------------------------------------------------------------
 

@@ -82,6 +82,11 @@ def sort_positions(x: Value, descending: bool) -> Value:
     """Where along the last axis the smallest element is, the next, ...; equal ones in order."""
 
 
+@sort_positions.batching
+def _positions_batch(size: int, flags: Any, x: Any, descending: bool) -> Any:
+    return sort_positions(x, descending)
+
+
 # ---- argsort, sort, topk -------------------------------------------------------------------------
 
 

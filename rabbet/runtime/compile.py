@@ -6,6 +6,8 @@ knows a machine, it is given one. A graph with host ops becomes several plans (`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rabbet.base.errors import CompileError, InternalError, RabbetError
@@ -15,12 +17,13 @@ from rabbet.base.target import Target
 from rabbet.codegen.build import launch
 from rabbet.graph.value import Call, Graph, Value
 from rabbet.kernel import access
-from rabbet.kernel.fuse import Fusion
+from rabbet.kernel.fuse import Fusion, Group
 from rabbet.kernel.inplace import is_copy, overwritable
-from rabbet.kernel.loops import Kernel
+from rabbet.kernel.loops import Kernel, PackKernel
 from rabbet.kernel.lower import Lowered, copy_kernel, lower
 from rabbet.kernel.proven import Check, checks_of
 from rabbet.runtime.arrange import Launch, arrange
+from rabbet.runtime.packing import Packing
 from rabbet.runtime.plan import ARENA, CAN_FAIL, INPUT, IS_COPY, OUTPUT, Plan, PlanCall
 from rabbet.transform.decompose import decompose
 from rabbet.transform.host import Part, cut
@@ -100,7 +103,8 @@ class Assembly:
             sizes=[number(d) for d in lowered.dims],
         )
         self.plan.calls.append(call)
-        self.ops.append([c.op.name for c in lowered.calls] or ["copy"])
+        alone = "pack" if isinstance(lowered.kernel, PackKernel) else "copy"
+        self.ops.append([c.op.name for c in lowered.calls] or [alone])
         failing = [c for c in lowered.calls if c.op.kind in ("gather", "scatter")]
         sited = failing or lowered.calls
         self.positions.append(sited[0].site if sited and isinstance(sited[0].site, int) else -1)
@@ -227,19 +231,14 @@ def _compile_primitives(
         place = assembly.buffer(INPUT, number, v.spec.nbytes)
         assembly.places[id(v.call), v.index] = place
     copied = _place_outputs(primitive, assembly)
-    for group in fusion.order():
-        try:
-            lowered = lower(group, fusion)
+    groups = [(group, _lowered(group, fusion)) for group in fusion.order()]
+    packing = Packing([lowered for _, lowered in groups], target)
+    for group, lowered in groups:
+        with _named(group):
             for source, out in lowered.copies:
                 assembly.add(copy_kernel(source, out, fusion))
-            assembly.add(lowered)
-        except RabbetError:
-            raise
-        except Exception as failure:
-            names = "+".join(c.op.name for c in group.calls)
-            error = CompileError(f"compiling {names}: {type(failure).__name__}: {failure}")
-            error.position = group.calls[0].site  # type: ignore[attr-defined]
-            raise error from failure
+            for one in packing.apply(lowered):
+                assembly.add(one)
     for v, target_value in copied:
         assembly.add(copy_kernel(v, target_value, fusion))
     assembly.arrange()
@@ -253,6 +252,25 @@ def _compile_primitives(
         positions=assembly.positions,
         scope=scope,
     )
+
+
+def _lowered(group: Group, fusion: Fusion) -> Lowered:
+    with _named(group):
+        return lower(group, fusion)
+
+
+@contextmanager
+def _named(group: Group) -> Iterator[None]:
+    """Failures inside are CompileErrors that name the group and where it was recorded."""
+    try:
+        yield
+    except RabbetError:
+        raise
+    except Exception as failure:
+        names = "+".join(c.op.name for c in group.calls)
+        error = CompileError(f"compiling {names}: {type(failure).__name__}: {failure}")
+        error.position = group.calls[0].site  # type: ignore[attr-defined]
+        raise error from failure
 
 
 def _place_outputs(graph: Graph, assembly: Assembly) -> list[tuple[Value, Value]]:

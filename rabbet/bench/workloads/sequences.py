@@ -141,7 +141,7 @@ class GptDecode:
         found = {name: rng.standard_normal(shape, np.float32) for name in ("keys", "values")}
         for array in found.values():
             array[:, :, self.first :] = 0
-        return {**found, "token": np.array(7)}
+        return {**found, "token": np.array(1)}
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,20 @@ import pytest
 from rabbet.base.dtypes import DType, dtype_of, float32, int64
 from rabbet.base.errors import CompileError
 from rabbet.base.target import Target
-from rabbet.codegen.contract import emit_contract, launch_contract
+from rabbet.codegen.build import build, launch
+from rabbet.codegen.contract import emit_contract
 from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.machine import Library, object_code
 from rabbet.expr.expr import Expr, acc, cast, const, load, size, var
 from rabbet.expr.interpret import evaluate
 from rabbet.expr.scalars import maximum
-from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Operand, Store
+from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Kernel, Operand, Store
 from rabbet.targets.x86 import runnable, x86_baseline, x86_v3, x86_v4
 
 TARGETS = runnable()
 pytestmark = pytest.mark.skipif(not TARGETS, reason="needs an x86-64 processor")
 
-_libraries: dict[tuple[ContractKernel, str], Library] = {}
+_libraries: dict[tuple[Kernel, str], Library] = {}
 
 
 # ---------------------------------------------------------------------- running
@@ -37,7 +38,7 @@ def number(e: Expr, sizes: Sequence[int]) -> int:
 
 
 def run(
-    kernel: ContractKernel,
+    kernel: Kernel,
     target: Target,
     arrays: Sequence[np.ndarray],
     sizes: Sequence[int],
@@ -46,17 +47,18 @@ def run(
     """Run a kernel in ranges of tasks cut at `cuts`; the outputs among `arrays` are written."""
     key = (kernel, target.name)
     if key not in _libraries:
-        code = object_code(emit_contract(kernel, target, "product"), target)
-        _libraries[key] = Library({"product": code})
-    launch = launch_contract(kernel, target)
-    tasks, scratch_bytes = number(launch.tasks, sizes), number(launch.scratch_bytes, sizes)
-    assert number(launch.cost, sizes) >= 0
+        code = build(kernel, target)
+        _libraries[key] = Library({code.name: object_code(code.text, target)})
+    shape = launch(kernel, target)
+    tasks, scratch_bytes = number(shape.tasks, sizes), number(shape.scratch_bytes, sizes)
+    assert number(shape.cost, sizes) >= 0
     scratch = aligned(scratch_bytes + 64)
     scratch[:] = 0xA5
     entry = ctypes.CFUNCTYPE(
         None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 2
     )
-    function = entry(_libraries[key].addresses["product"])
+    (address,) = _libraries[key].addresses.values()
+    function = entry(address)
     pointers = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
     numbers = (ctypes.c_int64 * max(1, len(sizes)))(*sizes)
     status = (ctypes.c_int64 * 4)()

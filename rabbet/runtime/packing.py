@@ -1,0 +1,249 @@
+"""Operands of contractions that are worth a copy of their own: packed by one launch, read by many.
+
+A task of a contraction copies what it reads into the layout of the register tile. Where many
+tasks, or several contractions of one program, would copy the same operand, the plan gets a
+PackKernel and a buffer for its result instead, which lives until the last contraction has read it.
+Sizes are judged by their hints: the choice changes how fast a program is, never its bits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+
+from rabbet.base.dtypes import DType, int64
+from rabbet.base.sizes import Dim
+from rabbet.base.spec import Spec
+from rabbet.base.target import Target
+from rabbet.codegen.contract import DIRECT_TILES, operands
+from rabbet.codegen.contract_axes import Loops, Roles, roles, view
+from rabbet.codegen.contract_blocks import blocks
+from rabbet.codegen.contract_thin import MOST_ROWS
+from rabbet.codegen.contract_tile import panel_rows
+from rabbet.expr import expr
+from rabbet.expr.expr import Expr
+from rabbet.expr.interpret import evaluate
+from rabbet.graph.value import Value
+from rabbet.kernel.access import Arguments
+from rabbet.kernel.loops import ContractKernel, Operand, PackKernel
+from rabbet.kernel.lower import Lowered
+from rabbet.kernel.rewrite import expressions, renumber_operands
+
+WORTH = 1 << 17  # fewer elements that are not copied again are not worth a launch
+FIRST_INDEX = -(1 << 20)  # of packed values: no other value of a call has such a number
+
+Key = tuple[Any, ...]
+
+
+class Panels(Value):
+    """An operand in panels: a value of the plan that no call of the graph made."""
+
+    __slots__ = ("_spec",)
+
+    def __init__(self, source: Value, number: int, elements: Dim, dtype: DType) -> None:
+        super().__init__(source.call, FIRST_INDEX - number)
+        self._spec = Spec((elements,), dtype, source.device)
+
+    @property
+    def spec(self) -> Spec:
+        return self._spec
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One operand that could be packed: its kernel, and what the copies cost that this saves."""
+
+    number: int  # 0: a, 1: b
+    kernel: PackKernel
+    arguments: Arguments
+    key: Key
+    elements: Dim  # of the packed buffer
+    size: int  # elements to copy
+    copies: int  # how often the contraction's tasks would copy them
+
+
+class Packing:
+    """The packed operands of one plan."""
+
+    def __init__(self, lowered: Sequence[Lowered], target: Target) -> None:
+        self._target = target
+        self._sides = {id(one): self._candidates(one) for one in lowered}
+        self._copies: Counter[Key] = Counter()
+        for sides in self._sides.values():
+            for side in sides:
+                self._copies[side.key] += side.copies
+        self._made: dict[Key, Panels] = {}
+
+    def apply(self, one: Lowered) -> list[Lowered]:
+        """What to launch instead of `one`: new packs, then the kernel that reads them."""
+        chosen = [s for s in self._sides[id(one)] if self._is_worth(s)]
+        if not chosen:
+            return [one]
+        packs: list[Lowered] = []
+        for side in chosen:
+            if side.key not in self._made:
+                packs.append(self._pack(side))
+            one = self._reading(one, side)
+        return [*packs, one]
+
+    def _is_worth(self, side: _Side) -> bool:
+        return (self._copies[side.key] - 1) * side.size >= WORTH
+
+    def _pack(self, side: _Side) -> Lowered:
+        arguments = side.arguments
+        source = arguments.buffers[0]
+        dtype = side.kernel.value.dtype
+        made = Panels(source, len(self._made), side.elements, dtype)
+        self._made[side.key] = made
+        return Lowered(side.kernel, [*arguments.buffers, made], arguments.dims, arguments, [], [])
+
+    def _reading(self, one: Lowered, side: _Side) -> Lowered:
+        """The contraction with one operand read from its panels."""
+        kernel = cast("ContractKernel", one.kernel)
+        chosen = roles(kernel)
+        is_lanes = side.number == (0 if chosen.swapped else 1)
+        across = chosen.n if is_lanes else chosen.m
+        index = _panel_index(chosen.batch, across, chosen.k, side.kernel.width)
+        name = "ab"[side.number]
+        number = len(kernel.operands)
+        value = expr.load(number, side.kernel.value.dtype, index)
+        packed = list(kernel.packed)
+        packed[side.number] = True
+        kernel = replace(
+            kernel,
+            **{name: value},  # type: ignore[arg-type]
+            operands=(*kernel.operands, Operand(value.dtype, "in")),
+            packed=(packed[0], packed[1]),
+            lanes=0 if chosen.swapped else 1,
+        )
+        buffers = [*one.buffers, self._made[side.key]]
+        return _without_unused(replace(one, kernel=kernel, buffers=buffers))
+
+    # ---- what could be packed ------------------------------------------------------------------
+
+    def _candidates(self, one: Lowered) -> list[_Side]:
+        kernel = one.kernel
+        if not isinstance(kernel, ContractKernel):
+            return []
+        chosen = roles(kernel)
+        read = operands(kernel, chosen)
+        cut = blocks(chosen, read, self._target)
+        hints = [d if isinstance(d, int) else d.hint for d in one.dims]
+        rows, row_blocks, lane_blocks = _values((cut.m, cut.row_blocks, cut.lane_blocks), hints)
+        found: list[_Side] = []
+        numbers = (1, 0) if chosen.swapped else (0, 1)
+        if read.a_copied:
+            width = panel_rows(self._target, chosen.dtype)
+            found += self._side(one, chosen, numbers[0], width, lane_blocks)
+        stays = read.b.kind == "runs" and rows <= DIRECT_TILES * cut.tile_rows
+        if rows > MOST_ROWS and not stays:
+            found += self._side(one, chosen, numbers[1], cut.panel, row_blocks)
+        return found
+
+    def _side(
+        self, one: Lowered, chosen: Roles, number: int, width: int, copies: int
+    ) -> list[_Side]:
+        """One operand, if it is a matrix in memory as it is (or cast), each element once."""
+        kernel = cast("ContractKernel", one.kernel)
+        across = chosen.m if (number == 1) == chosen.swapped else chosen.n
+        value = (kernel.a, kernel.b)[number]
+        seen = view(chosen.k, across, value)
+        if seen.kind not in ("runs", "turned") or seen.valid is not None:
+            return []
+        arguments = Arguments()
+        loops = (chosen.batch, across, chosen.k)
+        rewritten = _rewritten(one, loops, value, arguments)
+        extents = [[one.arguments.dim_of(x.extent) for x in group] for group in loops]
+        counts = [_product(group) for group in extents]
+        hint = _hint(_product(counts))
+        source = arguments.buffers[0]
+        if hint > _hint(source.spec.elements) or hint == 0:
+            return []
+        batch, places, rows = (tuple(arguments.size(d) for d in group) for group in extents)
+        result = Operand(value.dtype, "out")
+        pack = PackKernel((*arguments.operands, result), batch, places, rows, rewritten, width)
+        dims = tuple(d if isinstance(d, int) else d.key for d in arguments.dims)
+        key = (pack, id(source.call), source.index, dims)
+        elements = counts[0] * ((counts[1] + (width - 1)) // width) * width * counts[2]
+        return [_Side(number, pack, arguments, key, elements, hint, copies)]
+
+
+def _rewritten(one: Lowered, loops: tuple[Loops, ...], value: Expr, arguments: Arguments) -> Expr:
+    """`value` with variables, sizes and operands numbered as in the new kernel."""
+    places = {loop.variable: n for n, loop in enumerate(x for group in loops for x in group)}
+
+    def change(e: Expr) -> Expr | None:
+        match e.op:
+            case "var":
+                return expr.var(places[cast("int", e.value)])
+            case "size":
+                return arguments.size(one.dims[cast("int", e.value)])
+        return None
+
+    loads = [e for e in expr.topological([value]) if e.op == "load"]
+    read = [cast("tuple[int, Any]", e.value)[0] for e in loads]
+    numbers = {operand: arguments.operand(one.buffers[operand]) for operand in read}
+    return renumber_operands(expr.substitute((value,), change)[0], numbers)
+
+
+def _panel_index(batch: Loops, across: Loops, k: Loops, width: int) -> Expr:
+    """Where a PackKernel puts the element at these loops' variables."""
+    (element, _), (place, count), (row, rows) = (_flat(group) for group in (batch, across, k))
+    panels = (count + (width - 1)) // width
+    return ((element * panels + place // width) * rows + row) * width + place % width
+
+
+def _flat(loops: Loops) -> tuple[Expr, Expr]:
+    """The flat number of a point of some loops, and of how many."""
+    number, count = expr.const(0, int64), expr.const(1, int64)
+    for loop in loops:
+        number = number * loop.extent + expr.var(loop.variable)
+        count = count * loop.extent
+    return number, count
+
+
+def _without_unused(one: Lowered) -> Lowered:
+    """The same without operands that no expression reads any more."""
+    kernel = cast("ContractKernel", one.kernel)
+    used = {s.operand for s in kernel.stores}
+    for e in expr.topological(list(expressions(kernel))):
+        if e.op == "load":
+            used.add(cast("tuple[int, Any]", e.value)[0])
+    kept = [n for n in range(len(kernel.operands)) if n in used]
+    places = {n: new for new, n in enumerate(kept)}
+
+    def changed(e: Expr) -> Expr:
+        return renumber_operands(e, places)
+
+    kernel = replace(
+        kernel,
+        operands=tuple(kernel.operands[n] for n in kept),
+        a=changed(kernel.a),
+        b=changed(kernel.b),
+        stores=tuple(
+            replace(s, operand=places[s.operand], index=changed(s.index), value=changed(s.value))
+            for s in kernel.stores
+        ),
+    )
+    return replace(one, kernel=kernel, buffers=[one.buffers[n] for n in kept])
+
+
+def _product(dims: Sequence[Dim]) -> Dim:
+    total: Dim = 1
+    for d in dims:
+        total = total * d
+    return total
+
+
+def _hint(d: Dim) -> int:
+    return d if isinstance(d, int) else d.hint
+
+
+def _values(wanted: Sequence[Expr], sizes: Sequence[int]) -> list[int]:
+    """Expressions over size(n) for given sizes."""
+    found = evaluate(tuple(wanted), lambda leaf: np.asarray(sizes[cast("int", leaf.value)]))
+    return [int(x) for x in found]

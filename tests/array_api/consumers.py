@@ -1,0 +1,93 @@
+"""Functions of SciPy and scikit-learn on tensors and on NumPy arrays; a script, for SciPy reads its
+switch when it is imported. Prints one JSON line: name -> [numbers of ours, NumPy's numbers, type].
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import integrate, special, stats
+
+import rabbet as rb
+
+_rng = np.random.default_rng(0)
+X = _rng.normal(size=(60, 5))
+Y = (X[:, 0] + 0.3 * _rng.normal(size=60) > 0).astype(np.int64)
+A, B = _rng.normal(size=20), _rng.normal(size=20)
+POSITIVE = np.abs(A) + 0.1
+
+SCIPY: dict[str, Callable[..., Any]] = {
+    **{
+        name: (lambda xp, name=name: getattr(special, name)(xp.asarray(POSITIVE) / 9))
+        for name in "erf expit gammaln logsumexp softmax log_softmax ndtr logit entr i0".split()
+    },
+    "xlogy": lambda xp: special.xlogy(xp.asarray(A), xp.asarray(POSITIVE)),
+    "betainc": lambda xp: special.betainc(*[xp.asarray(POSITIVE) / 9] * 3),
+    "moment": lambda xp: stats.moment(xp.asarray(A), 3),
+    "skew": lambda xp: stats.skew(xp.asarray(A)),
+    "kurtosis": lambda xp: stats.kurtosis(xp.asarray(A)),
+    "pearsonr": lambda xp: stats.pearsonr(xp.asarray(A), xp.asarray(B)).statistic,
+    "ttest_1samp": lambda xp: stats.ttest_1samp(xp.asarray(A), 0.0).pvalue,
+    "ttest_ind": lambda xp: stats.ttest_ind(xp.asarray(A), xp.asarray(B)).pvalue,
+    "zscore": lambda xp: stats.zscore(xp.asarray(A)),
+    "sem": lambda xp: stats.sem(xp.asarray(A)),
+    "gmean": lambda xp: stats.gmean(xp.asarray(POSITIVE)),
+    "rankdata": lambda xp: stats.rankdata(xp.asarray(np.round(A))),
+    "mannwhitneyu": lambda xp: stats.mannwhitneyu(xp.asarray(A), xp.asarray(B)).pvalue,
+    "entropy": lambda xp: stats.entropy(xp.asarray(POSITIVE)),
+    "f_oneway": lambda xp: stats.f_oneway(xp.asarray(A), xp.asarray(B)).statistic,
+    "trapezoid": lambda xp: integrate.trapezoid(xp.asarray(A), xp.asarray(B)),
+}
+
+
+def of_sklearn() -> dict[str, Callable[..., Any]]:
+    """Estimators and metrics; {} where scikit-learn is not installed."""
+    try:
+        import sklearn
+    except ImportError:
+        return {}
+    from sklearn import metrics, preprocessing
+    from sklearn.decomposition import PCA
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.linear_model import Ridge
+
+    sklearn.set_config(array_api_dispatch=True)
+    return {
+        "PCA": lambda xp: abs(PCA(2, svd_solver="full").fit(xp.asarray(X)).components_),
+        "LinearDiscriminantAnalysis": lambda xp: (
+            LinearDiscriminantAnalysis().fit(xp.asarray(X), xp.asarray(Y)).predict(xp.asarray(X))
+        ),
+        "Ridge": lambda xp: Ridge(solver="svd").fit(xp.asarray(X), xp.asarray(X[:, 0])).coef_,
+        "accuracy_score": lambda xp: metrics.accuracy_score(xp.asarray(Y), xp.asarray(Y[::-1])),
+        "f1_score": lambda xp: metrics.f1_score(xp.asarray(Y), xp.asarray(Y[::-1])),
+        "confusion_matrix": lambda xp: metrics.confusion_matrix(xp.asarray(Y), xp.asarray(Y[::-1])),
+        "r2_score": lambda xp: metrics.r2_score(xp.asarray(A), xp.asarray(B)),
+        "mean_squared_error": lambda xp: metrics.mean_squared_error(xp.asarray(A), xp.asarray(B)),
+        "cosine_similarity": lambda xp: metrics.pairwise.cosine_similarity(xp.asarray(X)),
+        "euclidean_distances": lambda xp: metrics.pairwise.euclidean_distances(xp.asarray(X)),
+        "StandardScaler": lambda xp: preprocessing.StandardScaler().fit_transform(xp.asarray(X)),
+        "MinMaxScaler": lambda xp: preprocessing.MinMaxScaler().fit_transform(xp.asarray(X)),
+        "Normalizer": lambda xp: preprocessing.Normalizer().fit_transform(xp.asarray(X)),
+        "LabelEncoder": lambda xp: preprocessing.LabelEncoder().fit_transform(xp.asarray(Y)),
+    }
+
+
+def main() -> None:
+    """Everything once, with tensors and with arrays."""
+    found: dict[str, Any] = {}
+    for name, function in {**SCIPY, **of_sklearn()}.items():
+        wanted = np.asarray(function(np), np.float64).tolist()
+        try:
+            ours = function(rb)
+            found[name] = [np.asarray(ours, np.float64).tolist(), wanted, type(ours).__name__]
+        except Exception as error:  # noqa: BLE001  (the test shows it)
+            found[name] = [f"{type(error).__name__}: {error}", wanted, ""]
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
