@@ -16,6 +16,7 @@ from rabbet.graph.sample import FLOATS, INTEGERS, Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import abs_, add, divide, multiply, negative, sign, square, subtract
 from rabbet.ops.compare import equal, greater, greater_equal, logical_and, not_equal, signbit, where
+from rabbet.ops.complex import is_complex, real
 from rabbet.ops.create import zeros_like
 from rabbet.ops.rules import (
     FLOATING,
@@ -64,7 +65,7 @@ def _pow_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     # d/dx1 at x2 = 0 is 0 even where x1 is 0; d/dx2 at x1 = 0 is 0 for x2 >= 0, as in PyTorch.
     exponent = where(equal(x2, 0), 1.0, x2)
     slope = where(equal(x2, 0), 0.0, multiply(x2, pow_(x1, subtract(exponent, 1.0))))
-    is_zero = logical_and(equal(x1, 0), greater_equal(x2, 0))
+    is_zero = logical_and(equal(x1, 0), greater_equal(real(x2) if is_complex(x2) else x2, 0))
     logarithm = log(where(is_zero, 1.0, x1))
     return multiply(g, slope), where(is_zero, 0.0, multiply(multiply(g, y), logarithm))
 

@@ -313,7 +313,7 @@ def prod(x: Value, axis: Axes = None, dtype: DType | None = None, keepdims: bool
 
 def as_float(x: Any) -> Any:
     """Integers and bools as the default float."""
-    return x if x.dtype.is_float else cast(x, dtypes.default_float)
+    return x if x.dtype.is_inexact else cast(x, dtypes.default_float)
 
 
 def count_along(x: Any, axes: tuple[int, ...]) -> Dim:
