@@ -227,16 +227,21 @@ class Op:
         devices = {s.device for s in specs}
         if len(devices) > 1:
             raise DeviceError(f"{self.name}: operands live on {' and '.join(sorted(devices))}")
-        if self.body is None and self.in_parts is None and self.kind in COMPUTING:
-            for s in specs:
-                if s.dtype.kind == "c":
-                    raise DTypeError(f"{self.name}: {s.dtype.name} is not supported")
-        if self.infer is not None:
+        is_complex = any(s.dtype.kind == "c" for s in specs)
+        if is_complex and self.body is None and self.in_parts is None and self.kind in COMPUTING:
+            raise DTypeError(f"{self.name}: {complex_name(specs)} is not supported")
+        if self.infer is not None and not (is_complex and self.body):
             found = self.infer(**self.arguments(specs, attrs, form))
         else:
             builder = Builder()
             inputs = [builder.input(s) for s in specs]
-            out = self.expand(builder, inputs, attrs, form)
+            try:
+                out = self.expand(builder, inputs, attrs, form)
+            except DTypeError as error:
+                if not is_complex:
+                    raise
+                message = f"{self.name}: {complex_name(specs)} is not supported ({error})"
+                raise DTypeError(message) from None
             found = tuple(v.spec for v in out)
         return found if isinstance(found, tuple) else (found,)
 
@@ -321,6 +326,11 @@ def _parameter(p: inspect.Parameter) -> Parameter:
     else:
         role = "attribute"
     return Parameter(p.name, role, p.default, note)
+
+
+def complex_name(specs: Sequence[Spec]) -> str:
+    """The name of the first complex dtype."""
+    return next(s.dtype.name for s in specs if s.dtype.kind == "c")
 
 
 def canonical(argument: Any, op_name: str, name: str) -> Any:

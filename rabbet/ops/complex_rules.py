@@ -182,9 +182,7 @@ def not_equal_zero(x: Any) -> Any:
 # ---- comparisons and logic -----------------------------------------------------------------------
 
 for _logic in (logical_and, logical_or, logical_xor):
-    _logic.parts(
-        lambda x, y, _logic=_logic: _logic(not_equal_zero(x), not_equal_zero(y))  # type: ignore[misc]
-    )
+    _logic.parts(lambda x, y, _logic=_logic: _logic(not_equal_zero(x), not_equal_zero(y)))
 logical_not.parts(lambda x: logical_not(not_equal_zero(x)))
 isnan.parts(lambda x: logical_or(isnan(real(x)), isnan(imag(x))))
 isinf.parts(lambda x: logical_or(isinf(real(x)), isinf(imag(x))))

@@ -36,6 +36,8 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if x.dtype.kind == "f":
         return np.power(x.astype(np.float64), y.astype(np.float64))
+    if x.dtype.kind == "c":
+        return np.power(x.astype(np.complex128), y.astype(np.complex128))
     found = np.power(x, np.where(y < 0, 0, y).astype(x.dtype))
     reciprocal_ = np.where(x == 1, 1, np.where(x + (x.dtype.kind == "i") == 0, 1 - 2 * (y % 2), 0))
     return np.where(y < 0, reciprocal_, found).astype(x.dtype)

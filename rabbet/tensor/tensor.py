@@ -166,7 +166,7 @@ class Tensor(Handle):
     def _array(self) -> np.ndarray:
         return buffers.to_numpy(value_of(self), self.shape, self.dtype)
 
-    def item(self) -> bool | int | float | complex:
+    def item(self) -> Any:
         """The single element as a Python number; ShapeError if there is not exactly one."""
         if self.size != 1:
             raise ShapeError(f"item: needs one element, the shape is {shapes.show(self.shape)}")
