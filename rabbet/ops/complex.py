@@ -148,8 +148,8 @@ def conj(x: Value) -> Value:
     [(1-2j)]
     """
     if not is_complex(x):
-        return x  # type: ignore[no-any-return]
-    return complex_(real(x), lookup("negative")(imag(x)))  # type: ignore[no-any-return]
+        return x
+    return complex_(real(x), lookup("negative")(imag(x)))
 
 
 @conj.gradient
@@ -179,4 +179,4 @@ def angle(x: Value) -> Value:
     tensor([1.5707964])
     """
     found = lookup("atan2")(imag(x), real(x))
-    return lookup("where")(lookup("isnan")(real(x)), real(x), found)  # type: ignore[no-any-return]
+    return lookup("where")(lookup("isnan")(real(x)), real(x), found)
