@@ -32,6 +32,11 @@ class DType:
         return self.kind == "f"
 
     @property
+    def is_inexact(self) -> bool:
+        """True for what gradients flow through: floats and complex numbers."""
+        return self.kind in "fc"
+
+    @property
     def is_half(self) -> bool:
         """True for float16 and bfloat16, which are computed in float32 and rounded."""
         return self.kind == "f" and self.bits == 16
@@ -65,8 +70,8 @@ float16 = _dtype("float16", "f", 16, 9)
 bfloat16 = _dtype("bfloat16", "f", 16, 10)
 float32 = _dtype("float32", "f", 32, 11)
 float64 = _dtype("float64", "f", 64, 12)
-complex64 = _dtype("complex64", "c", 64, 13, computed=False)
-complex128 = _dtype("complex128", "c", 128, 14, computed=False)
+complex64 = _dtype("complex64", "c", 64, 13)
+complex128 = _dtype("complex128", "c", 128, 14)
 
 ALL = (
     *(bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64),
@@ -166,13 +171,16 @@ def weak(number: object, other: DType) -> DType:
     if isinstance(number, float):
         return other if other.kind in "fc" else default_float
     if isinstance(number, complex):
-        return other if other.kind == "c" else (complex128 if other is float64 else complex64)
+        if other.kind == "c":
+            return other
+        return complex128 if other is float64 else complex64
     raise DTypeError(f"{type(number).__name__} is not a number")
 
 
 def number_dtype(number: object) -> DType:
     """The dtype a Python number has by itself."""
-    for kind, dtype in ((bool, bool_), (int, default_int), (float, default_float)):
+    kinds = ((bool, bool_), (int, default_int), (float, default_float), (complex, complex64))
+    for kind, dtype in kinds:
         if isinstance(number, kind):
             return dtype
     raise DTypeError(f"{type(number).__name__} {number!r} is not a number")

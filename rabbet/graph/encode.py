@@ -25,6 +25,8 @@ def encode(value: Any) -> bytes:
             return b"i" + struct.pack("<I", len(text)) + text
         case float():
             return b"f" + struct.pack("<d", value)
+        case complex():
+            return b"c" + struct.pack("<dd", value.real, value.imag)
         case str():
             text = value.encode()
             return b"s" + struct.pack("<I", len(text)) + text

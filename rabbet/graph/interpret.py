@@ -100,7 +100,7 @@ def _checked(name: str, result: Any, spec: Spec, symbols: list[int]) -> np.ndarr
         return found
     if spec.dtype.is_half and found.dtype.kind == "f":
         return to_half(found, spec.dtype)
-    if not (found.dtype.kind == "f" and spec.dtype.is_float):
+    if not (found.dtype.kind == spec.dtype.kind and spec.dtype.is_inexact):
         raise InternalError(f"{name}: the reference gives {found.dtype}, not {spec.dtype.name}")
     with np.errstate(all="ignore"):
         return found.astype(spec.dtype.numpy)  # references of float ops may compute in float64

@@ -29,8 +29,11 @@ Flags: TypeAlias = list[bool]  # per flat operand: has it the axis of examples (
 
 KINDS = (
     *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter", "sort"),
-    *("attention", "recurrent", "host", "composite", "input"),
+    *("attention", "recurrent", "host", "complex", "composite", "input"),
 )
+
+
+COMPUTING = ("elementwise", "reduce", "contract", "sort")  # not moves and their like
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,13 @@ class Op:
     method: str | None
     public: bool
     differentiable: bool
+    wirtinger: bool
     module: str
     signature: inspect.Signature
     grad: Callable[..., Any] | None = None
     batch: Callable[..., Any] | None = None
     is_opaque: bool = False  # its gradient rule is Python that must see tensors, never Values
+    in_parts: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         self.operands = tuple(p for p in self.parameters if p.role != "attribute")
@@ -96,6 +101,13 @@ class Op:
         have. Needed by primitives whose attributes name axes or sizes (see transform/batch.py).
         """
         self.batch = rule
+        return rule
+
+    def parts(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: what an elementwise, reducing or contracting primitive does with complex
+        operands, in terms of real ones: `rule(*operands, **attrs)`, on Values.
+        """
+        self.in_parts = rule
         return rule
 
     # ---- calling -------------------------------------------------------------------------------
@@ -216,12 +228,21 @@ class Op:
         devices = {s.device for s in specs}
         if len(devices) > 1:
             raise DeviceError(f"{self.name}: operands live on {' and '.join(sorted(devices))}")
-        if self.infer is not None:
+        is_complex = any(s.dtype.kind == "c" for s in specs)
+        if is_complex and self.body is None and self.in_parts is None and self.kind in COMPUTING:
+            raise DTypeError(f"{self.name}: {complex_name(specs)} is not supported")
+        if self.infer is not None and not (is_complex and self.body):
             found = self.infer(**self.arguments(specs, attrs, form))
         else:
             builder = Builder()
             inputs = [builder.input(s) for s in specs]
-            out = self.expand(builder, inputs, attrs, form)
+            try:
+                out = self.expand(builder, inputs, attrs, form)
+            except DTypeError as error:
+                if not is_complex:
+                    raise
+                message = f"{self.name}: {complex_name(specs)} is not supported ({error})"
+                raise DTypeError(message) from None
             found = tuple(v.spec for v in out)
         return found if isinstance(found, tuple) else (found,)
 
@@ -252,7 +273,8 @@ def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
     become the default float), `sizes` (attribute names that hold sizes: never static), `residuals`
     (how many last outputs are hidden), `outputs` (number of visible outputs), `method` (name as a
     Tensor method, None for none, default: the op's name if its first parameter is an operand),
-    `public`, `differentiable`, `since`.
+    `public`, `differentiable`, `since`, `wirtinger` (the gradient rule is one for complex numbers
+    as it stands; else it is taken as the rule of a holomorphic function).
     """
 
     def declare(function: Callable[..., Any]) -> Op:
@@ -290,6 +312,7 @@ def make_op(function: Callable[..., Any], *, kind: str, reference: Any, **fields
         method=fields.get("method", name if has_operand and fields.get("public", True) else None),
         public=fields.get("public", True),
         differentiable=fields.get("differentiable", True),
+        wirtinger=fields.get("wirtinger", False),
         module=function.__module__,
         signature=signature,
     )
@@ -306,9 +329,14 @@ def _parameter(p: inspect.Parameter) -> Parameter:
     return Parameter(p.name, role, p.default, note)
 
 
+def complex_name(specs: Sequence[Spec]) -> str:
+    """The name of the first complex dtype."""
+    return next(s.dtype.name for s in specs if s.dtype.kind == "c")
+
+
 def canonical(argument: Any, op_name: str, name: str) -> Any:
     """An attribute as plain data: lists become tuples, NumPy integers ints, dtype-likes DTypes."""
-    if argument is None or isinstance(argument, bool | int | float | str | DType):
+    if argument is None or isinstance(argument, bool | int | float | complex | str | DType):
         return argument
     if name == "dtype":
         return dtype_of(argument)

@@ -5,7 +5,7 @@ Takes no op in particular; `arrays` turns a Sample into NumPy operands and the o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from rabbet.base.dtypes import DType, dtype_of
 
 FLOATS = ("float32", "float64")
+COMPLEX = ("complex64", "complex128")
 HALVES = ("float16", "bfloat16")
 SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
@@ -100,6 +101,10 @@ def array(draw: Draw, dtype: str, generator: np.random.Generator) -> np.ndarray:
     low = max(draw.low, 0.5) if draw.kind == "positive" else draw.low
     if wanted.is_integer:
         return _whole(draw, low, wanted, generator)
+    if wanted.kind == "c":
+        part = replace(draw, dtype="float64")
+        pair = [array(part, "float64", generator) for _ in range(2)]
+        return np.asarray(pair[0] + 1j * pair[1]).astype(wanted.numpy)
     if draw.kind in ("definite", "regular"):
         return _matrices(draw, generator).astype(wanted.numpy)
     if draw.kind == "distinct":

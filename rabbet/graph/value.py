@@ -150,7 +150,7 @@ class Builder:
             self.table[key] = found
         return found.outputs
 
-    def constant(self, number: float, dtype: DType) -> Value:
+    def constant(self, number: complex, dtype: DType) -> Value:
         """A 0-d literal."""
         constant = lookup("constant")
         attrs = {"value": number, "dtype": dtype}
@@ -211,6 +211,8 @@ def _attr_key(value: object) -> object:
         return ("size", value.key)
     if isinstance(value, float):
         return ("f", value.hex())
+    if isinstance(value, complex):
+        return ("c", value.real.hex(), value.imag.hex())
     if isinstance(value, DType):
         return ("d", value.name)
     if value is None or isinstance(value, bool | int | str):

@@ -50,7 +50,9 @@ def _activation(reference: Any, samples: Any) -> Callable[[Callable[..., Any]], 
     """Declaration shared by all ops of this file: unary, float, shape kept."""
 
     def own(x: np.ndarray, *attrs: Any) -> np.ndarray:
-        return np.asarray(reference(x.astype(np.float64), *attrs)).astype(x.dtype)
+        return np.asarray(reference(x.astype(np.result_type(x, np.float64)), *attrs)).astype(
+            x.dtype
+        )
 
     return op(
         "composite",

@@ -9,12 +9,15 @@ import numpy as np
 
 from rabbet.base import dtypes
 from rabbet.base.dtypes import DType, bool_
+from rabbet.base.errors import DTypeError
+from rabbet.base.spec import Spec
 from rabbet.expr import expr
 from rabbet.expr.expr import Expr, call, const, select
 from rabbet.graph.op import op
 from rabbet.graph.sample import ALL, FLOATS, INTEGERS, NUMERIC, Draw, Sample
 from rabbet.graph.value import Value, lookup
 from rabbet.ops.compare import equal, greater, less, logical_or, where
+from rabbet.ops.complex import part_of, real
 from rabbet.ops.create import zeros_like
 from rabbet.ops.rules import (
     FLOATING,
@@ -48,6 +51,15 @@ def cast_array(x: np.ndarray, dtype: DType) -> np.ndarray:
     return np.where(inside | (whole < 0), found, limits.max).astype(dtype.numpy)
 
 
+def _cast_spec(x: Spec, dtype: DType) -> Spec:
+    if x.dtype.kind == "c" and dtype.kind not in "cb":
+        raise DTypeError(
+            f"cast: {x.dtype.name} to {dtype.name} would drop the imaginary part; "
+            "say rb.real(x) if that is meant"
+        )
+    return x.with_dtype(dtype)
+
+
 def _cast_samples() -> list[Sample]:
     targets = (dtypes.float64, dtypes.float32, dtypes.int32, dtypes.uint8, bool_)
     shapes = ((3, 4), (), (0,))
@@ -61,7 +73,8 @@ def _cast_samples() -> list[Sample]:
 @op(
     "elementwise",
     method="astype",
-    infer=lambda x, dtype: x.with_dtype(dtype),
+    infer=_cast_spec,
+    wirtinger=True,
     lower=lambda x, dtype: expr.cast(x, dtype),
     reference=cast_array,
     samples=_cast_samples,
@@ -76,7 +89,9 @@ def cast(x: Value, dtype: DType) -> Value:
 
 @cast.gradient
 def _cast_gradient(g: Any, y: Any, x: Any, dtype: DType) -> tuple[Any]:
-    return (cast(g, x.dtype) if dtype.is_float else None,)
+    if not dtype.is_inexact:
+        return (None,)
+    return (cast(g if g.dtype.kind != "c" or x.dtype.kind == "c" else real(g), x.dtype),)
 
 
 # ---- four rules and their kin ------------------------------------------------------------------
@@ -271,7 +286,8 @@ def _positive_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
 
 @op(
     "elementwise",
-    infer=broadcast("abs", NUMBERS),
+    wirtinger=True,
+    infer=lambda x: broadcast("abs", NUMBERS)(x=x).with_dtype(part_of(x.dtype)),
     lower=lambda x: x if x.dtype.kind == "u" else call("abs", x),
     reference=np.abs,
     samples=unary_samples(avoid=(0,), dtypes=NUMERIC),
@@ -295,6 +311,7 @@ def _sign(x: Expr) -> Expr:
 @op(
     "elementwise",
     infer=broadcast("sign", NUMBERS),
+    wirtinger=True,
     lower=_sign,
     reference=np.sign,
     samples=unary_samples(avoid=(0,), dtypes=NUMERIC),
@@ -497,5 +514,16 @@ def _no_gradient(g: Any, y: Any, *operands: Any) -> tuple[Any, ...]:
     return tuple(zeros_like(g) for _ in operands)
 
 
-for step in (floor, ceil, trunc, round_, sign, floor_divide):
+@sign.gradient
+def _sign_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    if x.dtype.kind != "c":
+        return (zeros_like(g),)
+    # d(z / |z|): what turns z stays, what lengthens it is lost.
+    size = abs_(x)
+    along = cast(real(multiply(lookup("conj")(y), g)), x.dtype)
+    rest = divide(subtract(g, multiply(y, along)), cast(where(equal(size, 0), 1.0, size), x.dtype))
+    return (where(equal(size, 0), 0.0, rest),)
+
+
+for step in (floor, ceil, trunc, round_, floor_divide):
     step.gradient(_no_gradient)

@@ -16,6 +16,7 @@ from rabbet.graph.sample import FLOATS, INTEGERS, Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import abs_, add, divide, multiply, negative, sign, square, subtract
 from rabbet.ops.compare import equal, greater, greater_equal, logical_and, not_equal, signbit, where
+from rabbet.ops.complex import is_complex, real
 from rabbet.ops.create import zeros_like
 from rabbet.ops.rules import (
     FLOATING,
@@ -35,6 +36,8 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if x.dtype.kind == "f":
         return np.power(x.astype(np.float64), y.astype(np.float64))
+    if x.dtype.kind == "c":
+        return np.power(x.astype(np.complex128), y.astype(np.complex128))
     found = np.power(x, np.where(y < 0, 0, y).astype(x.dtype))
     reciprocal_ = np.where(x == 1, 1, np.where(x + (x.dtype.kind == "i") == 0, 1 - 2 * (y % 2), 0))
     return np.where(y < 0, reciprocal_, found).astype(x.dtype)
@@ -64,7 +67,7 @@ def _pow_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     # d/dx1 at x2 = 0 is 0 even where x1 is 0; d/dx2 at x1 = 0 is 0 for x2 >= 0, as in PyTorch.
     exponent = where(equal(x2, 0), 1.0, x2)
     slope = where(equal(x2, 0), 0.0, multiply(x2, pow_(x1, subtract(exponent, 1.0))))
-    is_zero = logical_and(equal(x1, 0), greater_equal(x2, 0))
+    is_zero = logical_and(equal(x1, 0), greater_equal(real(x2) if is_complex(x2) else x2, 0))
     logarithm = log(where(is_zero, 1.0, x1))
     return multiply(g, slope), where(is_zero, 0.0, multiply(multiply(g, y), logarithm))
 

@@ -86,7 +86,8 @@ def _linspace_reference(
     start: np.ndarray, stop: np.ndarray, num: int, dtype: DType | None, endpoint: bool
 ) -> np.ndarray:
     wanted = dtype.numpy if dtype else start.dtype
-    return np.linspace(start, stop, num, endpoint=endpoint, dtype=np.float64).astype(wanted)
+    double = np.result_type(start, stop, np.float64)
+    return np.linspace(start, stop, num, endpoint=endpoint, dtype=double).astype(wanted)
 
 
 @op(

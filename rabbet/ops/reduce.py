@@ -313,7 +313,7 @@ def prod(x: Value, axis: Axes = None, dtype: DType | None = None, keepdims: bool
 
 def as_float(x: Any) -> Any:
     """Integers and bools as the default float."""
-    return x if x.dtype.is_float else cast(x, dtypes.default_float)
+    return x if x.dtype.is_inexact else cast(x, dtypes.default_float)
 
 
 def count_along(x: Any, axes: tuple[int, ...]) -> Dim:
@@ -322,13 +322,13 @@ def count_along(x: Any, axes: tuple[int, ...]) -> Dim:
 
 
 def as_double(x: np.ndarray) -> np.ndarray:
-    """For references: in float64."""
-    return x.astype(np.float64)
+    """For references: in double precision."""
+    return x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
 
 
 def rounded(x: np.ndarray, found: Any) -> np.ndarray:
     """For references: as the float dtype that `x` becomes."""
-    return np.asarray(found, x.dtype if x.dtype.kind == "f" else np.float32)
+    return np.asarray(found, x.dtype if x.dtype.kind in "fc" else np.float32)
 
 
 def _mean_reference(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:

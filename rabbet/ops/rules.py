@@ -40,8 +40,11 @@ def broadcast(name: str, kinds: str = ANY, result: DType | None = None) -> Infer
 
 
 def check_kind(name: str, dtype: DType, kinds: str) -> None:
-    """DTypeError where the dtype's kind is not among `kinds`."""
-    if dtype.kind not in kinds:
+    """DTypeError where the dtype's kind is not among `kinds`.
+
+    Complex numbers may be where floats are: which ops take them is said by `Op.in_parts`.
+    """
+    if dtype.kind not in kinds and not (dtype.kind == "c" and "f" in kinds):
         words = ", ".join(_WORDS[k] for k in kinds)
         raise DTypeError(f"{name}: {dtype.name} is not supported; it takes {words}")
 
@@ -76,8 +79,13 @@ def ordered(x: Expr) -> Expr:
 
 
 def wide(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
-    """A reference that computes in float64 (and is rounded to the op's dtype afterwards)."""
-    return lambda *x: function(*(np.asarray(v, np.float64) for v in x))
+    """A reference that computes in double precision (and is rounded to the op's dtype after)."""
+
+    def reference(*x: np.ndarray) -> np.ndarray:
+        double = np.complex128 if any(v.dtype.kind == "c" for v in x) else np.float64
+        return np.asarray(function(*(np.asarray(v, double) for v in x)))
+
+    return reference
 
 
 def each(function: Callable[..., float]) -> Callable[..., np.ndarray]:

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from rabbet.base.dtypes import bool_, int64
+from rabbet.base.errors import DTypeError
 from rabbet.base.shapes import axes_of
 from rabbet.graph.op import op
 from rabbet.graph.sample import ALL, FLOATS, Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import add, cast, divide, maximum, multiply, square, subtract
 from rabbet.ops.compare import isfinite, where
+from rabbet.ops.complex import is_complex
 from rabbet.ops.create import extent
 from rabbet.ops.functions import exp, log, sqrt
 from rabbet.ops.moves import reshape
@@ -57,6 +59,8 @@ def var(x: Value, axis: Axes = None, correction: float = 0.0, keepdims: bool = F
     """
     axes = axes_of("var", axis, x.ndim)
     x = as_float(x)
+    if is_complex(x):
+        raise DTypeError("var: a variance is one of real numbers; take real(), imag() or abs()")
     centred = subtract(x, mean(x, axes, True))
     return divide(reduce_sum(square(centred), axes, keepdims), _freedom(x, axes, correction))
 

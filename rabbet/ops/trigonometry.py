@@ -202,7 +202,8 @@ def acosh(x: Value) -> Value:
 
 @acosh.gradient
 def _acosh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
-    return (multiply(g, rsqrt(subtract(square(x), 1.0))),)
+    # Two roots: the square of a complex number forgets on which side of the cut it lies.
+    return (multiply(g, multiply(rsqrt(subtract(x, 1.0)), rsqrt(add(x, 1.0)))),)
 
 
 @op(

@@ -214,6 +214,7 @@ def compile_stages(
     stages: list[CompiledPart | Call] = []
     for stage in cut(primitive):
         if isinstance(stage, Part):
+            stage = stage.in_reals()
             found = _compile_primitives(stage.graph, stage.boundaries(kept), target, scope)
             stages.append(CompiledPart(found, stage.inputs, stage.outputs))
         else:

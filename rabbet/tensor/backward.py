@@ -162,6 +162,11 @@ def _seed(root: Handle) -> Any:
             f"backward: a tensor of shape {shapes.show(spec.shape)} needs an explicit gradient of "
             "its shape; only a scalar has the implicit gradient 1"
         )
+    if spec.dtype.kind == "c":
+        raise GradientError(
+            "backward: a complex number has no gradient without a direction; take real(), imag() "
+            "or abs(), or give the gradient"
+        )
     return lookup("ones_like")(root)
 
 

@@ -87,8 +87,8 @@ def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
         raise NumberRangeError(f"asarray: {error}") from None
     except ValueError as error:
         raise ShapeError(f"asarray: nested lists must be rectangular: {error}") from None
-    if array.dtype == np.float64 and not _has_float64(data):
-        array = array.astype(np.float32)
+    if array.dtype in (np.float64, np.complex128) and not _has_float64(data):
+        array = array.astype(np.float32 if array.dtype == np.float64 else np.complex64)
     if array.dtype == object and _is_too_large(array):
         raise NumberRangeError("asarray: an integer is outside the range of every dtype")
     if array.dtype == object:
@@ -116,7 +116,9 @@ def _plain(data: Any) -> Any:
 def _has_float64(data: Any) -> bool:
     if isinstance(data, list | tuple):
         return any(_has_float64(d) for d in data)
-    return isinstance(data, np.ndarray | np.float64) and data.dtype == np.float64
+    if not isinstance(data, np.ndarray | np.float64 | np.complex128):
+        return False
+    return data.dtype in (np.float64, np.complex128)
 
 
 def _filled(shape: Any, value: Any, dtype: DType, requires_grad: bool = False) -> Tensor:

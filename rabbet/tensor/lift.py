@@ -20,7 +20,7 @@ from rabbet.tensor.tensor import Tensor, as_operand
 
 BOUND_KEPT = 1000
 RENAMED = {"dim": "axis", "keepdim": "keepdims"}
-NUMBERS = (bool, int, float)
+NUMBERS = (bool, int, float, complex)
 functions: dict[str, Any] = {}
 
 

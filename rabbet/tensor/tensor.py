@@ -111,6 +111,20 @@ class Tensor(Handle):
         """Another output of the op that made this tensor, a hidden one too."""
         return type(self)(self._node, index)
 
+    @property
+    def real(self) -> Tensor:
+        """The real part."""
+        return lookup("real")(self)
+
+    @property
+    def imag(self) -> Tensor:
+        """The imaginary part (0 for real numbers)."""
+        return lookup("imag")(self)
+
+    def is_complex(self) -> bool:
+        """True for complex64 and complex128."""
+        return self.dtype.kind == "c"
+
     def numel(self) -> int:
         """Number of elements."""
         return self.size
@@ -152,7 +166,7 @@ class Tensor(Handle):
     def _array(self) -> np.ndarray:
         return buffers.to_numpy(value_of(self), self.shape, self.dtype)
 
-    def item(self) -> bool | int | float:
+    def item(self) -> Any:
         """The single element as a Python number; ShapeError if there is not exactly one."""
         if self.size != 1:
             raise ShapeError(f"item: needs one element, the shape is {shapes.show(self.shape)}")
@@ -503,7 +517,7 @@ def as_operand(value: Any, like: Tensor | None = None) -> Tensor:
     """Anything array-like as a Tensor (a Python number takes the dtype that `like` implies)."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | int | float | complex):
         dtype = dtypes.weak(value, like.dtype) if like is not None else dtypes.number_dtype(value)
         return from_numpy(np.asarray(value, dtype.numpy))
     return from_numpy(np.asarray(value))

@@ -18,7 +18,9 @@ from rabbet.graph.op import Op
 from rabbet.graph.value import Attrs, Builder, Graph, Value, lookup
 from rabbet.ops.moves import reshape
 from rabbet.ops.order import BLOCKED, Blocks, blocks_of, reduce_blocks
+from rabbet.transform.complex import in_parts
 
+GIVEN = ("host", "input")  # hold complex numbers as they lie in memory
 MOVES = ("source", "movement", "gather")
 HELD = ("cast", "where", "scatter_set")  # take halves as they are: no arithmetic
 
@@ -72,6 +74,9 @@ class PrimitiveBuilder(Builder):
         specs = op.infer_specs([v.spec for v in values], attrs, form)
         if op.kind == "movement" and _is_identity(values[0], specs[0].shape, attrs):
             return (values[0],)
+        given = (*(v.spec for v in values), *specs)
+        if op.kind == "complex" or op.kind not in GIVEN and any(s.dtype.kind == "c" for s in given):
+            return in_parts(self, op, values, attrs, form, specs)
         if op.kind == "elementwise" and len(values) == 1 and _changes_nothing(op, values[0], attrs):
             return (values[0],)
         if op.kind == "reduce" and attrs["axis"] == () and specs[0].dtype is values[0].dtype:

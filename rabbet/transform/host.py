@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rabbet.graph.value import Builder, Call, Graph, Value
+from rabbet.transform.complex import has_complex, in_reals
+from rabbet.transform.decompose import PrimitiveBuilder
 
 Key = tuple[int, int]
 FREE = ("movement", "source")  # never stored for their own sake
@@ -31,6 +33,16 @@ class Part:
     def boundaries(self, kept: set[Key]) -> list[Value]:
         """The values of this part that stand for the whole graph's values `kept`."""
         return [v for key, v in self.made.items() if key in kept]
+
+    def in_reals(self) -> Part:
+        """The same part with complex numbers as pairs of real ones in memory."""
+        calls = self.graph.calls()
+        if not has_complex([v for c in calls for v in c.outputs]):
+            return self
+        graph, made = in_reals(self.graph, PrimitiveBuilder())
+        keys = {k: (id(v.call), v.index) for k, v in self.made.items()}
+        found = {k: made[key] for k, key in keys.items() if key in made}
+        return Part(graph, self.inputs, self.outputs, found)
 
 
 def cut(graph: Graph) -> list[Part | Call]:

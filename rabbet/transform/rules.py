@@ -31,17 +31,24 @@ def call_rule(
         return _through_body(op, g, inputs, attrs, form, needs)
     gradient = g[0] if visible == 1 else tuple(g[:visible])
     forward = outputs[0] if len(outputs) == 1 else tuple(outputs)
+    # The gradient of a complex number is dL/dRe + i dL/dIm, so that of a holomorphic f is
+    # g * conj(f'): the rule for real numbers between two conjugations.
+    turn = not op.wirtinger and any(_is_complex(x) for x in (*g, *inputs))
+    if turn:
+        gradient = _conjugated(gradient)
     found = op.grad(gradient, forward, *op.arrange(inputs, form), **attrs)
     if found is NotImplemented:
         return _through_body(op, g, inputs, attrs, form, needs)
     if not isinstance(found, tuple | list):
         found = (found,)
     flat = op.flatten(found, form)
+    if turn:
+        flat = [_conjugated(f) for f in flat]
     if len(flat) != len(inputs):
         raise GradientError(
             f"{op.name}: its gradient rule gave {len(flat)} gradients for {len(inputs)} operands"
         )
-    if op.kind == "elementwise":
+    if op.kind in ("elementwise", "complex"):
         flat = [
             f if f is None or f.shape == x.shape else sum_to(f, x.shape)
             for f, x in zip(flat, inputs, strict=True)
@@ -70,6 +77,16 @@ def call_rule_sparingly(
     pairs = zip((*gs, *ys, *xs), (*g, *outputs, *inputs), strict=True)
     home = next(x for x in g if x is not None)
     return replay(wanted, {v: x for v, x in pairs if v is not None}, home)
+
+
+def _is_complex(x: Any) -> bool:
+    return x is not None and x.dtype.kind == "c"
+
+
+def _conjugated(g: Any) -> Any:
+    if isinstance(g, tuple):
+        return tuple(_conjugated(x) for x in g)
+    return lookup("conj")(g) if _is_complex(g) else g
 
 
 def sum_to(g: Any, shape: tuple[Any, ...]) -> Any:
@@ -129,7 +146,7 @@ def reverse_graph(
         if id(call) not in needed:
             continue
         gs = [arrived.get((id(call), i)) for i in range(len(call.outputs))]
-        needs = [id(v.call) in needed and v.dtype.is_float for v in call.inputs]
+        needs = [id(v.call) in needed and v.dtype.is_inexact for v in call.inputs]
         if not any(needs):
             continue
         found = call_rule(call.op, gs, call.outputs, call.inputs, call.attrs, call.form, needs)

@@ -82,10 +82,10 @@ def close(found: np.ndarray, wanted: np.ndarray, case: Sample, dtype: str, what:
     half = HALF_STEPS.get(wanted.dtype.name)
     if half is not None:
         found, wanted = found.astype(np.float32), wanted.astype(np.float32)
-    elif wanted.dtype.kind != "f":
+    elif wanted.dtype.kind not in "fc":
         np.testing.assert_array_equal(found, wanted, what)
         return
-    relative = (case.tolerance or 1e-5) if wanted.dtype == np.float32 else 1e-11
+    relative = (case.tolerance or 1e-5) if wanted.real.dtype == np.float32 else 1e-11
     relative = half or relative
     finite = np.abs(wanted[np.isfinite(wanted)])
     scale = float(finite.max()) if finite.size else 1.0
@@ -95,6 +95,11 @@ def close(found: np.ndarray, wanted: np.ndarray, case: Sample, dtype: str, what:
 def halves(engine: Any) -> tuple[str, ...]:
     """float16 and bfloat16, where the engine decomposes: primitives are lowered in float32."""
     return () if engine.name == "lowered" else sample.HALVES
+
+
+def derived(engine: Any) -> tuple[str, ...]:
+    """Dtypes that are computed in terms of others."""
+    return () if engine.name == "lowered" else (*sample.HALVES, *sample.COMPLEX)
 
 
 @each_op
@@ -124,7 +129,7 @@ def test_any_dtype_works_or_is_refused(op: Op, engine: Any) -> None:
     case = samples(op)[0]
     if not (engine.takes(op) and op.public) or not any(d.swept for d in sample.draws(case)):
         return
-    for dtype in (*sample.ALL, *halves(engine)):
+    for dtype in (*sample.ALL, *derived(engine)):
         try:
             arrays = promoted(op, sample.arrays(case, dtype))
             graph = single(op, case, arrays)

@@ -23,7 +23,8 @@ PyTypeObject *operator_type = nullptr;
 Operator *as_operator(PyObject *object) { return reinterpret_cast<Operator *>(object); }
 
 bool is_number(PyObject *object) {
-    return PyFloat_CheckExact(object) || PyLong_CheckExact(object) || PyBool_Check(object);
+    return PyFloat_CheckExact(object) || PyLong_CheckExact(object) || PyBool_Check(object) ||
+           PyComplex_CheckExact(object);
 }
 
 PyObject *call_binary(const Operator *self, PyObject *left, PyObject *right) {
