@@ -106,6 +106,41 @@ def tree(fn: Function, reduction: Reduction, lanes: list[Value]) -> list[Value]:
     return lanes
 
 
+class LaneRegisters:
+    """The LANES partial results of one reduction, as vectors of some lanes each."""
+
+    def __init__(self, fn: Function, reduction: Reduction, lanes: int) -> None:
+        self._fn = fn
+        self.reduction = reduction
+        self._slots = [
+            [
+                fn.variable(register_type(d, lanes), literal(v, register_type(d, lanes)))
+                for d, v in zip(parts(reduction), identities(reduction), strict=True)
+            ]
+            for _ in range(LANES // lanes)
+        ]
+
+    def get(self, number: int) -> list[Value]:
+        """The partial results in vector `number`."""
+        return [slot.get() for slot in self._slots[number]]
+
+    def set(self, number: int, values: list[Value]) -> None:
+        """Replace those in vector `number`."""
+        for slot, value in zip(self._slots[number], values, strict=True):
+            slot.set(value)
+
+    def result(self) -> Value:
+        """All lanes combined, in the order of `tree`."""
+        vectors = [self.get(n) for n in range(len(self._slots))]
+        while len(vectors) > 1:
+            half = len(vectors) // 2
+            vectors = [
+                combine(self._fn, self.reduction, vectors[n], vectors[n + half])
+                for n in range(half)
+            ]
+        return tree(self._fn, self.reduction, vectors[0])[-1]
+
+
 class LaneMemory:
     """The LANES partial results of one reduction, on the stack, for some lanes at a time."""
 
@@ -114,6 +149,10 @@ class LaneMemory:
         self.reduction = reduction
         self._dtypes = parts(reduction)
         self._slots = [fn.allocate(memory_type(d, LANES)) for d in self._dtypes]
+
+    def result(self) -> Value:
+        """The lanes combined by the fixed tree."""
+        return tree(self._fn, self.reduction, self.get(Value("0", "i64"), LANES))[-1]
 
     def clear(self) -> None:
         """Back to nothing seen."""
