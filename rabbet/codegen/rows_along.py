@@ -8,7 +8,14 @@ from rabbet.base.dtypes import int64
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Value, i64
 from rabbet.codegen.operations import has_masks, memory_type
-from rabbet.codegen.reductions import LaneMemory, LaneRegisters, combine, masked, parts
+from rabbet.codegen.reductions import (
+    LaneMemory,
+    LaneRegisters,
+    combine,
+    lane_registers,
+    masked,
+    parts,
+)
 from rabbet.codegen.rows_shared import Bounds, Writer, splits_inner, sweep_roots
 from rabbet.codegen.stepping import operations, tail_mask, tasks, vectors
 from rabbet.expr.affine import coefficient
@@ -86,7 +93,7 @@ class Along(Writer):
         depth = len(self.kernel.inner)
         held: list[LaneRegisters] = []
         if depth and self.stays_in_registers(sweep):
-            held = [LaneRegisters(self.fn, r, self.lanes) for r in sweep.reductions]
+            held = [lane_registers(self.fn, r, self.lanes) for r in sweep.reductions]
         memories = [] if held else [LaneMemory(self.fn, r) for r in sweep.reductions]
         for memory in memories:
             memory.clear()
@@ -145,7 +152,7 @@ class Along(Writer):
         if first:
             self.check(em, inside=True)
         for lanes in held:
-            lanes.set(number, self.updated(em, lanes.reduction, lanes.get(number)))
+            lanes.add(number, self.elements(em, lanes.reduction), em.mask)
         self.store(em, sweep.stores)
         self.fetch(em)
 
@@ -241,7 +248,10 @@ class Along(Writer):
 
     def updated(self, em: Emitter, reduction: Reduction, old: list[Value]) -> list[Value]:
         """The partial results with this vector's elements added, where they count."""
-        new = [em.value(reduction.value)]
-        if reduction.key is not None:
-            new.append(em.value(reduction.key))
+        new = self.elements(em, reduction)
         return masked(self.fn, em.mask, combine(self.fn, reduction, old, new), old)
+
+    def elements(self, em: Emitter, reduction: Reduction) -> list[Value]:
+        """This vector's elements, as a partial result."""
+        keys = [] if reduction.key is None else [em.value(reduction.key)]
+        return [em.value(reduction.value), *keys]

@@ -31,9 +31,7 @@ def keep_rows(kernel: RowKernel) -> RowKernel:
         place = _place(kernel)
         again = load(number, e.dtype, place)
         for later in range(first + 1, len(sweeps)):
-            sweeps[later] = map_expressions(
-                sweeps[later], lambda x, e=e, again=again: again if x is e else None
-            )
+            sweeps[later] = map_expressions(sweeps[later], {e: again}.get)
         kept = Store(number, place, e)
         sweeps[first] = Sweep(sweeps[first].reductions, (*sweeps[first].stores, kept))
     return replace(kernel, operands=tuple(operands), sweeps=tuple(sweeps))
