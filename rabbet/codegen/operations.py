@@ -186,7 +186,8 @@ def _scale(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
     kind = encoded.type
     half = fn.binary("lshr", encoded, literal(1, kind))
     for part in (half, fn.sub(encoded, half)):
-        factor = fn.convert("bitcast", fn.binary("shl", part, literal(fraction, kind)), p.type)
+        bits = fn.binary("shl", part, literal(fraction, kind))
+        factor = fn.convert("bitcast", bits, element_of(p.type))
         p = fn.binary("fmul", p, factor)
     return p
 
