@@ -102,9 +102,11 @@ def high_product(a: Array, b: Array) -> Array:
 
 
 def scaled(a: Array, n: Array) -> Array:
-    """a * 2**n rounded once, for a from 1/4 to 4 and whole n within twice the exponents' range."""
+    """a * 2**n rounded once, for a from 1/4 to 4 and whole n within the exponents' range; NaN for a
+    NaN, whatever n is.
+    """
     whole = np.where(np.isnan(n), 0, n).astype(np.int32)
-    return np.asarray(np.where(np.isnan(n), n, np.ldexp(a, whole)), a.dtype)
+    return np.asarray(np.ldexp(a, whole), a.dtype)
 
 
 def power(a: Array, b: Array) -> Array:

@@ -78,6 +78,7 @@ def test_scale(runner, dtype):
     widest = 160 if dtype is float32 else 1090
     n = np.array([*range(-widest, 130 if dtype is float32 else 1026, 3), np.nan], dtype.numpy)
     p = np.linspace(0.7, 1.5, n.size).astype(dtype.numpy)
+    p[-1] = np.nan
     value = make("scale", (load(0, dtype, var(0)), load(1, dtype, var(0))), dtype)
     check(runner, [value], [p, n], [dtype, dtype])
 
