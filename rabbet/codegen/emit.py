@@ -71,6 +71,11 @@ class Frame:
             self._pointers[operand] = self.fn.entry("ptr", f"load ptr, ptr {slot.text}")
         return self._pointers[operand]
 
+    def place(self, operand: int, offset: Value) -> None:
+        """Let an operand lie in scratch memory, at a byte offset."""
+        scratch = self.fn.parameters["scratch"]
+        self._pointers[operand] = self.fn.address(scratch, offset, "i8")
+
     def size(self, number: int) -> Value:
         """Run-time size argument (read once, on entry)."""
         if number not in self._sizes:
@@ -192,7 +197,7 @@ class Emitter:
                 self._get(e, self.lanes if self.varies(e) else SCALAR)
 
     def _is_written(self, operand: int) -> bool:
-        return self.frame.operands[operand].mode == "out"
+        return self.frame.operands[operand].mode != "in"
 
     def _get(self, root: Expr, form: int) -> Value:
         stack = [(root, form)]

@@ -171,12 +171,34 @@ def _step(fn: Function, opcode: str, value: Value, condition: Value) -> Value:
     return fn.binary(opcode, value, one)
 
 
+def _scale(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
+    """p * 2**n, rounded once: one instruction, or two factors of normal exponents."""
+    p, n = args
+    lanes = lanes_of(p.type)
+    if "+avx512f" in fn.module.target.features and lanes * dtype.bits == 512:
+        name = f"x86.avx512.mask.scalef.{'ps' if dtype.bits == 32 else 'pd'}.512"
+        every, current = Value("-1", f"i{lanes}"), Value("4", "i32")
+        return fn.intrinsic(name, p.type, p, n, p, every, current)
+    fraction, bias = (23, 127) if dtype.bits == 32 else (52, 1023)
+    integer = f"i{dtype.bits}"
+    shifted = fn.binary("fadd", n, literal(1.5 * 2.0**fraction + 2 * bias, p.type))
+    encoded = fn.convert("bitcast", shifted, integer)
+    kind = encoded.type
+    half = fn.binary("lshr", encoded, literal(1, kind))
+    for part in (half, fn.sub(encoded, half)):
+        bits = fn.binary("shl", part, literal(fraction, kind))
+        factor = fn.convert("bitcast", bits, element_of(p.type))
+        p = fn.binary("fmul", p, factor)
+    return p
+
+
 _FLOAT_ROWS: dict[str, Emit] = {
     **dict.fromkeys(("add", "sub", "mul", "div"), _float_binary),
     **dict.fromkeys(("abs", "sqrt", "min", "max"), _float_intrinsic),
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), _rounding),
     "neg": _float_negate,
     "fma": _fma,
+    "scale": _scale,
 }
 
 

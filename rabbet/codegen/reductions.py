@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from rabbet.base.dtypes import DType, bool_, int64
-from rabbet.codegen.ir import Function, Value, lanes_of, literal
+from rabbet.codegen.ir import Function, Value, lanes_of, literal, type_suffix, vector_of
 from rabbet.codegen.operations import memory_type, register_type, row
 from rabbet.kernel.loops import LANES, Reduction
 
@@ -106,6 +106,96 @@ def tree(fn: Function, reduction: Reduction, lanes: list[Value]) -> list[Value]:
     return lanes
 
 
+class LaneRegisters:
+    """The LANES partial results of one reduction, as vectors of some lanes each."""
+
+    def __init__(self, fn: Function, reduction: Reduction, lanes: int) -> None:
+        self._fn = fn
+        self.reduction = reduction
+        kinds = [register_type(d, lanes) for d in parts(reduction)]
+        self._slots = [
+            [
+                fn.variable(kind, literal(v, kind))
+                for kind, v in zip(kinds, identities(reduction), strict=True)
+            ]
+            for _ in range(LANES // lanes)
+        ]
+
+    def get(self, number: int) -> list[Value]:
+        """The partial results in vector `number`."""
+        return [slot.get() for slot in self._slots[number]]
+
+    def add(self, number: int, new: list[Value], mask: Value | None) -> None:
+        """Take a vector of elements, where they count, into vector `number`."""
+        old = [slot.get() for slot in self._slots[number]]
+        taken = masked(self._fn, mask, combine(self._fn, self.reduction, old, new), old)
+        for slot, value in zip(self._slots[number], taken, strict=True):
+            slot.set(value)
+
+    def result(self) -> Value:
+        """All lanes combined, in the order of `tree`."""
+        vectors = [self.get(n) for n in range(len(self._slots))]
+        while len(vectors) > 1:
+            half = len(vectors) // 2
+            vectors = [
+                combine(self._fn, self.reduction, vectors[n], vectors[n + half])
+                for n in range(half)
+            ]
+        return tree(self._fn, self.reduction, vectors[0])[-1]
+
+
+class ExtremeRegisters(LaneRegisters):
+    """Those of the largest or smallest float: as integers in the same order, and which saw NaN.
+
+    The order of floats, NaN and zeros included, takes six instructions one after the other; that
+    of integers takes one.
+    """
+
+    def __init__(self, fn: Function, reduction: Reduction, lanes: int) -> None:
+        self._fn = fn
+        self.reduction = reduction
+        self._bits = reduction.value.dtype.bits
+        self._float = register_type(reduction.value.dtype, lanes)
+        start = literal(identities(reduction)[0], self._float)
+        nothing = literal(False, vector_of("i1", lanes))
+        key = self._key(start)
+        self._slots = [
+            [fn.variable(key.type, key), fn.variable(nothing.type, nothing)]
+            for _ in range(LANES // lanes)
+        ]
+
+    def _turned(self, integer: Value) -> Value:
+        """Negative numbers backwards; twice gives the number again."""
+        sign = self._fn.binary("ashr", integer, literal(self._bits - 1, integer.type))
+        others = literal((1 << (self._bits - 1)) - 1, integer.type)
+        return self._fn.binary("xor", integer, self._fn.binary("and", sign, others))
+
+    def _key(self, value: Value) -> Value:
+        return self._turned(self._fn.convert("bitcast", value, f"i{self._bits}"))
+
+    def get(self, number: int) -> list[Value]:
+        """The partial results in vector `number`, as floats."""
+        key, is_nan = (slot.get() for slot in self._slots[number])
+        element = register_type(self.reduction.value.dtype)
+        value = self._fn.convert("bitcast", self._turned(key), element)
+        return [self._fn.select(is_nan, literal(math.nan, self._float), value)]
+
+    def add(self, number: int, new: list[Value], mask: Value | None) -> None:
+        fn = self._fn
+        key, is_nan = (slot.get() for slot in self._slots[number])
+        name = f"s{self.reduction.combine}.{type_suffix(key.type)}"
+        best = fn.intrinsic(name, key.type, key, self._key(new[0]))
+        seen = fn.binary("or", is_nan, fn.fcmp("uno", new[0], new[0]))
+        for slot, value, old in zip(self._slots[number], (best, seen), (key, is_nan), strict=True):
+            slot.set(value if mask is None else fn.select(mask, value, old))
+
+
+def lane_registers(fn: Function, reduction: Reduction, lanes: int) -> LaneRegisters:
+    """The registers of a reduction."""
+    is_extreme = reduction.combine in ("max", "min") and reduction.value.dtype.is_float
+    return (ExtremeRegisters if is_extreme else LaneRegisters)(fn, reduction, lanes)
+
+
 class LaneMemory:
     """The LANES partial results of one reduction, on the stack, for some lanes at a time."""
 
@@ -114,6 +204,10 @@ class LaneMemory:
         self.reduction = reduction
         self._dtypes = parts(reduction)
         self._slots = [fn.allocate(memory_type(d, LANES)) for d in self._dtypes]
+
+    def result(self) -> Value:
+        """The lanes combined by the fixed tree."""
+        return tree(self._fn, self.reduction, self.get(Value("0", "i64"), LANES))[-1]
 
     def clear(self) -> None:
         """Back to nothing seen."""

@@ -16,7 +16,8 @@ from rabbet.codegen.rows_across import COLUMNS, Across
 from rabbet.codegen.rows_along import Along
 from rabbet.codegen.rows_digits import COLUMNS as DIGIT_COLUMNS
 from rabbet.codegen.rows_digits import Digits, digits
-from rabbet.codegen.rows_shared import expanded, splits_inner, sweep_roots
+from rabbet.codegen.rows_kept import keep_rows
+from rabbet.codegen.rows_shared import expanded, kept_offsets, splits_inner, sweep_roots
 from rabbet.codegen.rows_turned import ROWS, Turned, turned_axis
 from rabbet.codegen.stepping import product, weight
 from rabbet.expr.expr import Expr, const
@@ -27,9 +28,10 @@ from rabbet.kernel.show import kernel_name
 def emit_rows(kernel: RowKernel, target: Target) -> str:
     """The LLVM text of a RowKernel; the function is called `kernel_name(kernel)`."""
     module = Module(target)
-    frame = Frame(module, kernel_name(kernel), kernel.operands)
-    axis, primitive = turned_axis(kernel), expanded(kernel)
-    few = digits(kernel)
+    name, axis, few = kernel_name(kernel), turned_axis(kernel), digits(kernel)
+    kernel = keep_rows(kernel)
+    frame = Frame(module, name, kernel.operands)
+    primitive = expanded(kernel)
     if kernel.across and kernel.outer:
         Across(primitive, frame).write()
     elif few is not None:
@@ -43,11 +45,13 @@ def emit_rows(kernel: RowKernel, target: Target) -> str:
 
 def launch_rows(kernel: RowKernel) -> Launch:
     """Tasks and cost of a RowKernel, from its sizes."""
+    kernel = keep_rows(kernel)
     inside = sum(weight(sweep_roots(s)) for s in kernel.sweeps)
     after = weight(e for s in kernel.finish for e in (s.value, s.index))
     rows = product(kernel.outer if kernel.block is None else kernel.outer[1:])
     cost = rows * (product(kernel.inner) * inside) + product(kernel.outer) * after
-    return Launch(_tasks(kernel), const(0, int64), cost)
+    *_, (_, scratch) = kept_offsets(kernel)
+    return Launch(_tasks(kernel), scratch, cost)
 
 
 def _tasks(kernel: RowKernel) -> Expr:

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from rabbet.base.dtypes import int64
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Value, i64
-from rabbet.codegen.reductions import LaneMemory, combine, masked, parts, tree
+from rabbet.codegen.operations import has_masks, memory_type
+from rabbet.codegen.reductions import (
+    LaneMemory,
+    LaneRegisters,
+    combine,
+    lane_registers,
+    masked,
+    parts,
+)
 from rabbet.codegen.rows_shared import Bounds, Writer, splits_inner, sweep_roots
-from rabbet.codegen.stepping import tasks, vectors
+from rabbet.codegen.stepping import operations, tail_mask, tasks, vectors
+from rabbet.expr.affine import coefficient
+from rabbet.expr.expr import Expr, const, topological
 from rabbet.kernel.loops import LANES, Reduction, Sweep
 
 Accs: TypeAlias = dict[int, Value]
+Ahead: TypeAlias = tuple[Value, str, str]  # address, type of an element, 0 to read or 1 to write
+_LARGEST_BODY = 400  # operations in all copies of a sweep's body
+_MOST_AHEAD = 4  # streams that are asked for ahead of the program
 
 
 class Along(Writer):
     """Vectors run along the last inner loop; one scalar per row is left of a reduction."""
+
+    ahead: list[Ahead]
 
     def write(self) -> None:
         kernel, frame = self.kernel, self.frame
@@ -33,17 +49,54 @@ class Along(Writer):
         self.check(em, inside=False)
         accs: Accs = {}
         for number, sweep in enumerate(self.kernel.sweeps):
+            self.ahead = self.wanted(em, number)
             found = self.sweep(em.inner(accs=accs), sweep, begin, number == 0)
             accs.update(dict(enumerate(found, len(accs))))
         self.store(em.inner(accs=accs), self.kernel.finish)
 
+    def wanted(self, em: Emitter, number: int) -> list[Ahead]:
+        """What is asked for during sweep `number`: what walks along rows ahead of the program by
+        itself, in hardware, stops at the end of a page.
+
+        Elements of the next row that the first sweep reads, while the dearest of the other sweeps
+        computes; places that the last sweep will write, while the one before it does.
+        """
+        sweeps = self.kernel.sweeps
+        if len(sweeps) < 2 or len(self.kernel.inner) != 1 or self.rank == 0 or self.lanes == 1:
+            return []
+        found: list[Ahead] = []
+        if number == max(range(1, len(sweeps)), key=lambda n: operations(sweep_roots(sweeps[n]))):
+            row = {self.rank - 1: self.fn.add(em.variables[self.rank - 1], 1)}
+            reads = [e for e in topological(sweep_roots(sweeps[0])) if e.op == "load"]
+            indices = [(e.value[0], e.args[0]) for e in reads if len(e.args) == 1]  # type: ignore[index]
+            found += self.starts(self.root.inner({**em.variables, **row}), indices, "0")
+        if number == len(sweeps) - 2:
+            found += self.starts(em, [(s.operand, s.index) for s in sweeps[-1].stores], "1")
+        return found[:_MOST_AHEAD]
+
+    def starts(self, em: Emitter, indices: list[tuple[int, Expr]], intent: str) -> list[Ahead]:
+        """Addresses at the beginning of a row, where its elements lie one beside the other."""
+        last = self.rank
+        em = em.inner({last: i64(0)})
+        found: list[Ahead] = []
+        for operand, index in indices:
+            kind = memory_type(self.kernel.operands[operand].dtype)
+            moves = coefficient(index, self.rank - 1) is not const(0, int64)
+            if moves and coefficient(index, last) is const(1, int64):
+                base = self.fn.address(self.frame.pointer(operand), em.scalar(index), kind)
+                found.append((base, kind, intent))
+        return found
+
     def sweep(self, em: Emitter, sweep: Sweep, begin: Value | None, first: bool) -> list[Value]:
         """One pass over the inner loops; gives the results of its reductions."""
-        memories = [LaneMemory(self.fn, r) for r in sweep.reductions]
-        for memory in memories:
-            memory.clear()
         roots = list(sweep_roots(sweep))
         depth = len(self.kernel.inner)
+        held: list[LaneRegisters] = []
+        if depth and self.stays_in_registers(sweep):
+            held = [lane_registers(self.fn, r, self.lanes) for r in sweep.reductions]
+        memories = [] if held else [LaneMemory(self.fn, r) for r in sweep.reductions]
+        for memory in memories:
+            memory.clear()
         if depth == 0:
             self.point(em, sweep, memories, i64(0), first)
         else:
@@ -54,12 +107,63 @@ class Along(Writer):
                 with self.fn.when(self.fn.icmp("slt", low, high)):
                     line = inside.inner()
                     line.hoist(roots, {last})
-                    self.line(line, sweep, memories, low, high, first)
-        return [self.result(m) for m in memories]
+                    if held:
+                        self.registers(line, sweep, held, (low, high), first)
+                    else:
+                        self.line(line, sweep, memories, low, high, first)
+        return [r.result() for r in (held or memories)]
 
-    def result(self, memory: LaneMemory) -> Value:
-        """The lanes combined by the fixed tree."""
-        return tree(self.fn, memory.reduction, memory.get(i64(0), LANES))[-1]
+    def stays_in_registers(self, sweep: Sweep) -> bool:
+        """Does even the tail leave the partial sums in registers?"""
+        copies = 2 * LANES // self.lanes
+        small = copies * operations(sweep_roots(sweep)) <= _LARGEST_BODY
+        masks = self.lanes > 1 and has_masks(self.frame.target)
+        return bool(sweep.reductions) and masks and small and self.fits(sweep)
+
+    def registers(
+        self,
+        em: Emitter,
+        sweep: Sweep,
+        held: list[LaneRegisters],
+        bounds: Bounds,
+        first: bool,
+    ) -> None:
+        """The innermost loop of a sweep: whole groups of LANES elements, then one under masks."""
+        variable = self.rank + len(self.kernel.inner) - 1
+        begin, end = bounds  # begins at a multiple of LANES
+        stop = self.fn.binary("and", end, i64(-LANES))
+        with self.fn.loop(begin, stop, LANES) as i:
+            for number in range(LANES // self.lanes):
+                at = {variable: self.fn.add(i, number * self.lanes)}
+                inside = em.inner(at, lanes=self.lanes, vector=variable)
+                self.vector(inside, sweep, held, number, first)
+        for number in range(LANES // self.lanes):
+            start = self.fn.add(stop, number * self.lanes)
+            with self.fn.when(self.fn.icmp("slt", start, end)):
+                mask = tail_mask(self.fn, self.fn.sub(end, start), self.lanes)
+                at = {variable: start}
+                inside = em.inner(at, lanes=self.lanes, vector=variable, mask=mask)
+                self.vector(inside, sweep, held, number, first)
+
+    def vector(
+        self, em: Emitter, sweep: Sweep, held: list[LaneRegisters], number: int, first: bool
+    ) -> None:
+        """One vector of elements: checks, partial sums in registers, stores."""
+        if first:
+            self.check(em, inside=True)
+        for lanes in held:
+            lanes.add(number, self.elements(em, lanes.reduction), em.mask)
+        self.store(em, sweep.stores)
+        self.fetch(em)
+
+    def fetch(self, em: Emitter) -> None:
+        """Ask for what `wanted` says at this vector's place in the row."""
+        if em.mask is not None:
+            return
+        at = em.variables[self.rank + len(self.kernel.inner) - 1] if self.ahead else i64(0)
+        for base, kind, intent in self.ahead:
+            how = (Value(intent, "i32"), Value("3", "i32"), Value("1", "i32"))  # near, data
+            self.fn.intrinsic("prefetch.p0", "void", self.fn.address(base, at, kind), *how)
 
     def line(
         self,
@@ -91,7 +195,8 @@ class Along(Writer):
         bits = sum(d.bits for r in sweep.reductions for d in parts(r))
         registers = LANES * bits // self.frame.target.vector_bits
         copies = LANES // self.lanes
-        return registers * 2 <= self.frame.target.registers and copies * self.body <= 320
+        small = copies * operations(sweep_roots(sweep)) <= _LARGEST_BODY
+        return registers * 2 <= self.frame.target.registers and small
 
     def groups(
         self, em: Emitter, sweep: Sweep, memories: list[LaneMemory], bounds: Bounds, first: bool
@@ -139,10 +244,14 @@ class Along(Writer):
             old = memory.get(lane, em.lanes)
             memory.set(lane, self.updated(em, memory.reduction, old))
         self.store(em, sweep.stores)
+        self.fetch(em)
 
     def updated(self, em: Emitter, reduction: Reduction, old: list[Value]) -> list[Value]:
         """The partial results with this vector's elements added, where they count."""
-        new = [em.value(reduction.value)]
-        if reduction.key is not None:
-            new.append(em.value(reduction.key))
+        new = self.elements(em, reduction)
         return masked(self.fn, em.mask, combine(self.fn, reduction, old, new), old)
+
+    def elements(self, em: Emitter, reduction: Reduction) -> list[Value]:
+        """This vector's elements, as a partial result."""
+        keys = [] if reduction.key is None else [em.value(reduction.key)]
+        return [em.value(reduction.value), *keys]

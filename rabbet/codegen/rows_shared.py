@@ -54,7 +54,21 @@ def expanded(kernel: RowKernel) -> RowKernel:
     )
 
 
+KEPT = "out kept"  # the mode of an operand that is a row in scratch memory
+_ALIGNMENT = 64
 Bounds: TypeAlias = tuple[Value, Value]
+
+
+def kept_offsets(kernel: RowKernel) -> Iterator[tuple[int, Expr]]:
+    """Operand number and byte offset in scratch of every kept row; last, -1 and where they end."""
+    offset: Expr = const(0, int64)
+    for number, operand in enumerate(kernel.operands):
+        if operand.mode != KEPT:
+            continue
+        yield number, offset
+        nbytes = product(kernel.inner) * (operand.dtype.bits // 8)
+        offset = offset + (nbytes + (_ALIGNMENT - 1)) // _ALIGNMENT * _ALIGNMENT
+    yield -1, offset
 
 
 class Writer(ABC):
@@ -67,6 +81,9 @@ class Writer(ABC):
         self.root = Emitter(frame)
         self.outer = [self.root.scalar(expand_all(e)) for e in kernel.outer]
         self.inner = [self.root.scalar(expand_all(e)) for e in kernel.inner]
+        for number, offset in kept_offsets(kernel):
+            if number >= 0:
+                frame.place(number, self.root.scalar(expand_all(offset)))
         self.rank = len(kernel.outer)
         every = [e for s in kernel.sweeps for e in sweep_roots(s)]
         values = [s.value for w in kernel.sweeps for s in w.stores]

@@ -6,7 +6,7 @@ exp(x) = 2**n * exp(r) with n the integer nearest to x / ln 2 and |r| <= ln(2) /
 from __future__ import annotations
 
 from rabbet.expr import coefficients as c
-from rabbet.expr.expr import Expr, bitcast, const, select
+from rabbet.expr.expr import Expr, bitcast, call, const, select
 from rabbet.expr.math_base import (
     absolute,
     at_least,
@@ -88,7 +88,11 @@ def exp_range(x: Expr) -> tuple[float, float]:
 
 def exp(x: Expr) -> Expr:
     low, high = exp_range(x)
-    return _exp_times(clamp(x, low, high), 0)
+    form = format_of(x)
+    x = clamp(x, low, high)
+    n = fma(x, LOG2_E, form.magic) - form.magic
+    r = fma(n, -form.ln2_low, fma(n, -form.ln2_high, x))
+    return call("scale", exp_minus_one(r) + 1.0, n)
 
 
 def exp2(x: Expr) -> Expr:

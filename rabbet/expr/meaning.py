@@ -101,6 +101,14 @@ def high_product(a: Array, b: Array) -> Array:
     return np.asarray(product >> np.uint64(32), np.uint32)
 
 
+def scaled(a: Array, n: Array) -> Array:
+    """a * 2**n rounded once, for a from 1/4 to 4 and whole n within the exponents' range; NaN for a
+    NaN, whatever n is.
+    """
+    whole = np.where(np.isnan(n), 0, n).astype(np.int32)
+    return np.asarray(np.ldexp(a, whole), a.dtype)
+
+
 def power(a: Array, b: Array) -> Array:
     """a ** b; integers wrap, and a negative exponent gives 0 except for base 1 and -1."""
     if a.dtype.kind == "f":

@@ -81,6 +81,7 @@ ROWS: dict[str, Row] = _rows(
     Row("shl", 2, meaning.shift_left),
     Row("shr", 2, meaning.shift_right),
     Row("mulhi", 2, meaning.high_product),
+    Row("scale", 2, meaning.scaled),
     Row("select", 3, np.where),
     Row("cast", 1, meaning.cast),
     Row("bitcast", 1, meaning.bitcast),
@@ -205,6 +206,7 @@ trunc = _constructor("trunc")
 round_even = _constructor("round")
 fma = _constructor("fma")
 mulhi = _constructor("mulhi")
+scale = _constructor("scale")
 exp = _constructor("exp")
 exp2 = _constructor("exp2")
 expm1 = _constructor("expm1")

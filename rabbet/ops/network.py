@@ -72,7 +72,7 @@ def softmax(x: Value, axis: int = -1) -> Value:
     if isinstance(x.shape[axis], int) and x.shape[axis] == 0:
         return x
     e = exp(_shifted(x, axis))
-    return e / sum_(e, axis, keepdims=True)
+    return e * (1.0 / sum_(e, axis, keepdims=True))  # one division a row
 
 
 @softmax.gradient

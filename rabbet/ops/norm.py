@@ -27,8 +27,26 @@ from rabbet.ops.reduce import mean, sum_
 Axes = tuple[int, ...]
 
 
-def _standardize(x: Any, axes: Axes, eps: float) -> tuple[Any, Any]:
-    """((x - mean) * rstd, rstd), the latter with the reduced axes kept as size 1."""
+def _standardize_array(x: np.ndarray, axes: Axes, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    y, _, variance = _standard_reference(x, axes, eps)
+    return y, 1 / np.sqrt(variance + eps)
+
+
+@op(
+    "composite",
+    public=False,
+    outputs=2,
+    reference=_standardize_array,
+    samples=lambda: [
+        Sample((Draw(shape),), {"axes": axes, "eps": 1e-5})
+        for shape, axes in (((4, 6), (1,)), ((2, 3, 4), (1, 2)), ((3, 4), (0,)))
+    ],
+)
+def standardize(x: Value, axes: Axes, eps: float) -> tuple[Value, Value]:
+    """((x - mean) * rstd, rstd), the latter with the reduced axes kept as size 1.
+
+    One op, so that a compiled step shares it between a norm and its gradient.
+    """
     apart = x - mean(x, axes, keepdims=True)
     rstd = rsqrt(mean(apart * apart, axes, keepdims=True) + eps)
     return apart * rstd, rstd
@@ -133,7 +151,7 @@ def layer_norm(
     (2, 4)
     """
     axes = _last_axes("layer_norm", x, normalized_shape, weight, bias)
-    return _scale(_standardize(x, axes, eps)[0], weight, bias)
+    return _scale(standardize(x, axes, eps)[0], weight, bias)
 
 
 @layer_norm.gradient
@@ -142,7 +160,7 @@ def _layer_norm_gradient(
 ) -> tuple[Any, ...]:
     count = len(normalized_shape) if isinstance(normalized_shape, tuple) else 1
     lead, axes = tuple(range(x.ndim - count)), tuple(range(x.ndim - count, x.ndim))
-    normal, rstd = _standardize(x, axes, eps)
+    normal, rstd = standardize(x, axes, eps)
     inner = g if weight is None else g * weight
     return (
         _standardize_gradient(inner, normal, rstd, axes),
@@ -157,7 +175,21 @@ def _rms_eps(eps: float | None, dtype: DType) -> float:
 
 
 def _rms(x: Any, axes: Axes, eps: float | None) -> Any:
-    return rsqrt(mean(x * x, axes, keepdims=True) + _rms_eps(eps, x.dtype))
+    return inverse_rms(x, axes, float(_rms_eps(eps, x.dtype)))
+
+
+@op(
+    "composite",
+    public=False,
+    reference=lambda x, axes, eps: 1 / np.sqrt((wide(x) ** 2).mean(axes, keepdims=True) + eps),
+    samples=lambda: [
+        Sample((Draw(shape),), {"axes": axes, "eps": 1e-5})
+        for shape, axes in (((4, 6), (1,)), ((2, 3, 4), (1, 2)))
+    ],
+)
+def inverse_rms(x: Value, axes: Axes, eps: float) -> Value:
+    """1 / sqrt(mean of squares + eps), the reduced axes kept as size 1."""
+    return rsqrt(mean(x * x, axes, keepdims=True) + eps)
 
 
 def _rms_norm_reference(
@@ -412,7 +444,7 @@ def group_norm(
             f"of input {show(x.shape)}"
         )
     split = _grouped(x, num_groups)
-    y, _ = _standardize(split, tuple(range(2, split.ndim)), eps)
+    y, _ = standardize(split, tuple(range(2, split.ndim)), eps)
     return _scale(reshape(y, x.shape), _channel(weight, x), _channel(bias, x))
 
 
@@ -422,7 +454,7 @@ def _group_norm_gradient(
 ) -> tuple[Any, ...]:
     split = _grouped(x, num_groups)
     inside, axes = tuple(range(2, split.ndim)), _batch_axes(x)
-    normal, rstd = _standardize(split, inside, eps)
+    normal, rstd = standardize(split, inside, eps)
     inner = _grouped(g if weight is None else g * _channel(weight, x), num_groups)
     gx = _standardize_gradient(inner, normal, rstd, inside)
     return (

@@ -15,6 +15,7 @@ from rabbet.base.sizes import Dim, SizeScope, hint
 from rabbet.base.spec import Spec
 from rabbet.base.target import Target
 from rabbet.codegen.build import launch
+from rabbet.codegen.launch import Launch as Shape
 from rabbet.graph.value import Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.fuse import Fusion, Group
@@ -60,6 +61,7 @@ class Assembly:
     plan: Plan
     target: Target
     kernels: dict[Kernel, int] = field(default_factory=dict)
+    shapes: dict[Kernel, Shape] = field(default_factory=dict)
     pairs: list[list[tuple[int, int]]] = field(default_factory=list)  # per kernel: see inplace.py
     places: dict[tuple[int, int], int] = field(default_factory=dict)
     bytes: list[Dim] = field(default_factory=list)  # per buffer
@@ -85,7 +87,9 @@ class Assembly:
         """Append the launch of a kernel."""
         self._verify(lowered)
         kernel = lowered.kernel
-        shape = launch(kernel, self.target)
+        if kernel not in self.shapes:
+            self.shapes[kernel] = launch(kernel, self.target)
+        shape = self.shapes[kernel]
 
         def number(dim: Dim) -> int:
             return self.plan.expr(dim)

@@ -72,6 +72,17 @@ def test_two_arguments(runner, dtype):
     check(runner, values, list(pairs(dtype)), [dtype, dtype])
 
 
+@pytest.mark.parametrize("dtype", [float32, float64], ids=lambda d: d.name)
+def test_scale(runner, dtype):
+    """Powers of two from those that give 0 to those that give infinity, subnormals on the way."""
+    widest = 160 if dtype is float32 else 1090
+    n = np.array([*range(-widest, 130 if dtype is float32 else 1026, 3), np.nan], dtype.numpy)
+    p = np.linspace(0.7, 1.5, n.size).astype(dtype.numpy)
+    p[-1] = np.nan
+    value = make("scale", (load(0, dtype, var(0)), load(1, dtype, var(0))), dtype)
+    check(runner, [value], [p, n], [dtype, dtype])
+
+
 @pytest.mark.parametrize("dtype", COMPUTED, ids=lambda d: d.name)
 def test_one_argument(runner, dtype):
     x = load(0, dtype, var(0))
