@@ -1,0 +1,52 @@
+"""Which operands of contractions get a launch and a buffer of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import rabbet as rb
+from rabbet import targets
+from rabbet.base.spec import Spec
+from rabbet.graph.value import Builder, Graph, lookup
+from rabbet.runtime.compile import compile_plan
+
+
+def _packs(graph: Graph) -> int:
+    return sum(ops == ["pack"] for ops in compile_plan(graph, targets.host()).ops)
+
+
+def _chain(rows: int, steps: int) -> Graph:
+    """A state times the same weight, step after step (a recurrent net)."""
+    builder = Builder()
+    x, w = (builder.input(Spec(s, rb.float32)) for s in ((rows, 256), (256, 256)))
+    matmul, tanh = lookup("matmul"), lookup("tanh")
+    y = x
+    for _ in range(steps):
+        y = tanh(matmul(y, w))
+    return Graph([x, w], [y])
+
+
+def test_a_weight_of_many_steps_is_packed_once() -> None:
+    assert _packs(_chain(32, 8)) == 1
+    assert _packs(_chain(32, 1)) == 0  # its one contraction's tasks would copy it once
+
+
+def test_what_few_rows_read_stays_where_it_is() -> None:
+    assert _packs(_chain(2, 8)) == 0
+
+
+def test_both_sides_of_a_weight_gradient_are_packed() -> None:
+    builder = Builder()
+    x, g = (builder.input(Spec((2048, n), rb.float32)) for n in (768, 640))
+    turned = lookup("permute")(x, axes=(1, 0))
+    assert _packs(Graph([x, g], [lookup("matmul")(turned, g)])) == 2
+
+
+def test_packed_or_not_the_bits_are_the_same(rng: np.random.Generator) -> None:
+    """Row by row nothing is packed; all rows at once the weight is."""
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((700, 300), (300, 520)))
+    b = rb.asarray(w)
+    whole = (rb.asarray(x) @ b).numpy()
+    for i in (0, 350, 698):
+        part = (rb.asarray(x[i : i + 2]) @ b).numpy()
+        np.testing.assert_array_equal(whole[i : i + 2], part)
