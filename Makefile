@@ -7,6 +7,8 @@ VENV   ?= .venv
 EXTRAS ?= dev,serve,plot
 PYTEST_WORKERS ?= 2
 FUZZ_SECONDS ?= 90
+PEERS ?= torch,jax,tensorflow,onnxruntime,openvino
+BENCH ?=
 FUZZ_PROGRAMS ?= 1600
 
 python := $(VENV)/bin/python
@@ -27,7 +29,7 @@ help:
 	@echo "make test       the quick tests"
 	@echo "make check-all  style, types, and every test, slow ones and fuzzers too"
 	@echo "make lint       style and types only        make format  write the style"
-	@echo "make bench      the benchmarks              make clean   remove $(VENV) and builds"
+	@echo "make bench      beside its peers            make clean   remove $(VENV) and builds"
 
 install: $(stamp)
 
@@ -63,8 +65,9 @@ $(VENV)/.rabbet-distributed: $(stamp)
 	@touch $@
 
 bench: $(stamp)
-	$(python) benchmarks/recording.py
-	$(python) benchmarks/gemm.py
+	@mkdir -p build/bench
+	$(VENV)/bin/rabbet bench --install --against $(PEERS) $(BENCH) --json build/bench/results.json \
+	  --markdown build/bench/report.md --picture build/bench/ratios.png
 
 clean:
 	rm -rf '$(VENV)' build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from rabbet.base.errors import RabbetError
 from rabbet.bench import limits
-from rabbet.bench.environments import python_of
+from rabbet.bench.environments import install as install_peer
+from rabbet.bench.environments import missing, python_of
 from rabbet.bench.measure import OURS, measure
 from rabbet.bench.processes import Process
 from rabbet.bench.report import Machine, as_json, as_markdown, cpu_name, draw
@@ -27,12 +28,15 @@ def bench(
     only: list[str],
     *,
     quick: bool = False,
+    install: bool = False,
     threads: int = 2,
     json_file: Path | None = None,
     markdown: Path | None = None,
     picture: Path | None = None,
 ) -> None:
     """Measure the workloads named by `only` (patterns; none: all), print the table, write files.
+
+    `install`: first make the environments of peers that have none.
 
     Raises RabbetError for a workload or peer that does not exist, MissingExtra for a picture
     without matplotlib.
@@ -42,6 +46,9 @@ def bench(
         workloads = choose(only)
     except ValueError as error:
         raise RabbetError(f"bench: {error}") from None
+    for name in missing(against) if install else []:
+        progress.print(f"installing {name}")
+        install_peer(name)
     pythons = {OURS: None, **{name: python_of(name) for name in against}}
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS)
     limit = functools.partial(limits.limit_seconds, threads)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,9 @@ class Peer:
 PEERS = {
     p.name: p
     for p in (
-        Peer("torch", ("torch==2.13.0", "numpy"), "torch", "https://download.pytorch.org/whl/cpu"),
+        Peer(
+            "torch", ("torch==2.13.0+cpu", "numpy"), "torch", "https://download.pytorch.org/whl/cpu"
+        ),
         Peer("jax", ("jax==0.10.2", "numpy"), "jax"),
         Peer("tensorflow", ("tensorflow-cpu==2.21.0", "keras==3.15.1", "numpy"), "tensorflow"),
         Peer("onnxruntime", ("onnxruntime==1.32.0", "onnx", "numpy"), "onnxruntime"),
@@ -46,6 +50,29 @@ def python_of(name: str) -> Path:
     if not path.exists():
         raise RabbetError(
             f"bench: {name} has no environment at {path.parent.parent}; make it with "
-            f"`rabbet bench --install {name}`, or name their folder in RABBET_BENCH_PEERS"
+            f"`rabbet bench --install --against {name}`, or name their folder in RABBET_BENCH_PEERS"
         )
     return path
+
+
+def install(name: str) -> None:
+    """Make a peer's environment with the interpreter that runs this, and install the peer.
+
+    Raises RabbetError for an unknown peer, or with what pip said.
+    """
+    if name not in PEERS:
+        raise RabbetError(f"bench: no peer is called {name!r}; there are {', '.join(PEERS)}")
+    peer, folder = PEERS[name], home() / PEERS[name].folder
+    venv.create(folder, with_pip=True, clear=True)
+    index = ["--extra-index-url", peer.index] if peer.index else []
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
+    done = subprocess.run(
+        [*pip, "install", *index, *peer.packages], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RabbetError(f"bench: {name} could not be installed: {done.stderr[-2000:]}")
+
+
+def missing(names: list[str]) -> list[str]:
+    """Those of the peers that have no environment yet."""
+    return [n for n in names if not (home() / PEERS[n].folder / "bin" / "python").exists()]

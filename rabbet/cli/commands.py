@@ -190,6 +190,7 @@ def bench_command(
     against: Annotated[str, typer.Option(help="Peers, with commas: torch,jax,tensorflow.")] = "",
     only: Annotated[str, typer.Option(help="Workloads, with commas: gemm*,gpt_train.")] = "",
     quick: Annotated[bool, typer.Option(help="Fewer and shorter rounds.")] = False,
+    install: Annotated[bool, typer.Option(help="Make missing peers' environments.")] = False,
     threads: Annotated[int, typer.Option(help="Of every framework.")] = 2,
     json: Annotated[Path | None, typer.Option(help="Write everything measured.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a page.")] = None,
@@ -198,7 +199,8 @@ def bench_command(
     """Measure Rabbet beside other frameworks, in turns."""
     names, patterns = ([n for n in text.split(",") if n] for text in (against, only))
     files = {"json_file": json, "markdown": markdown, "picture": picture}
-    _call("rabbet.bench.command:bench", names, patterns, quick=quick, threads=threads, **files)
+    options = {"quick": quick, "install": install, "threads": threads}
+    _call("rabbet.bench.command:bench", names, patterns, **options, **files)
 
 
 def _call(name: str, *args: Any, **kwargs: Any) -> None:

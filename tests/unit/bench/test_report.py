@@ -1,0 +1,53 @@
+"""Files and documents about the workloads."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rabbet.base.errors import RabbetError
+from rabbet.bench.command import bench
+from rabbet.bench.environments import PEERS
+from rabbet.bench.measure import Outcome, Result, Way
+from rabbet.bench.report import Machine, as_json, as_markdown, cost_table, draw
+from rabbet.bench.workloads import ALL, choose
+
+ROOT = Path(__file__).resolve().parents[3]
+MACHINE = Machine("a CPU", 2, {"rabbet": "1", "torch": "2"}, 400.0, 0.0, [])
+
+
+def result() -> Result:
+    ours = Outcome([Way("jit", 1.0, 0.002, [1.0, 1.0], [0.002, 0.002])])
+    torch = Outcome([Way("eager", 1.0, 0.003, [1.0, 1.0], [0.003, 0.003])], {"compile": "no"})
+    return Result(choose(["mlp_train_b64"])[0], {"rabbet": ours, "torch": torch}, [0.001, 0.001])
+
+
+def test_json_and_markdown() -> None:
+    found = json.loads(as_json([result()], MACHINE))
+    (one,) = found["results"]
+    assert one["ratio"] == pytest.approx(1.5) and one["share"] == pytest.approx(0.5)
+    assert one["frameworks"]["torch"]["ways"][0]["rounds"] == [0.003, 0.003]
+    page = as_markdown([result()], MACHINE, ["rabbet", "torch"])
+    assert "| mlp_train_b64 | ms | 2 | **3** | 1.50 | 1 | 50% |" in page
+    assert "- mlp_train_b64, torch compile: no" in page
+
+
+def test_the_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib").use("agg")
+    draw([result()], tmp_path / "ratios.png")
+    assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_cost_model_in_the_documents_is_that_of_the_records() -> None:
+    assert cost_table(ALL) in (ROOT / "docs" / "performance.md").read_text()
+
+
+def test_unknown_names_are_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RABBET_BENCH_PEERS", str(tmp_path))
+    with pytest.raises(RabbetError, match="no workload is called 'gpx'"):
+        bench([], ["gpx"])
+    with pytest.raises(RabbetError, match="no peer is called 'tourch'"):
+        bench(["tourch"], [])
+    with pytest.raises(RabbetError, match="--install --against jax"):
+        bench(["jax"], [])
+    assert all("==" in peer.packages[0] for peer in PEERS.values())
