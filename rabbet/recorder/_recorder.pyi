@@ -135,6 +135,20 @@ class Tape:
     def log_assignment(self, handle: Handle, /) -> None: ...
 
 @final
+class Replay:
+    def __new__(
+        cls,
+        stages: tuple[tuple[Any, tuple[Any, ...], tuple[bool, ...]], ...],
+        assigned: tuple[tuple[Any, Any, Any, bool], ...],
+        grads: tuple[tuple[Any, Any, Any, bool], ...],
+        results: tuple[tuple[Any, Any, Any, bool], ...],
+        draws: tuple[tuple[Any, int], ...],
+        ends: bool,
+        /,
+    ) -> Replay: ...
+    def play(self, arguments: list[Any], made: list[list[Any]], /) -> list[Any] | None: ...
+
+@final
 class Operator:
     def __new__(
         cls,
@@ -157,6 +171,7 @@ def configure(
     eager: bool,
     scalar: Callable[[Any, Any], Any] = ...,
     failed: Callable[[Segment, Any, BaseException], None] = ...,
+    value: Callable[[Handle], Any] = ...,
 ) -> None: ...
 def current() -> Tape: ...
 def leaf_node(spec: Any, buffer: Any, /) -> Node: ...

@@ -23,7 +23,7 @@ from rabbet.kernel.inplace import is_copy, overwritable
 from rabbet.kernel.loops import Kernel, PackKernel
 from rabbet.kernel.lower import Lowered, copy_kernel, lower
 from rabbet.kernel.proven import Check, checks_of
-from rabbet.runtime.arrange import Launch, arrange
+from rabbet.runtime.arrange import LEAST_DONATED, Launch, arrange
 from rabbet.runtime.packing import Packing
 from rabbet.runtime.plan import ARENA, CAN_FAIL, INPUT, IS_COPY, OUTPUT, Plan, PlanCall
 from rabbet.transform.decompose import decompose
@@ -142,7 +142,7 @@ class Assembly:
     def arrange(self) -> None:
         """Bring the launches into the order in which they run, and share memory."""
         plan = self.plan
-        made = arrange(self.launches, plan.buffers, [hint(d) for d in self.bytes])
+        made = arrange(self.launches, plan.buffers, [_bytes_of(d) for d in self.bytes])
         plan.calls = [plan.calls[n] for n in made.order]
         self.ops = [self.ops[n] for n in made.order]
         self.positions = [self.positions[n] for n in made.order]
@@ -276,6 +276,11 @@ def _named(group: Group) -> Iterator[None]:
         error = CompileError(f"compiling {names}: {type(failure).__name__}: {failure}")
         error.position = group.calls[0].site  # type: ignore[attr-defined]
         raise error from failure
+
+
+def _bytes_of(dim: Dim) -> int:
+    """The bytes of a buffer as far as they matter for order: a size that varies may get large."""
+    return dim if isinstance(dim, int) else max(hint(dim), LEAST_DONATED)
 
 
 def _place_outputs(graph: Graph, assembly: Assembly) -> list[tuple[Value, Value]]:

@@ -42,6 +42,7 @@ recorder.configure(
     eager=config.debug == "eager",
     scalar=scalar_buffer,
     failed=failed,
+    value=value_of,
 )
 
 __all__ = [

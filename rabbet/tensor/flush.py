@@ -5,11 +5,12 @@ failure.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from rabbet.base.errors import IndexRangeError, RabbetError
-from rabbet.recorder import Segment, Tape, current, flush_known
+from rabbet.recorder import Node, Segment, Tape, current, flush_known
 from rabbet.runtime.errors import IndexFailure
 from rabbet.tensor import programs, site
 
@@ -38,6 +39,11 @@ def value_of(handle: Any) -> Any:
         flush(node.tape)
     if node.error is not None:
         raise node.error
+    while node.op is None and node.buffers[index] is None and _is_given(node):
+        time.sleep(
+            0.0002
+        )  # another thread's replay writes it over, and will give the handle a value
+        node, index = handle._node, handle._index
     if node.buffers[index] is None:
         if node.op is None:
             node.buffers[index] = programs.leaf_buffer(node, index)
@@ -45,6 +51,10 @@ def value_of(handle: Any) -> Any:
             copy = handle.emit(detach_op(), (handle,), {}, ())
             node.buffers[index] = value_of(copy)
     return node.buffers[index]
+
+
+def _is_given(node: Node) -> bool:
+    return node.number is None and node.offset is None
 
 
 def detach_op() -> Any:

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from rabbet.base import tree
+from rabbet.base.spec import Spec, intern
 from rabbet.base.tree import Structure
-from rabbet.recorder import Handle, Node, Segment, current, leaf_node
+from rabbet.recorder import Handle, Node, Replay, Segment, current, leaf_node
 from rabbet.runtime import buffers
-from rabbet.runtime.errors import IndexFailure
+from rabbet.runtime.errors import IndexFailure, NativeIndexFailure
 from rabbet.tensor import programs
 from rabbet.tensor.flush import flush, index_error, value_of
 from rabbet.tensor.tensor import Tensor, from_numpy
@@ -50,8 +51,8 @@ class Final:
 
     structure: Structure
     results: list[tuple[Any, Any]]  # (source, node as recorded), or (None, plain value)
-    assigned: list[tuple[Target, Source, bool]]  # (handle, its new value, stays a leaf)
-    grads: list[tuple[Target, Source | None]]
+    assigned: list[tuple[Target, Source, bool, Spec]]  # (handle, its new value, stays a leaf, ...)
+    grads: list[tuple[Target, Source | None, Spec]]
     draws: list[tuple[Any, int]]  # (generator, how far it moved)
 
 
@@ -63,6 +64,7 @@ class Branch:
     decision: Source | None = None
     after: dict[bool, Branch] = field(default_factory=dict)
     final: Final | None = None
+    replay: Any = None  # the native record of the above; False: some program is run by Python
 
 
 @dataclass(eq=False)
@@ -204,11 +206,11 @@ class Capture:
             structure,
             results,
             [
-                (self._target(h), self._source(h._node, h._index), h._node.is_leaf)
+                (self._target(h), self._source(h._node, h._index), h._node.is_leaf, _spec(h))
                 for h in self.reassigned.values()
             ],
             [
-                (self._target(h), None if g is None else self._source(g._node, g._index))
+                (self._target(h), None if g is None else self._source(g._node, g._index), _spec(h))
                 for h in self.grad_slots.values()
                 for g in (h._grad,)
             ],
@@ -389,8 +391,20 @@ def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
         return buffers.scalar(base + relative, dtype)
 
     branch = trace.root
+    stages: list[Stage] = []
     while True:
-        for stage in branch.stages:
+        if branch.replay is None:
+            branch.replay = _native(branch)
+        stages += branch.stages
+        if branch.replay:
+            try:
+                results = branch.replay.play(arguments, made)
+            except NativeIndexFailure as failure:
+                stage = stages[len(made) - 1]
+                raise index_error(stage.program.explain_failure(failure), stage.ops) from None
+            if branch.final is not None:
+                return True, _handed_out(branch.final, results)
+        for stage in () if branch.replay else branch.stages:
             inputs = [buffer(s) for s in stage.inputs]
             try:
                 made.append(stage.program.run(stage.symbols, inputs))
@@ -405,10 +419,86 @@ def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
         branch = branch.after[outcome]
 
 
+KINDS = {"made": 0, "argument": 1, "handle": 2, "grad": 3, "constant": 4, "offset": 5}
+
+
+def _native(branch: Branch) -> Any:
+    """The branch for the recorder (see recorder/native/replay.cpp), or False."""
+    if not all(hasattr(stage.program, "native") for stage in branch.stages):
+        return False
+    final = branch.final
+    stages = tuple(
+        (
+            stage.program.bind(stage.symbols),
+            tuple(_encoded(s) for s in stage.inputs),
+            _givable(stage, final),
+        )
+        for stage in branch.stages
+    )
+    if final is None:
+        return Replay(stages, (), (), (), (), False)
+    return Replay(
+        stages,
+        tuple((t, _encoded(s), (spec,), leaf) for t, s, leaf, spec in final.assigned),
+        tuple((t, s and _encoded(s), s and (spec,), False) for t, s, spec in final.grads),
+        tuple(_encoded_result(s, v) for s, v in final.results),
+        tuple(final.draws),
+        True,
+    )
+
+
+def _givable(stage: Stage, final: Final | None) -> tuple[bool, ...]:
+    """For each input: nobody can see this value after the call. It is the old one of a handle that
+    gets another, or was made on the way. Only the last stage before the end may write over it:
+    nothing can fail, or decide otherwise, after that.
+    """
+    if final is None:
+        return (False,) * len(stage.inputs)
+    ends = [s for _, s, _, _ in final.assigned] + [s for _, s, _ in final.grads if s is not None]
+    ends += [s for s, _ in final.results if s is not None]
+    seen = set(map(_name, ends))
+    replaced = {id(t) for t, _, _, _ in final.assigned if isinstance(t, Handle)}
+    return tuple(
+        (s[0] == "made" or s[0] == "handle" and id(s[1]) in replaced) and _name(s) not in seen
+        for s in stage.inputs
+    )
+
+
+def _name(source: Source) -> tuple[Any, ...]:
+    """What tells sources apart."""
+    return (source[0], id(source[1]) if source[0] == "handle" else source[1], *source[2:])
+
+
+def _encoded(source: Source) -> tuple[Any, ...]:
+    kind = KINDS[source[0]]
+    if source[0] == "offset":
+        _, generator, relative, dtype = source
+        return (kind, generator, relative, intern((), dtype))
+    return (kind, *source[1:])
+
+
+def _encoded_result(source: Source | None, recorded: Any) -> tuple[Any, Any, Any, bool]:
+    if source is None:
+        return (None, None, None, False)
+    node = recorded._node
+    plain = not (node.requires_grad and node.cut)
+    return (None, _encoded(source), (node.specs[recorded._index],) if plain else None, False)
+
+
+def _handed_out(final: Final, results: list[Any]) -> Any:
+    """The results in the form the function returns them."""
+    pairs = zip(final.results, results, strict=True)
+    found = [
+        v if s is None else made if isinstance(made, Handle) else _result(v, made)
+        for (s, v), made in pairs
+    ]
+    return tree.unflatten(final.structure, found)
+
+
 def _commit(final: Final, buffer: Callable[[Source], Any], arguments: list[Tensor]) -> Any:
     """Give every handle its new value, all at once."""
-    assigned = [(_resolve(t, arguments), buffer(s), leaf) for t, s, leaf in final.assigned]
-    grads = [(_resolve(t, arguments), None if s is None else buffer(s)) for t, s in final.grads]
+    assigned = [(_resolve(t, arguments), buffer(s), leaf) for t, s, leaf, _ in final.assigned]
+    grads = [(_resolve(t, arguments), None if s is None else buffer(s)) for t, s, _ in final.grads]
     results = [v if s is None else _result(v, buffer(s)) for s, v in final.results]
     for handle, value, leaf in assigned:
         node = leaf_node(handle._node.specs[handle._index], value)
@@ -422,6 +512,10 @@ def _commit(final: Final, buffer: Callable[[Source], Any], arguments: list[Tenso
     for generator, moved in final.draws:
         generator.offset += moved
     return tree.unflatten(final.structure, results)
+
+
+def _spec(handle: Handle) -> Spec:
+    return handle._node.specs[handle._index]
 
 
 def _resolve(target: Target, arguments: list[Tensor]) -> Handle:

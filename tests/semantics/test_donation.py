@@ -44,7 +44,7 @@ def addresses(net: Net) -> list[int]:
     return [value_of(p).address for p in net.params]
 
 
-@pytest.mark.parametrize("jitted", [False])
+@pytest.mark.parametrize("jitted", [False, True])
 def test_updates_stay_where_they_are(jitted: bool) -> None:
     net = Net()
     step = rb.jit(net.step) if jitted else net.step

@@ -4,6 +4,7 @@
 #include "memo.h"
 #include "prepared.h"
 #include "record.h"
+#include "replay.h"
 #include "site.h"
 
 #include <nanobind/nanobind.h>
@@ -15,12 +16,12 @@ namespace {
 using namespace rabbet;
 
 PyObject *configure(PyObject *, PyObject *args, PyObject *kwargs) {
-    static const char *names[] = {"prepare", "handle", "flush", "cast", "eager", "scalar", "failed", nullptr};
+    static const char *names[] = {"prepare", "handle", "flush", "cast", "eager", "scalar", "failed", "value", nullptr};
     PyObject *prepare = nullptr, *handle = nullptr, *flush = nullptr, *cast = nullptr;
-    PyObject *scalar = hooks.scalar, *failed = hooks.failed;
+    PyObject *scalar = hooks.scalar, *failed = hooks.failed, *value = hooks.value;
     int eager = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OO!OOpOO:configure", const_cast<char **>(names), &prepare,
-                                     &PyType_Type, &handle, &flush, &cast, &eager, &scalar, &failed))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OO!OOpOOO:configure", const_cast<char **>(names), &prepare,
+                                     &PyType_Type, &handle, &flush, &cast, &eager, &scalar, &failed, &value))
         return nullptr;
     if (!prepare || !handle || !flush || !cast) {
         PyErr_SetString(PyExc_TypeError, "configure: prepare, handle, flush and cast are needed");
@@ -38,6 +39,7 @@ PyObject *configure(PyObject *, PyObject *args, PyObject *kwargs) {
     put(hooks.handle, handle);
     put(hooks.scalar, scalar);
     put(hooks.failed, failed);
+    put(hooks.value, value);
     hooks.eager = eager != 0;
     Py_RETURN_NONE;
 }
@@ -121,7 +123,7 @@ NB_MODULE(_recorder, module) {
     module.doc() = "Handles, nodes, tapes, and recording on them.";
     PyObject *self = module.ptr();
     if (!load_runtime() || !prepare_sites() || !define_prepared(self) || !define_node(self) || !define_handle(self) ||
-        !define_tape(self) || !define_segment(self) || !define_operator(self) ||
+        !define_tape(self) || !define_segment(self) || !define_operator(self) || !define_replay(self) ||
         PyModule_AddFunctions(self, functions) != 0 ||
         PyModule_AddIntConstant(self, "MEMO_LIMIT", long(memo_limit)) != 0)
         throw nb::python_error();

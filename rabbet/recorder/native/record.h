@@ -9,6 +9,7 @@ namespace rabbet {
 // What the recorder must not know, given from above by `configure`.
 struct Hooks {
     PyObject *prepare, *flush, *cast;
+    PyObject *value;  // Handle -> Buffer
     PyObject *scalar; // (number, Spec) -> Buffer
     PyObject *failed; // (segment, entry, exception): raises what the user is to see
     PyTypeObject *handle;
