@@ -245,6 +245,7 @@ class Jitted:
         functools.update_wrapper(self, function)
         self.function = function
         self.traces: dict[Any, list[Trace]] = {}
+        self.quick: dict[tuple[Any, ...], tuple[Any, list[Any]]] = {}  # see _quick_key
         self.stats = {"recorded": 0, "replayed": 0}
         self.why = ""
         programs.jitted.add(self)
@@ -256,12 +257,27 @@ class Jitted:
         tape = current()
         if tape.capture is not None or tape.interpreter is not None or self.why:
             return self.function(*args, **kwargs)
+        quick = None if kwargs else _quick_key(args, tape.grad_enabled)
+        if quick is not None and quick in self.quick:
+            known = self.quick[quick][0]
+            tensors = list(args)
+            for trace in self.traces.get(known, ()):
+                if trace.holds(tensors):
+                    done, result = _replay(trace, tensors)
+                    if done:
+                        self.stats["replayed"] += 1
+                        return result
+                    break
         leaves, structure = tree.flatten((args, kwargs))
         leaves = [from_numpy(x) if isinstance(x, np.ndarray) else x for x in leaves]
         tensors = [x for x in leaves if isinstance(x, Tensor)]
         key = _key(structure, leaves, tape.grad_enabled)
         if key is None:
             return self.function(*args, **kwargs)
+        if quick is not None:
+            if len(self.quick) >= TRACES_KEPT:
+                self.quick.clear()
+            self.quick[quick] = key, [t.spec for t in tensors]
         for trace in self.traces.get(key, ()):
             if trace.holds(tensors):
                 done, result = _replay(trace, tensors)
@@ -328,6 +344,23 @@ def jit(function: Callable[..., Any]) -> Jitted:
     if not callable(function):
         raise TypeError(f"jit: takes a function, not a {type(function).__name__}")
     return Jitted(function)
+
+
+def _quick_key(args: tuple[Any, ...], grad_enabled: bool) -> tuple[Any, ...] | None:
+    """What stands for the whole key where all arguments are different plain tensors: Specs by
+    identity (whoever keeps this key keeps them alive). None where they are anything else.
+    """
+    parts: list[Any] = [grad_enabled]
+    for a in args:
+        if type(a) is not Tensor:
+            return None
+        node = a._node
+        if node.requires_grad and not node.is_leaf:
+            return None
+        parts += (id(node.specs[a._index]), node.requires_grad)
+    if len(args) > 1 and len({*map(id, args)}) < len(args):
+        return None
+    return tuple(parts)
 
 
 def _key(structure: Structure, leaves: list[Any], grad_enabled: bool) -> Any:
