@@ -22,7 +22,7 @@ native_sources := pyproject.toml CMakeLists.txt tools/make_venv.sh \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check-all lint types format bench distributed clean
+.PHONY: help install demo test check-all lint types format generated bench distributed clean
 
 help:
 	@echo "make demo       train on real digits, export, build, run"
@@ -52,6 +52,11 @@ lint: $(stamp)
 format: $(stamp)
 	$(python) -m ruff format .
 	$(python) -m ruff check --fix .
+
+# What follows from the ops' declarations: the types of functions and methods, the table of ops.
+generated: $(stamp)
+	$(python) tools/make_stubs.py
+	$(python) tools/make_ops_table.py
 
 # Last, so that the output ends with pytest's summary. The distributed extra brings its own MPI.
 check-all: lint distributed

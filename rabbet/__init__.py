@@ -94,6 +94,7 @@ from rabbet.tensor.vmap import vmap
 
 if TYPE_CHECKING:
     from rabbet import data, distributed, nn, optim, train
+    from rabbet.tensor.declared import *  # noqa: F403
 
 __version__ = "0.1.0"
 __array_api_version__ = "2024.12"

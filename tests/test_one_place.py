@@ -161,3 +161,11 @@ def test_each_op_is_declared_in_one_file_of_ops() -> None:
         if op.kind != "input":
             assert op.module.startswith("rabbet.ops."), op.name
             assert op.reference is not None and op.samples is not None, op.name
+
+
+@pytest.mark.parametrize("tool", ["make_stubs.py", "make_ops_table.py"])
+def test_what_is_generated_is_fresh(tool: str) -> None:
+    """`make generated` was run after the last change to an op's declaration."""
+    command = [sys.executable, str(ROOT / "tools" / tool), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

@@ -156,7 +156,7 @@ class Optimizer:
         for group in self.param_groups:
             steps = group.steps.item() - group.missed.numpy() if self.counts_steps else None
             for i, p in enumerate(group["params"]):
-                own = {} if steps is None else {"step": float(steps[i])}
+                own: dict[str, Any] = {} if steps is None else {"step": float(steps[i])}
                 own |= {k: v.detach() for k, v in self.state[p].items() if isinstance(v, Tensor)}
                 state[number + i] = own
             count = len(group["params"])

@@ -191,7 +191,7 @@ def install_all() -> None:
             install(op)
     for name, (op, swapped) in OPERATORS.items():
         setattr(Tensor, name, _operator(op, swapped))
-    Tensor.__pow__ = _power  # type: ignore[method-assign]
+    Tensor.__pow__ = _power  # type: ignore[method-assign, assignment]
     for name, target in IN_PLACE_OPERATORS.items():
         if target in registry:
             setattr(Tensor, name, _in_place(registry[target]))
