@@ -167,5 +167,6 @@ def test_each_op_is_declared_in_one_file_of_ops() -> None:
 def test_what_is_generated_is_fresh(tool: str) -> None:
     """`make generated` was run after the last change to an op's declaration."""
     command = [sys.executable, str(ROOT / "tools" / tool), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env)
     assert done.returncode == 0, done.stderr

@@ -170,6 +170,7 @@ def _stacked(
 
 _KINDS: dict[str, Rule] = {
     "elementwise": _elementwise,
+    "complex": _elementwise,
     "reduce": _reduce,
     "contract": _contract,
     "sort": _stacked,
