@@ -82,6 +82,15 @@ from rabbet.tensor.chosen import (
     unique_values,
 )
 from rabbet.tensor.custom import custom_jvp, custom_vjp
+from rabbet.tensor.distributions import (
+    bernoulli,
+    categorical,
+    exponential,
+    multinomial,
+    permutation,
+    randperm,
+    truncated_normal,
+)
 from rabbet.tensor.functional import grad, value_and_grad
 from rabbet.tensor.jit import jit
 from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
