@@ -15,6 +15,8 @@ def _names(text: str) -> list[str]:
 parser = argparse.ArgumentParser(prog="rabbet.bench")
 parser.add_argument("--against", type=_names, default=[], help="peers, with commas: torch,jax")
 parser.add_argument("--only", type=_names, default=[], help="workloads, with commas; * is any text")
+parser.add_argument("--model", type=Path, help="a file of one's own: see rabbet/bench/own.py")
+parser.add_argument("--system", action="store_true", help="import, memory, compiling, disk")
 parser.add_argument("--quick", action="store_true")
 parser.add_argument("--install", action="store_true", help="make missing peers' environments")
 parser.add_argument("--threads", type=int, default=2)

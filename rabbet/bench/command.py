@@ -10,12 +10,14 @@ from pathlib import Path
 from rich.console import Console
 
 from rabbet.base.errors import RabbetError
-from rabbet.bench import limits
+from rabbet.bench import limits, own
 from rabbet.bench.environments import install as install_peer
 from rabbet.bench.environments import missing, python_of
 from rabbet.bench.measure import OURS, measure
 from rabbet.bench.processes import Process
 from rabbet.bench.report import Machine, as_json, as_markdown, cpu_name, draw
+from rabbet.bench.system import costs
+from rabbet.bench.system import table as costs_table
 from rabbet.bench.table import remarks, table
 from rabbet.bench.workloads import choose
 
@@ -27,6 +29,8 @@ def bench(
     against: list[str],
     only: list[str],
     *,
+    model: Path | None = None,
+    system: bool = False,
     quick: bool = False,
     install: bool = False,
     threads: int = 2,
@@ -36,6 +40,8 @@ def bench(
 ) -> None:
     """Measure the workloads named by `only` (patterns; none: all), print the table, write files.
 
+    `model`: instead of workloads, the user's module in that file (see `rabbet.bench.own`);
+    `system`: instead, time of import and compiling, memory and size on disk;
     `install`: first make the environments of peers that have none.
 
     Raises RabbetError for a workload or peer that does not exist, MissingExtra for a picture
@@ -43,13 +49,18 @@ def bench(
     """
     console, progress = Console(), Console(stderr=True)
     try:
-        workloads = choose(only)
+        workloads = [own.workload(model)] if model else choose(only)
     except ValueError as error:
         raise RabbetError(f"bench: {error}") from None
     for name in missing(against) if install else []:
         progress.print(f"installing {name}")
         install_peer(name)
     pythons = {OURS: None, **{name: python_of(name) for name in against}}
+    if system:
+        with open(os.environ.get("RABBET_BENCH_LOG", os.devnull), "a") as log:
+            found = {n: costs(n, python, threads, log) for n, python in pythons.items()}
+        console.print(costs_table(found))
+        return
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS)
     limit = functools.partial(limits.limit_seconds, threads)
     with contextlib.ExitStack() as stack:

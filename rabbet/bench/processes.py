@@ -23,22 +23,24 @@ class WorkerError(RabbetError):
 class Process:
     """A worker process. It runs only during `ask`."""
 
-    def __init__(self, framework: str, python: Path | None, threads: int, log: Any) -> None:
+    def __init__(
+        self,
+        framework: str,
+        python: Path | None,
+        threads: int,
+        log: Any,
+        extra: dict[str, str] | None = None,
+    ) -> None:
         self.framework = framework
         own = [sys.executable, "-m", "rabbet.bench.worker"]
         command = own if python is None else [str(python), str(HERE / "peer.py")]
-        environment = {**os.environ, **settings(threads)}
-        if python is None:
-            environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), *_python_path()])
-        else:
-            environment.pop("PYTHONPATH", None)
         self._start = functools.partial(
             subprocess.Popen,
             [*command, framework, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=environment,
+            env={**environment_of(python, threads), **(extra or {})},
             text=True,
         )
         self._process: subprocess.Popen[str] = self._start()
@@ -74,6 +76,16 @@ class Process:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+def environment_of(python: Path | None, threads: int) -> dict[str, str]:
+    """The environment of a process of a peer's interpreter, or (None) of this one."""
+    environment = {**os.environ, **settings(threads)}
+    if python is None:
+        environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), *_python_path()])
+    else:
+        environment.pop("PYTHONPATH", None)
+    return environment
 
 
 def _python_path() -> list[str]:

@@ -16,10 +16,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from rabbet.bench import own
 from rabbet.bench.frameworks.running import Builders, Running, digest
+from rabbet.bench.workload import Workload
 from rabbet.bench.workloads import choose
 
 FEWEST = 3  # timings of a round
@@ -44,25 +47,44 @@ class Worker:
         """What this is."""
         return {"version": self.version, "python": sys.version.split()[0], "pid": os.getpid()}
 
+    @staticmethod
+    def _find(name: str) -> Workload:
+        if name.startswith(own.PREFIX):
+            return own.workload(Path(name.removeprefix(own.PREFIX)))
+        (found,) = choose([name])
+        return found
+
     def ways(self, workload: str) -> dict[str, Any]:
         """The ways this framework has for a workload."""
-        (found,) = choose([workload])
+        found = self._find(workload)
         return {"ways": list(self.builders.get(found.problem.kind, {}))}
 
     def prepare(self, workload: str, way: str) -> dict[str, Any]:
-        """Build and warm up; what came out, and the seconds of the first call."""
-        (found,) = choose([workload])
+        """Build and warm up: what came out; seconds of the first call, until all is compiled (the
+        first calls together), and of one call after."""
+        found = self._find(workload)
         running = self.builders[found.problem.kind][way](found.problem)
         begin = time.perf_counter()
         result = running.run(1)
         first = time.perf_counter() - begin
         numbers = digest(running.numbers(result))
         running.run(WARM_UP)
+        ready = time.perf_counter() - begin
         begin = time.perf_counter()
         running.run(1)
         self.ready[workload, way] = running
-        warm = time.perf_counter() - begin
-        return {"digest": numbers, "first_seconds": first, "warm_seconds": warm}
+        return {
+            "digest": numbers,
+            "first_seconds": first,
+            "ready_seconds": ready,
+            "warm_seconds": time.perf_counter() - begin,
+        }
+
+    def first(self, workload: str, way: str) -> dict[str, Any]:
+        """Build and run once."""
+        problem = self._find(workload).problem
+        running = self.builders[problem.kind][way](problem)
+        return {"digest": digest(running.numbers(running.run(1)))}
 
     def measure(self, workload: str, way: str, seconds: float) -> dict[str, Any]:
         """Median seconds of one call, over about so many seconds."""

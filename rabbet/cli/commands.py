@@ -189,6 +189,8 @@ def demo(
 def bench_command(
     against: Annotated[str, typer.Option(help="Peers, with commas: torch,jax,tensorflow.")] = "",
     only: Annotated[str, typer.Option(help="Workloads, with commas: gemm*,gpt_train.")] = "",
+    model: Annotated[Path | None, typer.Option(help="Time the module in this file.")] = None,
+    system: Annotated[bool, typer.Option(help="Import, memory, compiling, disk instead.")] = False,
     quick: Annotated[bool, typer.Option(help="Fewer and shorter rounds.")] = False,
     install: Annotated[bool, typer.Option(help="Make missing peers' environments.")] = False,
     threads: Annotated[int, typer.Option(help="Of every framework.")] = 2,
@@ -199,7 +201,13 @@ def bench_command(
     """Measure Rabbet beside other frameworks, in turns."""
     names, patterns = ([n for n in text.split(",") if n] for text in (against, only))
     files = {"json_file": json, "markdown": markdown, "picture": picture}
-    options = {"quick": quick, "install": install, "threads": threads}
+    options = {
+        "model": model,
+        "system": system,
+        "quick": quick,
+        "install": install,
+        "threads": threads,
+    }
     _call("rabbet.bench.command:bench", names, patterns, **options, **files)
 
 

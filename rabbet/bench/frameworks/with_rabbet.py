@@ -278,6 +278,21 @@ def _decode(problem: Any) -> Running:
     return repeat(call, _numbers)
 
 
+def _own(is_jit: bool) -> Callable[[Any], Running]:
+    def build(problem: Any) -> Running:
+        model = problem.call("model").eval()
+        given = [asarray(x) for x in problem.inputs()]
+
+        def forward(*given: Tensor) -> Tensor:
+            with no_grad():
+                return model(*given)
+
+        call = jit(forward) if is_jit else forward
+        return _computed(lambda: call(*given))
+
+    return build
+
+
 TRAIN: dict[str, Builder] = {"jit": _train(True), "eager": _train(False)}
 INFER: dict[str, Builder] = {"jit": _infer, "exported": _exported}
 BUILDERS: Builders = {
@@ -292,6 +307,7 @@ BUILDERS: Builders = {
     "gpt_forward": INFER,
     "resnet_infer": INFER,
     "encoder_infer": INFER,
+    "own_model": {"jit": _own(True), "eager": _own(False)},
     "gpt_decode": {"jit": _decode},
     "tiny": {"eager": _tiny},
     "tiny_jit": {"jit": _tiny_jit},

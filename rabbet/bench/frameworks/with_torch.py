@@ -223,6 +223,20 @@ def _decode(wrap: Wrap, is_static: bool) -> Callable[[Any], Running]:
     return build
 
 
+def _own(wrap: Wrap) -> Callable[[Any], Running]:
+    def build(problem: Any) -> Running:
+        model = wrap(problem.call("torch_model").eval())
+        given = [torch.from_numpy(np.array(x)) for x in problem.inputs()]
+
+        def call() -> torch.Tensor:
+            with torch.inference_mode():
+                return model(*given)
+
+        return repeat(call, _numbers)
+
+    return build
+
+
 DENSE: dict[str, Builder] = {
     "eager": _train(),
     "fused": _train(fused=True),
@@ -251,6 +265,7 @@ BUILDERS: Builders = {
         "channels_last": _infer(last=True),
         "compile_channels_last": _infer(compiled, True),
     },
+    "own_model": {"eager": _own(as_is), "compile": _own(compiled)},
     "gpt_decode": {"eager": _decode(as_is, False), "compile": _decode(compiled, True)},
     "tiny": {"eager": _tiny(as_is)},
     "tiny_jit": {"compile": _tiny(compiled), "eager": _tiny(as_is)},

@@ -17,8 +17,8 @@ MACHINE = Machine("a CPU", 2, {"rabbet": "1", "torch": "2"}, 400.0, 0.0, [])
 
 
 def result() -> Result:
-    ours = Outcome([Way("jit", 1.0, 0.002, [1.0, 1.0], [0.002, 0.002])])
-    torch = Outcome([Way("eager", 1.0, 0.003, [1.0, 1.0], [0.003, 0.003])], {"compile": "no"})
+    ours = Outcome([Way("jit", 1.0, 1.0, 0.002, [1.0, 1.0], [0.002, 0.002])])
+    torch = Outcome([Way("eager", 1.0, 1.0, 0.003, [1.0, 1.0], [0.003, 0.003])], {"compile": "no"})
     return Result(choose(["mlp_train_b64"])[0], {"rabbet": ours, "torch": torch}, [0.001, 0.001])
 
 
@@ -51,3 +51,24 @@ def test_unknown_names_are_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     with pytest.raises(RabbetError, match="--install --against jax"):
         bench(["jax"], [])
     assert all("==" in peer.packages[0] for peer in PEERS.values())
+
+
+MODEL = """
+import numpy as np
+def model():
+    from rabbet import nn
+    return nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+def inputs():
+    return (np.ones((2, 4), np.float32),)
+"""
+
+
+def test_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MODEL)
+    bench([], [], model=file, quick=True, threads=1, json_file=tmp_path / "a.json")
+    ways = json.loads((tmp_path / "a.json").read_text())["results"][0]["frameworks"]["rabbet"]
+    assert {w["name"] for w in ways["ways"]} == {"jit", "eager"} and not ways["errors"]
+    file.write_text("def inputs(): return ()")
+    bench([], [], model=file, quick=True, threads=1)
+    assert "defines no model()" in " ".join(capsys.readouterr().out.split())
