@@ -18,6 +18,7 @@ from rabbet.expr import expr
 from rabbet.graph.value import Attrs, Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
+from rabbet.kernel.reading import has_runs, is_plain
 from rabbet.ops.order import reduce_blocks
 
 ALONE = ("scatter", "sort", "attention", "recurrent")  # nothing joins their kernels
@@ -205,8 +206,8 @@ class Fusion:
         return group
 
     def _alone(self, call: Call, kind: str) -> None:
-        for operand in call.inputs:
-            if not is_plain(operand):
+        for number, operand in enumerate(call.inputs):
+            if not is_plain(operand) or (kind == "contract" and not has_runs(call, number)):
                 self.copied.add((id(operand.call), operand.index))
                 self.require(operand)
         group = self._open(kind, call.specs[0].shape)
@@ -284,16 +285,6 @@ def _is_under_alias(v: Value) -> bool:
     while v.op.kind == "movement" and not access.is_alias(v):
         v = v.call.inputs[0]
     return access.is_alias(v)
-
-
-def is_plain(v: Value) -> bool:
-    """True where reading `v` is one load (with padding perhaps), not a computation."""
-    scratch = Arguments()
-    index = tuple(expr.var(a) for a in range(v.ndim))
-    found = access.read(
-        v, index, scratch, lambda x, i, valid: access.load_stored(x, i, scratch, valid)
-    )
-    return found.op == "load"
 
 
 def _same_shape(a: tuple[Dim, ...], b: tuple[Dim, ...]) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 
 from rabbet.base import sizes
 from rabbet.base.sizes import Dim
-from rabbet.ops.arithmetic import positive
 from rabbet.ops.create import zeros
 from rabbet.ops.joining import stack
 from rabbet.ops.moves import cut, pad, permute, reshape, slice_, turn, window
@@ -121,15 +120,8 @@ def _side_by_side(line: list[Any], axis: int) -> Any:
 
 
 def kernel_major(weight: Any, groups: int) -> Any:
-    """(O, C, *K) -> (groups, C, *K, O / groups), without the first axis for one group.
-
-    Written out once, so that the contractions read runs of O; a kernel of one element is a
-    transposed matrix, which they read as it is.
-    """
+    """(O, C, *K) -> (groups, C, *K, O / groups), without the first axis for one group."""
     outs, ins, *kernel = weight.shape
     split = reshape(weight, (groups, outs // groups, sizes.product((ins, *kernel))))
-    moved = permute(split, (0, 2, 1))
-    if any(k != 1 for k in kernel):
-        moved = positive(moved)
-    found = reshape(moved, (groups, ins, *kernel, outs // groups))
+    found = reshape(permute(split, (0, 2, 1)), (groups, ins, *kernel, outs // groups))
     return found if groups > 1 else reshape(found, found.shape[1:])
