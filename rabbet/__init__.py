@@ -118,6 +118,7 @@ globals().update({n: f for n, f in _functions.items() if n not in _TAKEN and f.o
 _LAZY: dict[str, tuple[str, str]] = {
     "nn": ("rabbet.nn", ""),
     "linalg": ("rabbet.tensor.linalg", ""),
+    "fft": ("rabbet.tensor.fft", ""),
     "optim": ("rabbet.optim", ""),
     "data": ("rabbet.data", ""),
     "train": ("rabbet.train", ""),

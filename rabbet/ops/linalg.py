@@ -18,7 +18,9 @@ from rabbet.base.spec import Spec
 from rabbet.graph.op import Flags, op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value, lookup
-from rabbet.ops.arithmetic import multiply, negative
+from rabbet.ops.arithmetic import add, cast, divide, multiply, negative, subtract
+from rabbet.ops.compare import equal, where
+from rabbet.ops.complex import conjugate, part_of
 from rabbet.ops.contract import matmul
 from rabbet.ops.movement import matrix_transpose, squeeze, unsqueeze
 from rabbet.ops.moves import aligned
@@ -35,7 +37,7 @@ def check_square(name: str, x: Spec) -> None:
 
 def adjoint(x: Any) -> Any:
     """The transposed matrices, conjugated where they are complex."""
-    return matrix_transpose(x)
+    return matrix_transpose(conjugate(x))
 
 
 def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,6 +95,7 @@ def _cholesky_samples() -> list[Sample]:
 @op(
     "host",
     public=False,
+    wirtinger=True,
     infer=_square_spec("cholesky"),
     lower=_named("cholesky", _cholesky),
     reference=_cholesky_reference,
@@ -169,6 +172,7 @@ def _solve_samples() -> list[Sample]:
 @op(
     "host",
     public=False,
+    wirtinger=True,
     promote="float",
     infer=_solve_spec,
     lower=_named("solve", _solve),
@@ -201,3 +205,149 @@ def _solve_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     found, to = solve(adjoint(x1), g), lookup("sum_to")
     first = to(negative(matmul(found, adjoint(y))), x1.shape)
     return first, to(squeeze(found, -1) if x2.ndim == 1 else found, x2.shape)
+
+
+# ---- inverse, determinant ------------------------------------------------------------------------
+
+
+def _square_samples() -> list[Sample]:
+    return [Sample((Draw(s, kind="regular"),)) for s in ((3, 3), (2, 4, 4), (1, 1), (0, 3, 3))]
+
+
+@op(
+    "host",
+    public=False,
+    wirtinger=True,
+    promote="float",
+    infer=_square_spec("inv"),
+    lower=_named("inv", np.linalg.inv),
+    reference=lambda x: _solve_reference(
+        x, np.broadcast_to(np.eye(x.shape[-1], dtype=x.dtype), x.shape)
+    ),
+    samples=_square_samples,
+)
+def inv(x: Value) -> Value:
+    """The inverse of each matrix. Raises LinAlgError, when computed, for a singular one.
+
+    >>> rb.linalg.inv(rb.asarray([[2.0, 0.0], [0.0, 4.0]])).tolist()
+    [[0.5, 0.0], [0.0, 0.25]]
+    """
+
+
+@inv.gradient
+def _inv_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    turned = adjoint(y)
+    return (negative(matmul(matmul(turned, g), turned)),)
+
+
+def _slogdet_spec(x: Spec) -> tuple[Spec, Spec]:
+    check_square("slogdet", x)
+    sign = x.with_shape(x.shape[:-2])
+    return sign, sign.with_dtype(part_of(x.dtype))
+
+
+def _slogdet(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    sign, size = np.linalg.slogdet(x)
+    return np.asarray(sign, x.dtype), np.asarray(size, x.real.dtype)
+
+
+@op(
+    "host",
+    public=False,
+    wirtinger=True,
+    promote="float",
+    outputs=2,
+    infer=_slogdet_spec,
+    lower=_named("slogdet", _slogdet),
+    reference=_slogdet,
+    samples=_square_samples,
+)
+def slogdet(x: Value) -> tuple[Value, Value]:
+    """Sign (of modulus 1) and logarithm of the size of each determinant; (0, -inf) where it is 0.
+
+    >>> rb.linalg.slogdet(rb.asarray([[2.0, 0.0], [0.0, -1.0]])).sign.item()
+    -1.0
+    """
+
+
+@slogdet.gradient
+def _slogdet_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    # log |det| moves by Re tr(inv(x) dx); the sign of real matrices does not move at all.
+    if g[1] is None:
+        return (multiply(x, 0.0),)
+    scale = cast(unsqueeze(unsqueeze(g[1], -1), -1), x.dtype)
+    return (multiply(adjoint(inv(x)), scale),)
+
+
+@op(
+    "host",
+    public=False,
+    promote="float",
+    infer=lambda x: x.with_shape(_square_spec("det")(x).shape[:-2]),
+    lower=_named("det", lambda x: np.asarray(np.linalg.det(x), x.dtype)),
+    reference=lambda x: np.asarray(np.linalg.det(x.astype(np.result_type(x, np.float64)))),
+    samples=_square_samples,
+)
+def det(x: Value) -> Value:
+    """The determinant of each matrix.
+
+    >>> rb.linalg.det(rb.asarray([[1.0, 2.0], [3.0, 4.0]])).shape
+    ()
+    """
+
+
+@det.gradient
+def _det_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    scale = unsqueeze(unsqueeze(multiply(g, y), -1), -1)
+    return (multiply(scale, matrix_transpose(inv(x))),)
+
+
+# ---- symmetric eigenvalues -----------------------------------------------------------------------
+
+
+def _eigh_spec(x: Spec) -> tuple[Spec, Spec]:
+    check_square("eigh", x)
+    return Spec(x.shape[:-1], part_of(x.dtype), x.device), x
+
+
+def _eigh(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found = np.linalg.eigh(_symmetric(x))
+    return found.eigenvalues, found.eigenvectors
+
+
+@op(
+    "host",
+    public=False,
+    wirtinger=True,
+    promote="float",
+    outputs=2,
+    infer=_eigh_spec,
+    lower=_named("eigh", _eigh),
+    reference=_eigh,
+    samples=lambda: [
+        Sample((Draw(s, kind="definite"),)) for s in ((3, 3), (2, 4, 4), (1, 1), (0, 3, 3))
+    ],
+)
+def eigh(x: Value) -> tuple[Value, Value]:
+    """Eigenvalues in ascending order, and eigenvectors as columns, of symmetric (Hermitian) x.
+
+    Only the symmetric part of `x` counts. Gradients of eigenvectors need eigenvalues that differ.
+    """
+
+
+@eigh.gradient
+def _eigh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    values, vectors = y[0], y[1]
+    inner = None
+    if g[0] is not None:
+        n = x.shape[-1]
+        unit = lookup("eye").like(x, n, None, 0, x.dtype)
+        inner = multiply(unit, unsqueeze(cast(g[0], x.dtype), -2))
+    if g[1] is not None:
+        gap = subtract(unsqueeze(values, -2), unsqueeze(values, -1))  # (i, j): l_j - l_i
+        safe = where(equal(gap, 0.0), 1.0, gap)
+        factor = cast(where(equal(gap, 0.0), 0.0, divide(1.0, safe)), x.dtype)
+        turned = multiply(factor, matmul(adjoint(vectors), g[1]))
+        inner = turned if inner is None else add(inner, turned)
+    found = matmul(matmul(vectors, inner), adjoint(vectors))
+    return (multiply(add(found, adjoint(found)), 0.5),)
