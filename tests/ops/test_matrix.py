@@ -222,16 +222,9 @@ def test_gradient(op: Op, order: int) -> None:
         if slope.outputs and slope.wrt:
             slope.check(f"{op.name} {dtype} order {order} {case}", 1e-6 if order == 1 else 1e-5)
             checked = True
-<<<<<<< HEAD
-    case, _, arrays = next(cases(op, "float64"), next(cases(op)))
-    has_slope = any(v.dtype.is_float for v in single(op, case, arrays).outputs)  # complex: not here
-    if order == 1 and has_slope and any(d.swept for s in samples(op) for d in sample.draws(s)):
-=======
-    wanted = [
-        s for s in samples(op) if s.grad and "float64" in s.dtypes
-    ]  # complex: test_complex.py
+    # Ops of complex numbers alone are checked in test_complex.py and test_linalg_fft.py.
+    wanted = [s for s in samples(op) if s.grad and "float64" in s.dtypes]
     if order == 1 and any(d.swept for s in wanted for d in sample.draws(s)):
->>>>>>> be78c12 (rb.fft whole, rb.linalg without singular values: host ops with gradients, over complex numbers too)
         assert checked, f"{op.name} is differentiable, but no sample checks its gradient"
 
 
