@@ -21,8 +21,8 @@ HEAD = """# Ops
 Made from the ops' declarations by `make generated`; not edited by hand. *dtypes* are those an op's
 generated tests sweep; *gradient* is "rule" where the op has one of its own and "body" where it
 follows from its decomposition (forward mode is the transpose of it); *vmap* is "rule", "kind" (the
-rule of all ops of its kind) or "body"; *kind* is how it is computed: composites are taken apart into
-the other kinds when they are compiled, `host` ops run NumPy's LAPACK and FFT between programs.
+rule of all ops of its kind) or "body"; *kind* is how it is computed: composites are taken apart
+into the other kinds when they are compiled, `host` ops run NumPy's LAPACK and FFT between programs.
 
 | op | dtypes | gradient | forward | vmap | kind |
 |---|---|---|---|---|---|
