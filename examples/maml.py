@@ -1,4 +1,4 @@
-"""Learning to learn: MAML on sinusoids (Finn, Abbeel, Levine 2017), second order, in plain functions.
+"""Learning to learn: MAML on sinusoids (Finn, Abbeel, Levine 2017), second order.
 
 The outer loop trains weights from which one gradient step on ten points of a new sinusoid is
 enough. The step itself is differentiated, so the outer gradient is a gradient of a gradient; `vmap`

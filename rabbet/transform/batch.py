@@ -165,6 +165,9 @@ def _stacked(
 ) -> Any:
     """Ops on the last axes of stacks: one more leading axis is a taller stack."""
     tall = tuple(leading(x, f, size) for x, f in zip(operands, flags, strict=True))
+    axis = attrs.get("axis")
+    if isinstance(axis, int):
+        attrs = {**attrs, "axis": axis % (tall[0].ndim - 1) + 1}
     return tall[0].emit(op, tall, attrs, form)
 
 
