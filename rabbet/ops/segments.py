@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rabbet.base import dtypes, sizes
-from rabbet.base.errors import ShapeError
+from rabbet.base.errors import DTypeError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim
 from rabbet.graph.op import op
@@ -176,6 +176,8 @@ def cdist(x1: Value, x2: Value, p: float = 2.0) -> Value:
         raise ShapeError(f"cdist: rows of {show(x1.shape)} and {show(x2.shape)} do not agree")
     if not p > 0:
         raise ValueError(f"cdist: p={p} must be positive")
+    if "c" in (x1.dtype.kind, x2.dtype.kind):
+        raise DTypeError("cdist: complex numbers are not supported; take distances of their parts")
     one = reshape(x1, (*x1.shape[:-1], 1, x1.shape[-1]))
     two = reshape(x2, (*x2.shape[:-2], 1, *x2.shape[-2:]))
     apart = subtract(one, two)
