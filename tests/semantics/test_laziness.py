@@ -179,7 +179,8 @@ def test_a_long_loop_is_cut_at_its_start() -> None:
         t = t + w
         t = t * 0.5
     t.numpy()
-    assert programs.statistics["programs_compiled"] - before <= 6
+    ops = 8  # seven in the loop and the first; each may be new to this process
+    assert programs.statistics["programs_compiled"] - before <= ops + 4
 
 
 def test_a_heavy_segment_flushes_by_itself() -> None:
