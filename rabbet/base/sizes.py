@@ -42,11 +42,19 @@ class SizeScope:
 
     def decide(self, relation: str, expr: SizeExpr) -> bool:
         """Answer `expr relation 0` by the hint and remember the answer."""
-        value = expr.hint
-        truth = {"==": value == 0, "!=": value != 0, "<": value < 0, ">=": value >= 0}[relation]
+        truth = _holds(relation, expr.hint)
         held = relation if truth else {"==": "!=", "!=": "==", "<": ">=", ">=": "<"}[relation]
         self.guards.setdefault((held, expr.key), Guard(held, expr))
         return truth
+
+    def holds(self, symbols: tuple[int, ...]) -> bool:
+        """True where every answer given so far is also the answer for these sizes."""
+        guards = self.guards.values()
+        return all(_holds(g.relation, g.expr.evaluate(symbols)) for g in guards)
+
+
+def _holds(relation: str, value: int) -> bool:
+    return {"==": value == 0, "!=": value != 0, "<": value < 0, ">=": value >= 0}[relation]
 
 
 class SizeExpr:

@@ -138,7 +138,7 @@ def find_or_compile(
         made, scope = graph()
         staging = compile_stages(made, target, scope=scope, fuse=fuse)
         if staging.whole is None:
-            return _staged(staging, store)
+            return _staged(staging, store, scope)
         program = saved.launchable(staging.whole, store)
         loaded = store.load_named(program.kernels)
     assert loaded is not None, "kernels at hand can always be made"
@@ -147,7 +147,7 @@ def find_or_compile(
     return CompiledProgram(program, *loaded)
 
 
-def _staged(stages: Staging, store: KernelStore) -> StagedProgram:
+def _staged(stages: Staging, store: KernelStore, scope: SizeScope | None) -> StagedProgram:
     """The program of a graph with host ops."""
     works: list[Any] = []
     for stage in stages.stages:
@@ -158,7 +158,7 @@ def _staged(stages: Staging, store: KernelStore) -> StagedProgram:
             loaded = store.load_named(program.kernels)
             assert loaded is not None, "kernels at hand can always be made"
             works.append((CompiledProgram(program, *loaded), stage.inputs, stage.outputs))
-    return StagedProgram(stages.inputs, stages.outputs, works)
+    return StagedProgram(stages.inputs, stages.outputs, works, scope)
 
 
 @contextmanager

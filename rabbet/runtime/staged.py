@@ -18,6 +18,7 @@ import numpy as np
 from rabbet.base import sizes
 from rabbet.base.errors import InternalError, RabbetError
 from rabbet.base.shapes import show
+from rabbet.base.sizes import SizeScope
 from rabbet.base.spec import Spec
 from rabbet.graph.interpret import concrete
 from rabbet.graph.value import Call, Value
@@ -54,9 +55,14 @@ class StagedProgram:
     """Runs stages one after the other."""
 
     def __init__(
-        self, graph_inputs: Sequence[Value], outputs: Sequence[Value], works: Sequence[Any]
+        self,
+        graph_inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        works: Sequence[Any],
+        scope: SizeScope | None = None,
     ) -> None:
-        """`works`: (program or Call, values read, values made) in order."""
+        """`works`: (program or Call, values read, values made) in order; `scope`: of the sizes."""
+        self.scope = scope
         self.places: dict[tuple[int, int], int] = {}
         for v in graph_inputs:
             self._place(v)
@@ -74,7 +80,9 @@ class StagedProgram:
         return self.places.setdefault((id(v.call), v.index), len(self.places))
 
     def accepts(self, symbols: tuple[int, ...]) -> bool:
-        """True where every part may run."""
+        """True where every part may run, and what was asked of sizes has the same answers."""
+        if self.scope is not None and not self.scope.holds(symbols):
+            return False
         return all(s.work.accepts(symbols) for s in self.stages if not isinstance(s.work, Call))
 
     def run(self, symbols: tuple[int, ...], inputs: Sequence[Any]) -> list[Any]:

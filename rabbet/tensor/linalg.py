@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from rabbet.base.errors import ShapeError
+from rabbet.base.shapes import show
 from rabbet.graph.value import lookup
+from rabbet.ops.linalg import adjoint
+from rabbet.tensor.create import zeros
 from rabbet.tensor.lift import functions
 from rabbet.tensor.tensor import Tensor, as_operand
 
 __all__ = [
-    *("LinAlgError", "cholesky", "det", "diagonal", "eigh", "eigvalsh", "inv", "matmul"),
-    *("matrix_norm", "matrix_power", "matrix_transpose", "outer", "slogdet", "solve", "tensordot"),
-    *("trace", "vecdot", "vector_norm"),
+    *("LinAlgError", "cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "matmul"),
+    *("matrix_norm", "matrix_power", "matrix_rank", "matrix_transpose", "outer", "pinv", "qr"),
+    *("slogdet", "solve", "svd", "svdvals", "tensordot", "trace", "vecdot", "vector_norm"),
 ]
 
 
@@ -97,13 +103,104 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:
     """ "fro" (root of the sum of squares), 1 / -1 (columns), inf / -inf (rows) of each matrix.
 
-    Raises ValueError for norms made of singular values, which are not there yet.
+    Of singular values: 2 (the largest), -2 (the smallest), "nuc" (their sum). Raises ValueError for
+    other norms.
     """
     t = as_operand(x)
     if ord == "fro":
         return vector_norm(t, axis=(-2, -1), keepdims=keepdims)
+    if ord in (2, -2, "nuc"):
+        values = svdvals(t)
+        name = "sum" if ord == "nuc" else "max" if ord == 2 else "min"
+        found = functions[name](values, axis=-1)
+        return found[..., None, None] if keepdims else found
     if ord not in (1, -1, float("inf"), float("-inf")):
-        raise ValueError(f"matrix_norm: ord {ord!r} is not available; take 'fro', 1, -1, inf, -inf")
+        raise ValueError(f"matrix_norm: no norm is called {ord!r}; 'fro', 'nuc', 1, 2, inf, ...")
     sums = functions["sum"](functions["abs"](t), axis=-2 if abs(ord) == 1 else -1, keepdims=True)
     found = functions["max" if ord > 0 else "min"](sums, axis=(-2, -1), keepdims=True)
     return found if keepdims else functions["squeeze"](found, (-2, -1))
+
+
+class QRResult(NamedTuple):
+    """What `qr` gives."""
+
+    Q: Tensor
+    R: Tensor
+
+
+class SVDResult(NamedTuple):
+    """What `svd` gives."""
+
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+
+def qr(x: Any, /, *, mode: str = "reduced") -> QRResult:
+    """x = Q @ R with orthonormal columns in Q; `mode` is "reduced" or "complete"."""
+    if mode not in ("reduced", "complete"):
+        raise ValueError(f'qr: mode is "reduced" or "complete", not {mode!r}')
+    return QRResult(*functions["qr"](as_operand(x), mode == "complete"))
+
+
+def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
+    """x = U @ diag(S) @ Vh, singular values in descending order."""
+    return SVDResult(*functions["svd"](as_operand(x), full_matrices))
+
+
+def svdvals(x: Any, /) -> Tensor:
+    """The singular values, in descending order."""
+    return svd(x, full_matrices=False).S
+
+
+def _cutoff(t: Tensor, values: Tensor, rtol: Any) -> Tensor:
+    """What counts as zero beside the largest singular value: (..., 1)."""
+    largest = functions["max"](values, axis=-1, keepdims=True)
+    if rtol is None:
+        rtol = max(t.shape[-2:]) * float(np.finfo(values.dtype.numpy).eps)
+    relative = as_operand(rtol, values)
+    if isinstance(relative, Tensor) and relative.ndim:
+        relative = relative[..., None]
+    return largest * relative
+
+
+def matrix_rank(x: Any, /, *, rtol: Any = None) -> Tensor:
+    """How many singular values are larger than rtol times the largest, int64.
+
+    `rtol` is max(m, n) times the dtype's epsilon if left out.
+    """
+    t = as_operand(x)
+    if t.ndim < 2:
+        raise ShapeError(f"matrix_rank: {show(t.shape)} is no stack of matrices")
+    if 0 in t.shape[-2:]:
+        return zeros(t.shape[:-2], dtype="int64")
+    values = svdvals(t)
+    return functions["count_nonzero"](values > _cutoff(t, values, rtol), axis=-1)
+
+
+def pinv(x: Any, /, *, rtol: Any = None) -> Tensor:
+    """The pseudo-inverse (Moore, Penrose); singular values below rtol times the largest are 0."""
+    t = as_operand(x)
+    if 0 in t.shape[-2:]:
+        return zeros((*t.shape[:-2], t.shape[-1], t.shape[-2]), dtype=t.dtype)
+    u, s, vh = svd(t, full_matrices=False)
+    large = s > _cutoff(t, s, rtol)
+    where = functions["where"]
+    inverse = where(large, 1.0 / where(large, s, 1.0), 0.0).astype(t.dtype)
+    return matmul(adjoint(vh) * inverse[..., None, :], adjoint(u))
+
+
+def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
+    """The vectors at right angles to both: along `axis`, which has 3 elements in both.
+
+    Raises ShapeError for another size.
+    """
+    a, b = as_operand(x1), as_operand(x2)
+    for t in (a, b):
+        if not -t.ndim <= axis < t.ndim or t.shape[axis] != 3:
+            raise ShapeError(f"cross: axis {axis} of {show(t.shape)} has not 3 elements")
+    parts = [[functions["take"](t, as_operand(i), axis) for i in range(3)] for t in (a, b)]
+    (a0, a1, a2), (b0, b1, b2) = parts
+    found = [a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0]
+    ndim = max(a.ndim, b.ndim)
+    return functions["stack"](found, axis if axis < 0 else axis - ndim)

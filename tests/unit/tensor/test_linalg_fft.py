@@ -105,3 +105,75 @@ def test_gradients(name: str, dtype: str, rng: np.random.Generator) -> None:
     exact = float(np.sum((np.conj(g) * direction).real))
     assert g.dtype == a.dtype
     assert abs((up - down) / (2 * step) - exact) <= 1e-6 * (1 + abs(exact) + float(np.abs(g).sum()))
+
+
+# ---- singular values and QR ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(2, 4, 4), (5, 3), (3, 5), (0, 3), (2, 0, 3)])
+def test_svd_and_qr_take_matrices_apart(
+    dtype: str, shape: tuple[int, ...], rng: np.random.Generator
+) -> None:
+    a = (rng.normal(size=shape) + (1j * rng.normal(size=shape) if "c" in dtype else 0)).astype(
+        dtype
+    )
+    x, tolerance = rb.asarray(a), float(np.finfo(dtype).eps) * 100
+    m, n = shape[-2:]
+    for full in (False, True):
+        u, s, vh = rb.linalg.svd(x, full_matrices=full)
+        assert s.dtype.name == ("float32" if dtype in ("float32", "complex64") else "float64")
+        k = min(m, n)
+        assert u.shape[-1] == (m if full else k) and vh.shape[-2] == (n if full else k)
+        rebuilt = (u.numpy()[..., :k] * s.numpy()[..., None, :]) @ vh.numpy()[..., :k, :]
+        np.testing.assert_allclose(rebuilt, a, tolerance, tolerance)
+    np.testing.assert_allclose(rb.linalg.svdvals(x).numpy(), s.numpy())
+    for mode in ("reduced", "complete"):
+        q, r = rb.linalg.qr(x, mode=mode)
+        np.testing.assert_allclose(q.numpy() @ r.numpy(), a, tolerance, tolerance)
+        assert q.shape[-1] == (m if mode == "complete" else min(m, n))
+    np.testing.assert_allclose(
+        rb.linalg.pinv(x).numpy(), np.linalg.pinv(a), tolerance * 100, tolerance * 100
+    )
+    np.testing.assert_array_equal(rb.linalg.matrix_rank(x).numpy(), np.linalg.matrix_rank(a))
+
+
+def test_rank_of_what_has_less(rng: np.random.Generator) -> None:
+    a = rng.normal(size=(3, 5, 2)) @ rng.normal(size=(3, 2, 4))
+    assert rb.linalg.matrix_rank(rb.asarray(a)).tolist() == [2, 2, 2]
+    assert rb.linalg.matrix_rank(rb.asarray(a), rtol=10.0).tolist() == [0, 0, 0]
+    found = rb.linalg.pinv(rb.asarray(a)).numpy()
+    np.testing.assert_allclose(found, np.linalg.pinv(a), 1e-10, 1e-10)
+
+
+def test_norms_of_singular_values_and_cross(rng: np.random.Generator) -> None:
+    a = rng.normal(size=(2, 4, 3))
+    for p in (2, -2, "nuc"):
+        found = rb.linalg.matrix_norm(rb.asarray(a), ord=p, keepdims=True).numpy()
+        np.testing.assert_allclose(found, np.linalg.norm(a, p, (-2, -1), keepdims=True))
+    with pytest.raises(ValueError, match="no norm is called 3"):
+        rb.linalg.matrix_norm(rb.asarray(a), ord=3)
+    b = rng.normal(size=(4, 3))
+    np.testing.assert_allclose(
+        rb.linalg.cross(rb.asarray(a), rb.asarray(b)).numpy(), np.cross(a, b)
+    )
+    with pytest.raises(rb.ShapeError, match="has not 3 elements"):
+        rb.linalg.cross(rb.asarray(a), rb.asarray(b), axis=0)
+
+
+def test_gradients_that_are_not_there_say_so() -> None:
+    z = rb.tensor(np.eye(2) + 1j, requires_grad=True)
+    with pytest.raises(rb.GradientError, match="U and Vh of complex matrices"):
+        abs(rb.linalg.svd(z, full_matrices=False).U).sum().backward()
+    abs(rb.linalg.svdvals(z)).sum().backward()
+    assert z.grad is not None and z.grad.dtype == rb.complex128
+    wide = rb.tensor(np.ones((2, 3)), requires_grad=True)
+    with pytest.raises(rb.GradientError, match="tall matrices"):
+        rb.linalg.qr(wide).R.sum().backward()
+
+
+def test_sizes_of_the_other_kind_get_their_own_program(rng: np.random.Generator) -> None:
+    """Tall and wide matrices differ in the answer to a question about sizes, which is remembered."""
+    for m, n in ((6, 2), (7, 3), (3, 7), (2, 6), (9, 4)):
+        q, r = rb.linalg.qr(rb.asarray(rng.normal(size=(m, n))))
+        assert q.numpy().shape == (m, min(m, n)) and r.numpy().shape == (min(m, n), n)
