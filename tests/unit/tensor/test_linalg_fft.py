@@ -173,7 +173,7 @@ def test_gradients_that_are_not_there_say_so() -> None:
 
 
 def test_sizes_of_the_other_kind_get_their_own_program(rng: np.random.Generator) -> None:
-    """Tall and wide matrices differ in the answer to a question about sizes, which is remembered."""
+    """Tall and wide matrices differ in the answer to a question about their sizes."""
     for m, n in ((6, 2), (7, 3), (3, 7), (2, 6), (9, 4)):
         q, r = rb.linalg.qr(rb.asarray(rng.normal(size=(m, n))))
         assert q.numpy().shape == (m, min(m, n)) and r.numpy().shape == (min(m, n), n)
