@@ -19,7 +19,7 @@ from rabbet.base.spec import Spec
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
-from rabbet.ops.checks import agree, need_float, wide
+from rabbet.ops.checks import agree, need_float, need_same_dtype, wide
 from rabbet.ops.compare import where
 from rabbet.ops.contract import matmul
 from rabbet.ops.create import iota
@@ -58,8 +58,15 @@ def is_grouped(query: Any, key: Any) -> bool:
 
 
 def _check(query: Any, key: Any, value: Any, mask: Any, heads: int) -> None:
+    need_float("attend", "query", query.dtype)
+    need_same_dtype("attend", query=query, key=key, value=value)
+    if mask is not None and mask.dtype is not bool_:
+        need_same_dtype("attend", query=query, mask=mask)
+    fit = len(query.shape) == len(key.shape) == len(value.shape) >= 2 + max(heads, 0)
+    fit = fit and heads >= 0
+    if not fit:
+        raise ShapeError(f"attend: {show(query.shape)} with {heads} heads does not fit the others")
     lead = query.shape[:-3] if is_grouped(query, key) else query.shape[:-2]
-    fit = len(query.shape) == len(key.shape) == len(value.shape) >= 2 + heads
     pairs = [*zip(lead, key.shape, strict=False), *zip(key.shape[:-1], value.shape, strict=False)]
     fit = fit and all(agree(a, b) for a, b in pairs)
     fit = fit and agree(query.shape[-1], key.shape[-1])
@@ -310,6 +317,11 @@ def _gradient_spec(
     heads: int,
 ) -> tuple[Spec, ...]:
     _check(query, key, value, mask, heads)
+    need_same_dtype("attend_gradient", query=query, gradient=gradient, total=total, drop=drop)
+    result = _moved((*query.shape[:-1], value.shape[-1]), heads)
+    for x, wanted in ((gradient, result), (total, query.shape[:-1]), (drop, query.shape[:-1])):
+        if x.ndim != len(wanted) or not all(map(agree, x.shape, wanted)):
+            raise ShapeError(f"attend_gradient: {show(x.shape)} is given, {show(wanted)} is needed")
     return tuple(x.with_shape(_moved(x.shape, heads)) for x in (query, key, value))
 
 

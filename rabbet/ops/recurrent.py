@@ -230,14 +230,33 @@ def _check(name: str, gates: int, x: Any, weight: Any, **states: Any) -> None:
     units = weight.shape[-1]
     fit = x.ndim == 3 and weight.ndim == 2 and agree(weight.shape[0], units * gates)
     fit = fit and agree(x.shape[-1], units * gates) and x.shape[0] != 0
-    for s in states.values():
-        wanted = (units,) if s.ndim == 1 else (x.shape[1], units)
-        fit = fit and all(map(agree, s.shape, wanted)) and len(wanted) == s.ndim
+    for state, s in states.items():
+        if fit:
+            wanted = (units,) if state == "bias" else (x.shape[1], units)
+            fit = len(wanted) == s.ndim and all(map(agree, s.shape, wanted))
     if not fit:
         given = ", ".join(show(v.shape) for v in (x, weight, *states.values()))
         raise ShapeError(
             f"{name}: {given} do not fit: x (steps, batch, {gates} H), at least one step, weight "
             f"({gates} H, H), states (batch, H)"
+        )
+
+
+def _check_back(name: str, gates: int, weight: Any, first: Any, *steps: tuple[Any, int]) -> None:
+    """`first` and each of `steps` (with its number of parts) run along the same steps."""
+    given = [(first, 1), *steps]
+    need_float(name, "gy", first.dtype)
+    need_same_dtype(name, weight=weight, **{f"operand {i}": s for i, (s, _) in enumerate(given)})
+    fit = weight.ndim == 2 and agree(weight.shape[0], weight.shape[-1] * gates)
+    for s, parts in given:
+        fit = fit and s.ndim == 3 and s.shape[0] != 0
+        if fit:
+            wanted = (*first.shape[:2], weight.shape[1] * parts)
+            fit = all(map(agree, s.shape, wanted))
+    if not fit:
+        shown = ", ".join(show(s.shape) for s in (weight, *(s for s, _ in given)))
+        raise ShapeError(
+            f"{name}: {shown} do not fit: weight ({gates} H, H), then (steps, batch, parts of H)"
         )
 
 
@@ -319,6 +338,8 @@ def _lstm_gradient(
 def _lstm_gradient_spec(
     gy: Spec, gc: Spec | None, gates: Spec, c: Spec, before: Spec, weight: Spec, reverse: bool
 ) -> tuple[Spec, ...]:
+    steps = [(gates, 4), (c, 1), (before, 1), *([] if gc is None else [(gc, 1)])]
+    _check_back("lstm_scan_gradient", 4, weight, gy, *steps)
     return gates, gy.with_shape(gy.shape[1:])
 
 
@@ -388,6 +409,7 @@ def _gru_gradient(
 def _gru_gradient_spec(
     gy: Spec, gates: Spec, before: Spec, weight: Spec, reverse: bool
 ) -> tuple[Spec, ...]:
+    _check_back("gru_scan_gradient", 3, weight, gy, (gates, 4), (before, 1))
     dx = gy.with_shape((*gy.shape[:-1], weight.shape[0]))
     return dx, dx, gy.with_shape(gy.shape[1:])
 
@@ -413,6 +435,11 @@ def gru_scan_gradient(
 
 RNN = Recurrence(_rnn, 1, 1, ("h0",))
 RNN_BACK = Recurrence(_rnn_back, 1, 1, (None,), True)
+
+
+def _rnn_gradient_spec(gy: Spec, y: Spec, weight: Spec, relu: bool, reverse: bool) -> Spec:
+    _check_back("rnn_scan_gradient", 1, weight, gy, (y, 1))
+    return gy
 
 
 def _rnn_spec(x: Spec, weight: Spec, h0: Spec, relu: bool, reverse: bool) -> tuple[Spec, ...]:
@@ -447,7 +474,7 @@ def _rnn_gradient(
     "recurrent",
     lower=RNN_BACK,
     public=False,
-    infer=lambda gy, **_: gy,
+    infer=_rnn_gradient_spec,
     reference=_reference(RNN_BACK, ("gy", "y", "weight"), ("relu",)),
     samples=lambda: [
         *_samples(1, (1,), (1,), (1, 1), relu=False),
