@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rabbet.base.target import Target
 from rabbet.codegen.store import KernelStore
@@ -50,12 +51,27 @@ def record(function: Callable[[], object], target: Target) -> list[Case]:
         inputs = [_first(b, n) for b, n in zip(buffers, sizes, strict=True)]
         found.append(Case(launchable.words, symbols, compiled.kernels, inputs, outputs))
 
-    programs.observers.append(observe)
+    find = programs.find
+
+    def find_and_observe(segment: Any, live: Any) -> Any:
+        """Before the program runs: what it is given up may be written over."""
+        family, it = find(segment, live)
+        observe(segment, it.entry, it.symbols)
+        return family, it
+
+    programs.families.clear()  # so that every segment is looked up
+    programs.observers.append(_nothing)
+    programs.find = find_and_observe
     try:
         function()
     finally:
-        programs.observers.remove(observe)
+        programs.find = find
+        programs.observers.remove(_nothing)
     return found
+
+
+def _nothing(segment: object, entry: object, symbols: object) -> None:
+    """Sees a segment."""
 
 
 def _first(buffer: Buffer, n: int) -> bytes:

@@ -38,8 +38,8 @@ def fusion_dependency() -> None:
 
 def reduced_axes() -> None:
     """The axes that a reduction keeps come out in the wrong order."""
-    right = fuse._reduced_index
-    fuse._reduced_index = lambda index, call: tuple(reversed(right(index, call)))
+    right = fuse._result_index
+    fuse._result_index = lambda index, call: tuple(reversed(right(index, call)))
 
 
 def collapsed_stride() -> None:
