@@ -74,6 +74,7 @@ from rabbet.tensor import (
 from rabbet.tensor import (
     functions as _functions,
 )
+from rabbet.tensor.checkpoint import checkpoint
 from rabbet.tensor.chosen import (
     nonzero,
     unique_all,

@@ -69,6 +69,7 @@ class Op:
     public: bool
     differentiable: bool
     wirtinger: bool
+    awaits: int
     module: str
     signature: inspect.Signature
     grad: Callable[..., Any] | None = None
@@ -274,7 +275,8 @@ def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
     (how many last outputs are hidden), `outputs` (number of visible outputs), `method` (name as a
     Tensor method, None for none, default: the op's name if its first parameter is an operand),
     `public`, `differentiable`, `since`, `wirtinger` (the gradient rule is one for complex numbers
-    as it stands; else it is taken as the rule of a holomorphic function).
+    as it stands; else it is taken as the rule of a holomorphic function), `awaits` (how many of a
+    movement's last operands are not read, only waited for: nothing below is computed before them).
     """
 
     def declare(function: Callable[..., Any]) -> Op:
@@ -313,6 +315,7 @@ def make_op(function: Callable[..., Any], *, kind: str, reference: Any, **fields
         public=fields.get("public", True),
         differentiable=fields.get("differentiable", True),
         wirtinger=fields.get("wirtinger", False),
+        awaits=fields.get("awaits", 0),
         module=function.__module__,
         signature=signature,
     )

@@ -9,6 +9,7 @@ Movement and sources belong to no group: every reader follows them by itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from rabbet.base import sizes
@@ -173,10 +174,11 @@ class Fusion:
         group.
         """
         if call.op.kind == "gather":  # read at computed places: only from memory
-            outside = self._outside(operand)
-            return all(h is not group and not h.needs >> group.number & 1 for h in outside)
+            return self._is_before(group, [operand, *awaited(operand)])
         if call.op.kind != "reduce":
             index = access.stretched(index, operand.shape, shape)
+        if not self._is_before(group, list(awaited(operand))):
+            return False
         scratch = Arguments()
         v, at = operand, index
         while (step := access.through(v, at, scratch)) is not None:
@@ -185,7 +187,12 @@ class Fusion:
                 return False
         if v.call in group:
             return at == group.index[id(v.call)]
-        return all(h is not group and not h.needs >> group.number & 1 for h in self._outside(v))
+        return self._is_before(group, [v])
+
+    def _is_before(self, group: Group, values: list[Value]) -> bool:
+        """True where all groups that make `values` can run before `group`."""
+        outside = [h for v in values for h in self._outside(v)]
+        return all(h is not group and not h.needs >> group.number & 1 for h in outside)
 
     def _outside(self, v: Value) -> list[Group]:
         """The groups that must have run before `v` can be loaded."""
@@ -263,6 +270,8 @@ class Fusion:
             if id(base.call) in self.home:
                 self._depend(group, self.home[id(base.call)])
             return
+        for v in awaited(operand):
+            self._use(group, v, direct=False)
         root = _root(operand)
         if root.op.kind == "source" and not _is_under_alias(operand):
             for x in root.call.inputs:
@@ -278,6 +287,21 @@ def _root(v: Value) -> Value:
     while v.op.kind == "movement" and not access.is_alias(v):
         v = v.call.inputs[0]
     return access.storage(v) if access.is_alias(v) else v
+
+
+def awaited(v: Value) -> Iterator[Value]:
+    """What must be known before `v` is read, though nothing of it is read (see `Op.awaits`)."""
+    while v.op.kind == "movement":
+        yield from v.call.inputs[len(v.call.inputs) - v.op.awaits :]
+        v = v.call.inputs[0]
+
+
+def awaited_memory(v: Value) -> Iterator[Value]:
+    """The stored values that a reader of `v` waits for."""
+    for x in awaited(v):
+        root = _root(x)
+        if root.op.kind != "source":
+            yield root
 
 
 def _is_under_alias(v: Value) -> bool:

@@ -18,7 +18,7 @@ from rabbet.codegen.build import launch
 from rabbet.codegen.launch import Launch as Shape
 from rabbet.graph.value import Call, Graph, Value
 from rabbet.kernel import access
-from rabbet.kernel.fuse import Fusion, Group
+from rabbet.kernel.fuse import Fusion, Group, awaited_memory
 from rabbet.kernel.inplace import is_copy, overwritable
 from rabbet.kernel.loops import Kernel, PackKernel
 from rabbet.kernel.lower import Lowered, copy_kernel, lower
@@ -113,7 +113,8 @@ class Assembly:
         sited = failing or lowered.calls
         self.positions.append(sited[0].site if sited and isinstance(sited[0].site, int) else -1)
         after = sorted({n for n in proofs if n is not None})
-        self._note(call, kernel, can_fail, after)
+        waits = {self.place(v) for c in lowered.calls for x in c.inputs for v in awaited_memory(x)}
+        self._note(call, kernel, can_fail, after, sorted(waits))
 
     def _proofs(self, lowered: Lowered) -> list[int | None]:
         """For each check of a kernel the launch that has made it before, or None."""
@@ -131,12 +132,20 @@ class Assembly:
             self.pairs.append(overwritable(kernel))
         return self.kernels[kernel]
 
-    def _note(self, call: PlanCall, kernel: Kernel, can_fail: bool, after: list[int]) -> None:
-        """What the order and the sharing of memory depend on."""
+    def _note(
+        self,
+        call: PlanCall,
+        kernel: Kernel,
+        can_fail: bool,
+        after: list[int],
+        waits: list[int],
+    ) -> None:
+        """What the order and the sharing of memory depend on; `waits` are buffers to be known."""
         reads = [b for b, o in zip(call.buffers, kernel.operands, strict=True) if o.mode == "in"]
         writes = [b for b, o in zip(call.buffers, kernel.operands, strict=True) if o.mode != "in"]
         pairs = [(call.buffers[i], call.buffers[o]) for i, o in self.pairs[call.kernel]]
         pairs = [p for p in pairs if reads.count(p[0]) == writes.count(p[1]) == 1]
+        reads += [b for b in waits if b not in reads and b not in writes]
         self.launches.append(Launch(reads, writes, pairs, can_fail, self.positions[-1], after))
 
     def arrange(self) -> None:

@@ -68,11 +68,16 @@ class PrimitiveBuilder(Builder):
     ) -> tuple[Value, ...]:
         if op.kind == "composite":
             return op.expand(self, values, attrs, form)
+        if op.name == "reshape" and values[0].op.awaits:  # a reshape may be one of memory
+            held = values[0].call
+            moved = self.expand_all(op, held.inputs[:1], attrs, form)
+            return self.expand_all(held.op, (*moved, *held.inputs[1:]), held.attrs, held.form)
         if op.name == "permute" and values[0].op is op:
             below, order = values[0].call, values[0].call.attrs["axes"]
             return self.expand_all(op, below.inputs, {"axes": _both(order, attrs["axes"])}, form)
         specs = op.infer_specs([v.spec for v in values], attrs, form)
-        if op.kind == "movement" and _is_identity(values[0], specs[0].shape, attrs):
+        moves = op.kind == "movement" and not op.awaits
+        if moves and _is_identity(values[0], specs[0].shape, attrs):
             return (values[0],)
         given = (*(v.spec for v in values), *specs)
         if op.kind == "complex" or op.kind not in GIVEN and any(s.dtype.kind == "c" for s in given):
