@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from rabbet.base import lines
+
 
 class RabbetError(Exception):
-    """Base class of all errors raised on purpose by Rabbet."""
+    """Base class of all errors raised on purpose by Rabbet.
+
+    Shown, most say which line of the user's code they came through: it is looked up in the
+    traceback then, so that raising an error costs nothing more.
+    """
+
+    tells_line: ClassVar[bool] = True
+
+    @property
+    def said(self) -> str:
+        """The message without the line."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        if not self.tells_line or lines.has_line(self.said):
+            return self.said
+        return lines.with_line(self.said, lines.of_traceback(self.__traceback__))
 
 
 class ShapeError(RabbetError, ValueError):
@@ -46,13 +66,19 @@ class DroppedValue(GradientError):
 class FormatError(RabbetError, ValueError):
     """A file is not what its name says, is damaged, or is of a version we do not read."""
 
+    tells_line = False
+
 
 class ExportError(RabbetError, RuntimeError):
     """A model cannot be exported as asked."""
 
+    tells_line = False
+
 
 class BuildError(RabbetError, RuntimeError):
     """Native code cannot be built."""
+
+    tells_line = False
 
 
 class CompileError(RabbetError, RuntimeError):
@@ -62,9 +88,13 @@ class CompileError(RabbetError, RuntimeError):
 class MissingExtra(RabbetError, ImportError):
     """An optional package is not installed; the message has the command that installs it."""
 
+    tells_line = False
+
 
 class InternalError(RabbetError, AssertionError):
     """A rule that must always hold was broken: a bug in Rabbet, please report it."""
+
+    tells_line = False
 
 
 # Users see and catch them as `rabbet.ShapeError`, wherever the class stands.

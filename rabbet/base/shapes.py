@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from rabbet.base.errors import ShapeError
 from rabbet.base.sizes import Dim
 
+# Taken from a negative index that is not to count from the end: what is left lies outside any axis,
+# and says in an error what was given.
+NEVER_FROM_END = 2**62
+
 Shape = tuple[Dim, ...]
 
 

@@ -113,7 +113,7 @@ def _prepare(process: Process, workload: Workload) -> Outcome:
         try:
             answer = process.ask("prepare", workload=workload.name, way=way)
         except WorkerError as error:
-            outcome.errors[way] = str(error)
+            outcome.errors[way] = error.said
         else:
             outcome.ways.append(Way(way, **answer))
     return outcome
@@ -141,7 +141,7 @@ def _round(result: Result, processes: dict[str, Process], seconds: float) -> Non
                 answer = processes[framework].ask("measure", **arguments, seconds=seconds)
             except WorkerError as error:
                 outcome.ways.remove(way)
-                outcome.errors[way.name] = str(error)
+                outcome.errors[way.name] = error.said
             else:
                 way.rounds.append(answer["seconds"])
 

@@ -49,7 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+    said = error.said if isinstance(error, RabbetError) else str(error)
+    return " ".join(said.split())
 
 
 def _print_version(wanted: bool) -> None:

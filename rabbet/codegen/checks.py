@@ -12,7 +12,7 @@ _TRUE = Value("true", "i1")
 
 def emit_check(em: Emitter, index: Expr, extent: Expr, element: Expr) -> None:
     """If an index of this point (or these lanes) is < 0 or >= extent, and nothing is recorded yet:
-    status[0] = 1, status[2] = number of the element, status[3] = the index."""
+    status[0] = 1, status[2] = number of the element, status[3] = the index, status[4] = extent."""
     fn = em.fn
     indices, bounds, numbers = em.value(index), em.value(extent), em.value(element)
     bad = fn.icmp("uge", indices, bounds)  # negative ones are huge when read as unsigned
@@ -31,3 +31,4 @@ def emit_check(em: Emitter, index: Expr, extent: Expr, element: Expr) -> None:
             fn.store(i64(INDEX_FAILURE), status)
             fn.store(fn.extract(numbers, lane), fn.address(status, i64(2), "i64"))
             fn.store(fn.extract(indices, lane), fn.address(status, i64(3), "i64"))
+            fn.store(fn.extract(bounds, lane), fn.address(status, i64(4), "i64"))

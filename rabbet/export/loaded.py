@@ -205,10 +205,7 @@ class LoadedProgram:
         name = calls[failure.position].op if 0 <= failure.position < len(calls) else "index"
         layer = calls[failure.position].layer if 0 <= failure.position < len(calls) else ""
         where = f" in {layer}" if layer else ""
-        return IndexRangeError(
-            f"{self.name}: {name}{where}: index {failure.value} (element {failure.element}) "
-            "is out of range"
-        )
+        return IndexRangeError(f"{self.name}: {name}{where}: {failure.said}")
 
 
 def load_program(

@@ -12,7 +12,7 @@ import numpy as np
 
 from rabbet.base.dtypes import int64
 from rabbet.base.errors import DTypeError, ShapeError
-from rabbet.base.shapes import show
+from rabbet.base.shapes import NEVER_FROM_END, show
 from rabbet.base.sizes import product
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
@@ -27,8 +27,6 @@ from rabbet.ops.moves import reshape
 from rabbet.ops.network import log_softmax, log_softmax_array, softmax
 from rabbet.ops.reduce import sum_
 from rabbet.ops.reduction import REDUCTIONS, reduce_array, reduce_loss
-
-NO_CLASS = 2**62  # larger than any axis: found out of range
 
 
 def _class_axis(x: Any) -> int:
@@ -77,7 +75,7 @@ def _checked_target(x: Any, target: Any, ignore_index: int) -> tuple[Any, Any]:
     classes = iota.like(x, (x.shape[_class_axis(x)],), 0, int64)
     # take from 0..C-1 gives the number itself and finds what lies outside; here, unlike there,
     # negative ones do not count from the end
-    asked = where(target < 0, NO_CLASS, target)
+    asked = where(target < 0, cast(target, int64) - NEVER_FROM_END, target)
     return take(classes, where(counts, asked, 0), 0), counts
 
 

@@ -17,7 +17,7 @@ from rabbet.graph.op import Flags, op
 from rabbet.graph.sample import ALL, FLOATS, INTEGERS, Draw, Sample
 from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import add, cast, multiply
-from rabbet.ops.compare import equal, greater_equal, less, logical_and, where
+from rabbet.ops.compare import equal, where
 from rabbet.ops.create import extent, full, iota, number, zeros_like
 from rabbet.ops.moves import expand, permute, reshape
 
@@ -107,7 +107,7 @@ def _without(shape: Sequence[Dim], at: int) -> tuple[Dim, ...]:
 
 def _places(indices: Any, size: int, length: Dim) -> Any:
     """Indices into each example as indices into the rows of all; out of range is found here."""
-    inside = take(iota.like(indices, (length,), 0, int64), indices, 0)
+    inside = checked_places(indices, length)
     example = iota.like(indices, (size, *(1,) * (indices.ndim - 1)), 0, int64)
     return inside + example * length
 
@@ -246,23 +246,17 @@ scatter_set.batching(_scatter_batch("scatter_set"))
 # ---- composites ----------------------------------------------------------------------------------
 
 
-def checked_places(indices: Any, size: Dim) -> tuple[Any, Any]:
-    """int64 indices counted from the start, and where they lie inside an axis of `size`."""
-    places = cast(indices, int64)
-    length = extent.like(places, size, int64)
-    places = where(less(places, 0), add(places, length), places)
-    return places, logical_and(greater_equal(places, 0), less(places, length))
+def checked_places(indices: Any, size: Dim) -> Any:
+    """int64 indices counted from the start; one outside an axis of `size` is found when run."""
+    return take(iota.like(indices, (size,), 0, int64), indices, 0)  # each number at its own place
 
 
-def flat_places(indices: Sequence[Any], dims: Sequence[Dim]) -> Any:
-    """Row-major position of several indices; out of range where one of them is."""
-    total = sizes.product(list(dims))
-    found, valid = checked_places(indices[0], dims[0])
-    for other, size in zip(indices[1:], dims[1:], strict=True):
-        places, inside = checked_places(other, size)
-        found = add(multiply(found, extent.like(found, size, int64)), places)
-        valid = logical_and(valid, inside)
-    return where(valid, found, extent.like(found, total, int64))
+def flat_places(places: Sequence[Any], dims: Sequence[Dim]) -> Any:
+    """Row-major position of several places, which lie inside their axes."""
+    found = places[0]
+    for other, size in zip(places[1:], dims[1:], strict=True):
+        found = add(multiply(found, extent.like(found, size, int64)), other)
+    return found
 
 
 def _along_array(x: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
@@ -299,7 +293,10 @@ def take_along_axis(x: Value, indices: Value, axis: int = -1) -> Value:
             f"take_along_axis: {show(x.shape)} and indices {show(indices.shape)} may differ "
             f"only in axis {at}"
         )
-    places = [indices if a == at else iota.like(x, indices.shape, a, int64) for a in range(x.ndim)]
+    places = [
+        checked_places(indices, x.shape[at]) if a == at else iota.like(x, indices.shape, a, int64)
+        for a in range(x.ndim)
+    ]
     flat = reshape(x, (sizes.product(x.shape),))
     return take(flat, flat_places(places, x.shape), 0)
 

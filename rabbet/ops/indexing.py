@@ -11,7 +11,7 @@ from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim, SizeExpr
 from rabbet.ops.compare import equal, greater_equal, less, logical_and, where
 from rabbet.ops.create import iota, number
-from rabbet.ops.index import check_indices, flat_places, scatter_set, take
+from rabbet.ops.index import check_indices, checked_places, flat_places, scatter_set, take
 from rabbet.ops.moves import expand, pad, permute, reshape, slice_, turn
 
 
@@ -46,7 +46,7 @@ def getitem(x: Any, key: Any) -> Any:
     dims = [basic.shape[a] for a in axes]
     lead, rest = y.shape[:first], y.shape[first + len(axes) :]
     flat = reshape(y, (*lead, sizes.product(dims), *rest))
-    return take(flat, flat_places(indices, dims), first)
+    return take(flat, _places(indices, dims), first)
 
 
 def setitem(x: Any, key: Any, value: Any) -> Any:
@@ -65,13 +65,18 @@ def setitem(x: Any, key: Any, value: Any) -> Any:
     dims = [basic.shape[a] for a in axes]
     lead, rest = moved.shape[:first], moved.shape[first + len(axes) :]
     flat = reshape(moved, (*lead, sizes.product(dims), *rest))
-    places = flat_places(indices, dims) if len(axes) > 1 else indices[0]
+    places = _places(indices, dims) if len(axes) > 1 else indices[0]
     updates = _fitted(value, (*lead, *together, *rest))
     changed = reshape(scatter_set(flat, places, updates, first), moved.shape)
     if moved is not y:
         order = _gathering_order(y.ndim, axes)
         changed = permute(changed, tuple(order.index(a) for a in range(y.ndim)))
     return changed if y is x else _set_basic(x, basic, changed)
+
+
+def _places(indices: list[Any], dims: list[Dim]) -> Any:
+    """Indices of several axes as indices of these axes made one; each is checked by itself."""
+    return flat_places([checked_places(i, d) for i, d in zip(indices, dims, strict=True)], dims)
 
 
 def _stretched(x: Any, shape: tuple[Dim, ...]) -> Any:

@@ -93,7 +93,10 @@ class CompiledProgram:
 
     def explain_failure(self, failure: Any) -> IndexFailure:
         """The failure with the position of the op that met it."""
-        return IndexFailure(self.positions[failure.call], failure.element, failure.value)
+        position = self.positions[failure.call]
+        return IndexFailure(
+            position, failure.element, failure.value, failure.extent, failure.committed
+        )
 
 
 BOUND_KEPT = 16

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from rabbet.base import lines
 from rabbet.base.errors import IndexRangeError, RabbetError
 from rabbet.recorder import Node, Segment, Tape, current, flush_known
 from rabbet.runtime.errors import IndexFailure
@@ -82,7 +83,9 @@ def failed(segment: Segment, found: programs.Found, failure: BaseException) -> N
 
 def _fail(segment: Segment, failure: BaseException) -> NoReturn:
     error = _explain(failure, segment)
-    segment.fail(error)
+    culprit = getattr(failure, "position", -1)
+    lost = culprit < 0 or getattr(failure, "committed", False)
+    segment.fail(error, () if lost else programs.rescue(segment, culprit))
     if error is failure:
         raise error
     raise error from None
@@ -94,8 +97,7 @@ def _explain(failure: BaseException, segment: Segment) -> BaseException:
         return index_error(failure, [(n.op.name, n.site) for n in segment.nodes])
     if isinstance(failure, RabbetError) and getattr(failure, "position", None) is not None:
         node = segment.nodes[failure.position]  # type: ignore[attr-defined]
-        where = site.describe(node.site)
-        return type(failure)(f"{failure}\n  at {where}")
+        return type(failure)(lines.with_line(str(failure), site.describe(node.site)))
     return failure
 
 
@@ -104,5 +106,4 @@ def index_error(failure: IndexFailure, ops: Sequence[tuple[str, Any]]) -> IndexR
     name, where = "index", ""
     if 0 <= failure.position < len(ops):
         name, where = ops[failure.position][0], site.describe(ops[failure.position][1])
-    message = f"{name}: index {failure.value} (element {failure.element}) is out of range"
-    return IndexRangeError(message + (f"\n  at {where}" if where else ""))
+    return IndexRangeError(lines.with_line(f"{name}: {failure.said}", where))

@@ -7,13 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rabbet.base.errors import RabbetError
 from rabbet.base.spec import Spec, intern
 from rabbet.graph import encode
 from rabbet.graph.op import Op
 from rabbet.graph.value import Attrs
 from rabbet.recorder import Handle, Prepared
-from rabbet.tensor import site
 
 
 def spec_of(handle: Handle) -> Spec:
@@ -22,18 +20,7 @@ def spec_of(handle: Handle) -> Spec:
 
 
 def prepare(op: Op, operands: Sequence[Any], attrs: Attrs, form: tuple[int, ...]) -> Prepared:
-    """Promote, check and infer one op on operands (Handles and Python numbers).
-
-    What a rule refuses is raised with the user's line added to the message.
-    """
-    try:
-        return _prepare(op, operands, attrs, form)
-    except RabbetError as error:
-        error.args = (site.with_line(str(error), site.user_site()),)
-        raise
-
-
-def _prepare(op: Op, operands: Sequence[Any], attrs: Attrs, form: tuple[int, ...]) -> Prepared:
+    """Promote, check and infer one op on operands (Handles and Python numbers)."""
     kinds = [spec_of(o) if isinstance(o, Handle) else o for o in operands]
     wanted = op.operand_dtypes(kinds)
     specs = [

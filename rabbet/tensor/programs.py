@@ -141,6 +141,40 @@ def failure_of(found: Found, failure: BaseException) -> BaseException:
     return failure
 
 
+def rescue(segment: Segment, culprit: int) -> tuple[int, ...]:
+    """The op at `culprit` failed: compute what does not depend on it. Returns the positions of all
+    such ops; what of them is alive, or will be needed by gradients, has its value.
+    """
+    culprits = {culprit}
+    while True:
+        innocent = _without(segment, culprits)
+        live = tuple(place for place in segment.live() if place[0] in innocent)
+        keep = tuple(sorted({*live, *residuals_of(segment, live)}))
+        inputs = [leaf_buffer(leaf.node, leaf.index) for leaf in segment.leaves]
+        try:
+            outputs = OneByOne(segment, keep, find_single).run((), inputs)
+        except RabbetError as failure:
+            if getattr(failure, "position", None) is None:
+                return ()
+            culprits.add(failure.position)  # type: ignore[attr-defined]
+            continue
+        for (position, index), buffer in zip(keep, outputs, strict=True):
+            segment.nodes[position].buffers[index] = buffer
+        return tuple(sorted(innocent))
+
+
+def _without(segment: Segment, culprits: set[int]) -> set[int]:
+    """Positions of the ops that depend on none of the culprits."""
+    guilty = {id(segment.nodes[c]) for c in culprits}
+    found = set()
+    for position, node in enumerate(segment.nodes):
+        if id(node) in guilty or any(id(n) in guilty for n, _ in node.inputs):
+            guilty.add(id(node))
+        else:
+            found.add(position)
+    return found
+
+
 def last_run() -> LastRun | None:
     """The segment that was run last, on any tape; None if there was none."""
     noted = recorder.last_run()

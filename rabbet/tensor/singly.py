@@ -97,7 +97,8 @@ class OneByOne:
             try:
                 made = step.program.run(step.symbols, [memory[o] for o in step.operands])
             except IndexFailure as failure:
-                raise IndexFailure(step.position, failure.element, failure.value) from None
+                failure.position = step.position
+                raise
             times.append(time.perf_counter_ns() - begin)
             for place, buffer in zip(step.results, made, strict=True):
                 memory[place] = buffer

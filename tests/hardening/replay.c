@@ -155,7 +155,7 @@ static void run_part(const rb_bound *bound, int64_t call, uint8_t **buffers, int
     void *scratch = NULL;
     if (posix_memalign(&scratch, RB_ALIGNMENT, bytes ? bytes : 1) != 0)
         fail("no memory for scratch", call);
-    int64_t status[4] = {0, call, 0, 0};
+    int64_t status[RB_STATUS_WORDS] = {0, call, 0, 0, 0};
     bound->program->kernels[what->kernel](buffers, bound->sizes + what->first_size, begin, end, scratch, status);
     if (status[0])
         fail("an index out of range in call", call);

@@ -187,7 +187,13 @@ OPS = [
         "class out of range",
         rb.IndexRangeError,
         lambda: F.cross_entropy(ones(4, 10), rb.tensor([1, 2, 3, 10])).item(),
-        *("cross_entropy: index 10 (element 3) is out of range",),
+        *("cross_entropy: index 10 (element 3) is out of range: it must be from -10 to 9",),
+    ),
+    other(
+        "negative class",
+        rb.IndexRangeError,
+        lambda: F.cross_entropy(ones(4, 10), rb.tensor([1, -5, 3, 2])).item(),
+        *("cross_entropy: index -5 (element 1) is out of range: it must be from 0 to 9",),
     ),
     shape(
         "mse_loss",
@@ -227,7 +233,25 @@ INDEXING = [
         "index in data",
         rb.IndexRangeError,
         lambda: ones(3)[rb.tensor([7])].numpy(),
-        *("index 7 (element 0) is out of range",),
+        *("take: index 7 (element 0) is out of range: it must be from -3 to 2",),
+    ),
+    other(
+        "index from the end",
+        rb.IndexRangeError,
+        lambda: ones(3)[rb.tensor([2, -7])].numpy(),
+        *("index -7 (element 1) is out of range: it must be from -3 to 2",),
+    ),
+    other(
+        "two indices in data",
+        rb.IndexRangeError,
+        lambda: ones(3, 4)[rb.tensor([0, 2]), rb.tensor([1, 9])].numpy(),
+        *("index 9 (element 1) is out of range: it must be from -4 to 3",),
+    ),
+    other(
+        "written index",
+        rb.IndexRangeError,
+        lambda: rb.scatter_add(ones(3), rb.tensor([3]), ones(1), 0).numpy(),
+        *("index 3 (element 0) is out of range: it must be from -3 to 2",),
     ),
     shape("mask", lambda: ones(3)[rb.tensor([True, False])], "index: a mask of shape (2,)", "(3,)"),
     shape(
@@ -297,17 +321,51 @@ def test_message(mistake: Mistake) -> None:
     assert not missing, f"{said!r} does not say {missing}"
 
 
-# Left out: constructors' own checks and Python's own errors.
-RECORDED = [m for m in OPS if issubclass(m.error, rb.RabbetError) and m.name != "groups"]
+# Left out: Python's own errors.
+OURS = [m for m in EVERY if issubclass(m.error, rb.RabbetError)]
 
 
-@pytest.mark.parametrize("mistake", RECORDED, ids=lambda m: m.name.replace(" ", "-"))
+@pytest.mark.parametrize("mistake", OURS, ids=lambda m: m.name.replace(" ", "-"))
 def test_line(mistake: Mistake) -> None:
-    """A mistake in an op names the user's line: here, never a file of Rabbet."""
+    """A mistake names the user's line: here, never a file of Rabbet."""
     with pytest.raises(mistake.error) as caught:
         mistake.make()
     said = str(caught.value)
-    assert re.search(r"\n  at \S*test_messages\.py:\d+ in <lambda>: ", said), said
+    assert len(re.findall(r"\n  at ", said)) == 1, said
+    assert re.search(r"\n  at \S*test_messages\.py:\d+ in (\w+|<lambda>): \S", said), said
+
+
+def test_line_stands_before_the_hint() -> None:
+    """As the page of first contact shows it."""
+    with pytest.raises(rb.ShapeError) as caught:
+        nn.Linear(784, 10)(ones(32, 28, 28))
+    first, where, hint = str(caught.value).split("\n")
+    assert first.endswith("inner sizes 28 and 784 differ")
+    assert where.startswith("  at ") and hint.startswith("  hint: ")
+    assert caught.value.said == f"{first}\n{hint}"
+
+
+def test_files_and_programs_of_others_have_no_line() -> None:
+    """What a missing package or a damaged file says is not about a line."""
+    with pytest.raises(rb.FormatError) as caught:
+        raise rb.FormatError("x.rbt: damaged")
+    assert str(caught.value) == "x.rbt: damaged"
+
+
+def test_a_failure_hurts_only_what_depends_on_it() -> None:
+    """Tensors that merely waited in the same segment keep their values."""
+    before = ones(3) * 2
+    leaf = parameter(3)
+    wrong = ones(3)[rb.tensor([7])]
+    spoilt = wrong + 1
+    after = before + leaf
+    with pytest.raises(rb.IndexRangeError, match="index 7"):
+        wrong.numpy()
+    assert (before * 1).tolist() == before.tolist() == [2, 2, 2]
+    after.sum().backward()
+    assert after.tolist() == [3, 3, 3] and leaf.grad.tolist() == [1, 1, 1]
+    with pytest.raises(rb.IndexRangeError, match="index 7"):
+        spoilt.numpy()
 
 
 def test_process_goes_on() -> None:

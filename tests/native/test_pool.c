@@ -20,6 +20,7 @@ static void map(uint8_t *const *buffers, const int64_t *sizes, int64_t begin, in
             status[0] = 1;
             status[2] = i;
             status[3] = in[i];
+            status[4] = 9;
         }
         out[i] = in[i] * 2 + 1;
     }
@@ -141,7 +142,7 @@ static void test_callers(void) {
 }
 
 static void test_first_failure(void) {
-    int64_t in[N] = {0}, out[N] = {0}, status[4];
+    int64_t in[N] = {0}, out[N] = {0}, status[RB_STATUS_WORDS];
     rb_options options = {.status = status};
     rb_error error;
     for (int commit = 0; commit <= 2; commit++) {
@@ -155,7 +156,8 @@ static void test_first_failure(void) {
             out[0] = 99;
             void *target = donated ? in : out;
             CHECK(rb_run(bound, (void *const[]){in}, (void *const[]){target}, &options, &error) == RB_INDEX);
-            CHECK(error.call == 0 && error.element == 12345 && error.value == -7 && status[3] == -7);
+            CHECK(error.call == 0 && error.element == 12345 && error.value == -7 && status[3] == -7 &&
+                  error.extent == 9);
             CHECK(error.committed == (donated && commit == 0));
             CHECK(in[0] == (error.committed ? 3 : 0) && out[0] == 99);
         }

@@ -86,16 +86,33 @@ PyObject *execute_all(PyObject *self, PyObject *args) {
     return execute(*as_segment(self)->recorded, launch) ? Py_NewRef(Py_None) : nullptr;
 }
 
-PyObject *fail(PyObject *self, PyObject *error) {
+// fail(error, innocent=()): see the table of methods.
+PyObject *fail(PyObject *self, PyObject *args) {
+    PyObject *error, *positions = nullptr;
+    if (!PyArg_ParseTuple(args, "O|O!:fail", &error, &PyTuple_Type, &positions))
+        return nullptr;
     Recorded &recorded = *as_segment(self)->recorded;
+    std::vector<bool> innocent(recorded.nodes.size());
+    for (Py_ssize_t i = 0; positions && i < PyTuple_GET_SIZE(positions); i++) {
+        const size_t position = PyLong_AsSize_t(PyTuple_GET_ITEM(positions, i));
+        if (position == size_t(-1) && PyErr_Occurred())
+            return nullptr;
+        if (position < innocent.size())
+            innocent[position] = true;
+    }
     for (size_t i = recorded.assignments.size(); i-- > 0;) {
         const Assignment &assignment = recorded.assignments[i];
         if (const Ref handle = target_of(assignment.handle))
             move_handle(handle.as<Handle>(), assignment.node, assignment.index);
     }
-    for (Node *node : recorded.nodes) {
-        put(node->error, error);
+    for (size_t i = 0; i < recorded.nodes.size(); i++) {
+        Node *node = recorded.nodes[i];
+        if (innocent[i]) {
+            settle(node);
+            continue;
+        }
         Py_CLEAR(node->tape);
+        put(node->error, error);
         drop_edges(node);
     }
     recorded.end_reading();
@@ -132,9 +149,10 @@ PyMethodDef methods[] = {
     {"execute", execute_all, METH_VARARGS,
      "execute(entry, bound, keep): run a bound program; output n goes to place keep[n], (position, output index).\n"
      "Memory of operands that nothing else can reach is written over where the program may."},
-    {"fail", fail, METH_O,
-     "The segment failed: assigned handles get back what they stood for, and every use of a value of the\n"
-     "segment raises the given error."},
+    {"fail", fail, METH_VARARGS,
+     "fail(error, innocent=()): the segment failed. Assigned handles get back what they stood for, and every use\n"
+     "of a value of the segment raises the given error, but for nodes at the positions `innocent`, which have\n"
+     "theirs."},
     {nullptr, nullptr, 0, nullptr},
 };
 

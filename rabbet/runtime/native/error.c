@@ -6,7 +6,7 @@
 
 int rb_fail(rb_error *error, int code, const char *format, ...) {
     if (error) {
-        *error = (rb_error){.code = code, .call = -1, .element = -1, .value = -1};
+        *error = (rb_error){.code = code, .call = -1, .element = -1, .value = -1, .extent = -1};
         va_list arguments;
         va_start(arguments, format);
         vsnprintf(error->text, sizeof error->text, format, arguments);

@@ -139,7 +139,7 @@ typedef struct rb_work {
 
 /* Does all tasks; `poller` may be NULL. `status` gets the failure with the smallest element, if any.
  * Returns false if the poller stopped it. Floating-point state must be the default already. */
-bool rb_pool_run(const rb_work *work, rb_poller *poller, int64_t status[4]);
+bool rb_pool_run(const rb_work *work, rb_poller *poller, int64_t status[RB_STATUS_WORDS]);
 
 /* True if the poll function wants the run to stop; asks it only when it is due. `cost`: of the work done
  * since the last call. */

@@ -25,7 +25,7 @@ static const int64_t cost_of_call = 1000;               /* counted on top, for c
 typedef struct slot {
     _Alignas(RB_LINE) atomic_int_fast64_t next;
     int64_t end;
-    int64_t status[4]; /* its first failure: the one with the smallest element */
+    int64_t status[RB_STATUS_WORDS]; /* its first failure: the one with the smallest element */
 } slot;
 
 typedef struct job {
@@ -59,10 +59,10 @@ bool rb_poll(rb_poller *poller, int64_t cost) {
     return poller->stopped;
 }
 
-static void keep_failure(int64_t best[4], const int64_t status[4]) {
+static void keep_failure(int64_t best[RB_STATUS_WORDS], const int64_t status[RB_STATUS_WORDS]) {
     if (status[0] == 0 || (best[0] != 0 && best[2] <= status[2]))
         return;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < RB_STATUS_WORDS; i++)
         best[i] = status[i];
 }
 
@@ -71,7 +71,7 @@ static void run_chunk(const job *the_job, int64_t chunk, int thread) {
     int64_t size = work->tasks / the_job->chunks, larger = work->tasks % the_job->chunks;
     int64_t begin = chunk * size + (chunk < larger ? chunk : larger);
     int64_t end = begin + size + (chunk < larger ? 1 : 0);
-    int64_t status[4] = {0, work->call, 0, 0};
+    int64_t status[RB_STATUS_WORDS] = {0, work->call, 0, 0, 0};
     uint8_t *scratch = work->scratch + (size_t)thread * work->scratch_stride;
     work->kernel(work->buffers, work->sizes, begin, end, scratch, status);
     keep_failure(the_job->slots[thread].status, status);
@@ -106,7 +106,7 @@ static void fill_slots(const job *the_job) {
     }
 }
 
-static void merge_failures(const job *the_job, int64_t status[4]) {
+static void merge_failures(const job *the_job, int64_t status[RB_STATUS_WORDS]) {
     for (int i = 0; i < the_job->threads; i++)
         keep_failure(status, the_job->slots[i].status);
 }
@@ -124,7 +124,7 @@ static job make_job(const rb_work *work, slot *slots, int threads) {
                  .threads = threads};
 }
 
-static bool run_alone(const rb_work *work, rb_poller *poller, int64_t status[4]) {
+static bool run_alone(const rb_work *work, rb_poller *poller, int64_t status[RB_STATUS_WORDS]) {
     slot slots[1];
     job alone = make_job(work, slots, 1);
     fill_slots(&alone);
@@ -141,7 +141,7 @@ int rb_shutdown(void) { return RB_OK; }
 int rb_pool_generation(void) { return 0; }
 void rb_pool_after_fork(void) {}
 
-bool rb_pool_run(const rb_work *work, rb_poller *poller, int64_t status[4]) {
+bool rb_pool_run(const rb_work *work, rb_poller *poller, int64_t status[RB_STATUS_WORDS]) {
     return run_alone(work, poller, status);
 }
 
@@ -407,7 +407,7 @@ static void wait_for_workers(rb_poller *poller) {
     }
 }
 
-static bool run_together(const rb_work *work, int threads, rb_poller *poller, int64_t status[4]) {
+static bool run_together(const rb_work *work, int threads, rb_poller *poller, int64_t status[RB_STATUS_WORDS]) {
     pool_job = make_job(work, pool_slots, threads);
     fill_slots(&pool_job);
     publish(threads, open_bit);
@@ -421,7 +421,7 @@ static bool run_together(const rb_work *work, int threads, rb_poller *poller, in
     return !(poller && poller->stopped);
 }
 
-bool rb_pool_run(const rb_work *work, rb_poller *poller, int64_t status[4]) {
+bool rb_pool_run(const rb_work *work, rb_poller *poller, int64_t status[RB_STATUS_WORDS]) {
     int64_t threads = work->cost / cost_per_thread;
     if (threads > work->threads)
         threads = work->threads;

@@ -19,8 +19,9 @@ extern "C" {
 #define RB_API
 #endif
 
-#define RB_ABI_VERSION 1
+#define RB_ABI_VERSION 2
 #define RB_PLAN_VERSION 1
+#define RB_STATUS_WORDS 5
 
 enum rb_code {
     RB_OK = 0,
@@ -28,7 +29,7 @@ enum rb_code {
     RB_GUARD = 2,       /* this program was not made for these symbol values */
     RB_ARITHMETIC = 3,  /* a size overflows, is negative, or divides by zero */
     RB_MEMORY = 4,      /* no memory */
-    RB_INDEX = 5,       /* a kernel met an index out of range: see call, element, value */
+    RB_INDEX = 5,       /* a kernel met an index out of range: see call, element, value, extent */
     RB_INTERRUPTED = 6, /* the poll function asked to stop; nothing was committed */
     RB_ARGUMENT = 7     /* the caller passed something wrong */
 };
@@ -42,6 +43,7 @@ typedef struct rb_error {
     int64_t call;      /* RB_INDEX: number of the call in the plan */
     int64_t element;   /* RB_INDEX: the smallest failing element of that call */
     int64_t value;     /* RB_INDEX: the index found there; RB_GUARD: number of the guard */
+    int64_t extent;    /* RB_INDEX: the index must be at least 0 and less than this */
     char text[192];
 } rb_error;
 
@@ -60,7 +62,7 @@ typedef struct rb_options {
     int (*poll)(void *context);
     void *context;
     int64_t *profile; /* nanoseconds of each call (one entry a call), or NULL */
-    int64_t *status;  /* 4 words {code, call, element, value} of the first failure, or NULL */
+    int64_t *status;  /* RB_STATUS_WORDS {code, call, element, value, extent} of the first failure, or NULL */
     int32_t threads;  /* at most this many threads; 0: rb_num_threads() */
 } rb_options;
 

@@ -91,7 +91,7 @@ static int resolve_pointers(run *now, void *const *inputs, void *const *outputs,
     return RB_OK;
 }
 
-static bool run_call(const run *now, int64_t i, rb_poller *poller, int64_t status[4]) {
+static bool run_call(const run *now, int64_t i, rb_poller *poller, int64_t status[RB_STATUS_WORDS]) {
     const rb_bound *bound = now->bound;
     const rb_call *call = &bound->program->calls[i];
     for (int64_t k = 0; k < call->n_buffers; k++)
@@ -110,25 +110,26 @@ static bool run_call(const run *now, int64_t i, rb_poller *poller, int64_t statu
     return work.tasks == 0 || rb_pool_run(&work, poller, status);
 }
 
-static int index_failure(const int64_t status[4], bool committed, rb_error *error) {
-    rb_fail(error, RB_INDEX, "call %lld met the index %lld, out of range, at element %lld", show(status[1]),
-            show(status[3]), show(status[2]));
+static int index_failure(const int64_t status[RB_STATUS_WORDS], bool committed, rb_error *error) {
+    rb_fail(error, RB_INDEX, "call %lld met the index %lld, out of range of %lld, at element %lld", show(status[1]),
+            show(status[3]), show(status[4]), show(status[2]));
     if (error) {
         error->committed = committed;
         error->call = status[1];
         error->element = status[2];
         error->value = status[3];
+        error->extent = status[4];
     }
     return RB_INDEX;
 }
 
 /* All calls. A failure before the commit stops there; a later one is reported when all is done. */
-static int run_calls(const run *now, rb_poller *poller, int64_t *profile, int64_t status[4], rb_error *error) {
+static int run_calls(const run *now, rb_poller *poller, int64_t *profile, int64_t status[RB_STATUS_WORDS], rb_error *error) {
     const rb_program *program = now->bound->program;
     for (int64_t i = 0; i < program->n_calls; i++) {
         bool committed = i >= now->commit;
         int64_t start = profile ? rb_clock_ns() : 0;
-        int64_t failure[4] = {0, 0, 0, 0};
+        int64_t failure[RB_STATUS_WORDS] = {0};
         bool finished = run_call(now, i, committed ? NULL : poller, failure);
         if (profile)
             profile[i] = rb_clock_ns() - start;
@@ -146,7 +147,7 @@ static int run_calls(const run *now, rb_poller *poller, int64_t *profile, int64_
 int rb_run(rb_bound *bound, void *const *inputs, void *const *outputs, const rb_options *options,
            rb_error *error) {
     run now = {.bound = bound};
-    int64_t own_status[4];
+    int64_t own_status[RB_STATUS_WORDS];
     int64_t *status = options && options->status ? options->status : own_status;
     memset(status, 0, sizeof own_status);
     int code = count_threads(options, &now.threads, error);

@@ -32,6 +32,7 @@ KERNEL(gather) {
                 status[0] = 1;
                 status[2] = i;
                 status[3] = at;
+                status[4] = sizes[0];
             }
             at = at < 0 ? 0 : sizes[0] - 1;
         }

@@ -351,7 +351,7 @@ def test_index_failure_before_commit(plan: Any, kernels: Any, cost: int) -> None
             bound.run(arguments, [Buffer(8000), state])
         failure = caught.value
         assert (failure.call, failure.element, failure.value) == (0, 300, -4)
-        assert failure.args == (0, 300, -4)
+        assert failure.args == (0, 300, -4, 3) and failure.extent == 3
         assert not failure.committed
     assert values(state) == [1, 2, 3]
 

@@ -18,10 +18,11 @@ PyObject *new_error(nb::module_ &module, const char *name, PyObject *base, const
 }
 
 [[noreturn]] void raise_index_failure(const rb_error &error) {
-    nb::object failure = nb::borrow(index_failure)(error.call, error.element, error.value);
+    nb::object failure = nb::borrow(index_failure)(error.call, error.element, error.value, error.extent);
     failure.attr("call") = error.call;
     failure.attr("element") = error.element;
     failure.attr("value") = error.value;
+    failure.attr("extent") = error.extent;
     failure.attr("committed") = error.committed != 0;
     PyErr_SetObject(index_failure, failure.ptr());
     throw nb::python_error();
@@ -57,7 +58,7 @@ void define_failures(nb::module_ &module) {
                             "The program was not made for these symbol values; another must be compiled.");
     index_failure = new_error(module, "IndexFailure", PyExc_IndexError,
                               "A kernel met an index out of range.\n\n"
-                              "Attributes: call (number in the plan), element, value, committed (True if donated\n"
+                              "Attributes: call (number in the plan), element, value, extent, committed (True if donated\n"
                               "inputs were already overwritten).");
 }
 
