@@ -80,7 +80,7 @@ class Runner:
             memory[shared[1]] = memory[shared[0]]
         pointers = (ctypes.c_void_p * max(1, len(memory)))(*[m.address for m in memory])
         arguments = (ctypes.c_int64 * max(1, len(sizes)))(*sizes)
-        status = (ctypes.c_int64 * 4)()
+        status = (ctypes.c_int64 * 5)()
         scratch = ctypes.create_string_buffer(scratch_bytes + 64)
         aligned = (ctypes.addressof(scratch) + 63) & -64
         function = ENTRY(self.address(kernel))

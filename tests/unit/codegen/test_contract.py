@@ -61,7 +61,7 @@ def run(
     function = entry(address)
     pointers = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
     numbers = (ctypes.c_int64 * max(1, len(sizes)))(*sizes)
-    status = (ctypes.c_int64 * 4)()
+    status = (ctypes.c_int64 * 5)()
     edges = [0, *[c for c in cuts if c < tasks], tasks]
     for begin, end in zip(edges, edges[1:], strict=False):
         function(pointers, numbers, begin, end, scratch.ctypes.data, status)
