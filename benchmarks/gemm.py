@@ -136,7 +136,7 @@ def bound(
     ]
     tasks, cost, scratch = (plan.expr(n) for n in counts)
     arguments = [plan.expr(n) for n in sizes]
-    plan.call(PlanCall(0, tasks, cost, scratch, False, buffers, arguments))
+    plan.calls.append(PlanCall(0, tasks, cost, scratch, False, buffers, arguments))
     return _runtime.Program(plan.words(), [address], [], None).bind(())
 
 

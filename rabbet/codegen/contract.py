@@ -123,10 +123,15 @@ class _Contraction:
             for v in contract_tile.widths(target)
         }
         self.rest = contract_tile.rest(module, r.dtype, read.a_panels)
-        self.thin: Part | None = None
+        self.thin: dict[bool, Part] = {}  # for one row only, or not
         along_k = read.by_rows and self.a.kind == "runs" and self.b.kind == "turned"
         if along_k and self.a.plain and self.b.plain and not self.a.dense():
-            self.thin = Thin(module, r.dtype).part
+            for single in (True, False) if self.a.rows else (True,):
+                self.thin[single] = Thin(module, r.dtype, single=single).part
+        self.strips: dict[int, Part] = {}  # by rows
+        if read.by_rows and self.a.direct and self.b.direct:
+            for rows in contract_tile.strips(target) if self.a.rows else (1,):
+                self.strips[rows] = contract_tile.strip(module, r.dtype, rows)
         self.epilogue = epilogue(module, kernel.operands, r)
 
     @property
@@ -175,19 +180,48 @@ class _Contraction:
 
     def _task(self, em: Emitter, task: _Task) -> None:
         """One task: few rows without copies if the operands allow it, else block by block of k."""
-        if self.thin is None:
-            self._blocks(em, task)
-            return
-        fn = self.fn
-        few, many, done = (fn.fresh_label(n) for n in ("few", "many", "tasked"))
-        fn.branch(fn.icmp("sle", task.rows, MOST_ROWS), few, many)
-        fn.label(few)
-        self._thin(em.inner(), task, self.thin)
-        fn.jump(done)
-        fn.label(many)
+        fn, done = self.fn, self.fn.fresh_label("tasked")
+        for single, thin in self.thin.items():
+            with self._few(task, 1 if single else MOST_ROWS, done):
+                self._thin(em.inner(), task, thin)
+        for rows, strip in self.strips.items():
+            with self._few(task, rows, done):
+                self._strips(em.inner(), task, strip, contract_tile.strips(fn.module.target)[rows])
         self._blocks(em.inner(), task)
         fn.jump(done)
         fn.label(done)
+
+    @contextmanager
+    def _few(self, task: _Task, most: int, done: str) -> Iterator[None]:
+        """The instructions inside run instead of what follows if there are at most `most` rows."""
+        fn = self.fn
+        few, others = fn.fresh_label("few"), fn.fresh_label("others")
+        fn.branch(fn.icmp("sle", task.rows, most), few, others)
+        fn.label(few)
+        yield
+        fn.jump(done)
+        fn.label(others)
+
+    def _strips(self, em: Emitter, task: _Task, strip: Part, vectors: int) -> None:
+        """Whole strips of lanes, each over all k, then the lanes that are left."""
+        fn, cut = self.fn, self.cut
+        lanes, step, sums = vectors * cut.lanes, i64(vectors * cut.lanes * cut.itemsize), "sums"
+        whole = fn.mul(quotient(fn, task.lanes, i64(lanes)), lanes)
+        k_blocks = self.sizes[cut.k_blocks]
+        with fn.loop(i64(0), whole, lanes) as offset:
+            part = replace(task, lane=fn.add(task.lane, offset), lanes=i64(lanes))
+            with fn.loop(i64(0), k_blocks) as number:
+                here = em.inner()
+                block = self._block(here, part, number, k_blocks)
+                b, b_step = self._direct(here, self.b, part, block.k, part.lane)
+                panel = (block.a, block.a_step, b, b_step, self.memory[sums], step)
+                nothing = (self.memory[sums], i64(0), self.memory[sums])
+                call(fn, strip, *panel, task.rows, block.count, block.first, *nothing)
+            result = (part.row, part.rows, part.lane, part.lanes, self.memory[sums])
+            call(fn, self.epilogue, *part.batch, *result, step)
+        with fn.when(fn.icmp("slt", whole, task.lanes)):
+            left = fn.sub(task.lanes, whole)
+            self._blocks(em.inner(), replace(task, lane=fn.add(task.lane, whole), lanes=left))
 
     def _thin(self, em: Emitter, task: _Task, thin: Part) -> None:
         """All k at once, panel by panel."""

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from rabbet.base.dtypes import int64
 from rabbet.base.target import Target
 from rabbet.codegen.contract_axes import Loops, Roles, View
-from rabbet.codegen.contract_tile import panel_rows, tile_shape
+from rabbet.codegen.contract_thin import MOST_ROWS
+from rabbet.codegen.contract_tile import STRIP, panel_rows, tile_shape
 from rabbet.expr.expr import Expr, call, const
 from rabbet.kernel.loops import CONTRACT_BLOCK
 
 QUANTUM = 1 << 22  # products that make a task worth its packing
+STREAM = 1 << 16  # elements of B that make a task for few rows, which only reads
 TASKS = 16  # a large contraction has at least about this many tasks
 ROW_PANELS_WORTH = 12  # fewer tile heights are not worth a copy of B, if there are more
 LANE_PANELS = 4  # lane panels of a task whose rows do not end before
@@ -162,7 +164,14 @@ def blocks(roles: Roles, operands: Operands, target: Target) -> Blocks:
     )
     worth = max(1, ROW_PANELS_WORTH * tile_rows // unit)
     tiles = larger(tiles, smaller(rows, const(worth, int64)))
-    tiles = larger(smaller(tiles, const(quarter // (unit * panel), int64)), one)
+    tiles_kept = const(max(1, quarter // (unit * panel)), int64)  # their sums stay in the cache
+    tiles = larger(smaller(tiles, tiles_kept), one)
+    if not operands.a_panels:
+        many = smaller(m // (MOST_ROWS + 1), one)
+        read = larger(const(STREAM, int64) // (larger(k, one) * panel), one)
+        if operands.b.kind == "runs":
+            read = larger(read, const(STRIP, int64))
+        tiles = tiles * many + smaller(tiles_kept, read) * (one - many)
     tall = max(1, quarter // CONTRACT_BLOCK // unit)
     if operands.a_copied:  # the copy should serve many lanes
         lane_panels = smaller(tiles * unit // 64, const(2 * LANE_PANELS, int64))

@@ -37,6 +37,8 @@ PARAMETERS = (
     ("ptr noalias readonly", "ahead_table"),
 )
 LINE = 64  # bytes of a cache line
+STRIP = 4  # panels that few rows read side by side
+ROWS_EARLY = 16  # of B in such strips
 
 Tile = list[list[Value]]
 
@@ -90,12 +92,28 @@ def rest(module: Module, dtype: DType, panels: bool) -> Part:
     return part
 
 
-class _Tile:
-    """The code of one tile shape inside a part."""
+def strips(target: Target) -> dict[int, int]:
+    """Vectors of low tiles, by rows: as many sums as a tile has, at most STRIP panels wide."""
+    height, vectors = tile_shape(target)
+    return {r: min(STRIP, height // r) * vectors for r in (1, 2, 4) if r <= half(target)}
 
-    def __init__(self, part: Part, dtype: DType, rows: int, vectors: int, panels: bool) -> None:
+
+def strip(module: Module, dtype: DType, rows: int) -> Part:
+    """The function for at most `rows` rows and long runs of B, fetched early: each is read once."""
+    part = Part(module, f"strip{rows}", (), PARAMETERS)
+    vectors = strips(module.target)[rows]
+    _Tile(part, dtype, rows, vectors, False, ROWS_EARLY).write(i64(0))
+    return part
+
+
+class _Tile:
+    """The code of one tile shape inside a part; fetches B `early` rows before it is read."""
+
+    def __init__(
+        self, part: Part, dtype: DType, rows: int, vectors: int, panels: bool, early: int = 0
+    ) -> None:
         self.part, self.fn, self.dtype = part, part.fn, dtype
-        self.rows, self.vectors, self.panels = rows, vectors, panels
+        self.rows, self.vectors, self.panels, self.early = rows, vectors, panels, early
         self.element = register_type(dtype)
         self.lanes = part.target.lanes(dtype.bits)
         self.kind = register_type(dtype, self.lanes)
@@ -167,6 +185,10 @@ class _Tile:
         position = fn.reserve()
         k, b = Value(counter, "i64"), Value(panel, "ptr")
         vectors = [fn.load(kind, fn.address(b, i64(v), kind)) for v in range(self.vectors)]
+        if self.early:
+            early = fn.address(b, fn.mul(part["b_step"], self.early), "i8")
+            for v in range(self.vectors):
+                prefetch(fn, fn.address(early, i64(v), kind))
         moved: Tile = []
         for r in range(self.rows):
             if self.panels:
