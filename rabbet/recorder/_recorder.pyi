@@ -32,6 +32,15 @@ class Prepared:
     def casts(self) -> tuple[bool, ...]: ...
 
 @final
+class Recipe:
+    def __new__(
+        cls,
+        steps: tuple[tuple[Any, Prepared, dict[str, Any], tuple[int, ...], tuple[Any, ...]], ...],
+        results: tuple[tuple[int, Any, Any] | None, ...],
+        /,
+    ) -> Recipe: ...
+
+@final
 class Node:
     op: Any
     attrs: dict[str, Any]
@@ -172,6 +181,9 @@ def configure(
     scalar: Callable[[Any, Any], Any] = ...,
     failed: Callable[[Segment, Any, BaseException], None] = ...,
     value: Callable[[Handle], Any] = ...,
+    learn: Callable[[Node, tuple[Any, ...]], Recipe | None] = ...,
+    rule: Callable[[Node, tuple[Any, ...] | None], list[Any]] = ...,
+    add: Any = ...,
 ) -> None: ...
 def current() -> Tape: ...
 def leaf_node(spec: Any, buffer: Any, /) -> Node: ...
@@ -180,6 +192,17 @@ def offset_node(offset: int, spec: Any, /) -> Node: ...
 def record(
     op: Any, operands: Sequence[Any], attrs: dict[str, Any], form: tuple[int, ...], /
 ) -> Any: ...
+def prepared(
+    op: Any, operands: tuple[Any, ...], attrs: dict[str, Any], form: tuple[int, ...], /
+) -> Prepared: ...
+def pull(
+    roots: tuple[Handle, ...],
+    gradients: tuple[Handle, ...],
+    wanted: tuple[Handle, ...] | None,
+    create_graph: bool,
+    retain_graph: bool,
+    /,
+) -> list[tuple[Node, int, Any]]: ...
 def flush_known(tape: Tape, /) -> bool: ...
 def remember(
     segment: Segment, family: Any, entry: Any, bound: Any, keep: tuple[tuple[int, int], ...], /

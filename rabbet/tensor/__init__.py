@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import rabbet.ops  # noqa: F401  (declares the ops)
 from rabbet import recorder
 from rabbet.base.config import config
 from rabbet.graph.value import lookup
 from rabbet.tensor import chosen, several
 from rabbet.tensor import random as random
+from rabbet.tensor.backward import rule_of
 from rabbet.tensor.create import (
     arange,
     asarray,
@@ -29,6 +32,7 @@ from rabbet.tensor.lift import functions, install_all
 from rabbet.tensor.modes import enable_grad, is_grad_enabled, no_grad
 from rabbet.tensor.prepare import prepare
 from rabbet.tensor.programs import scalar_buffer
+from rabbet.tensor.recipes import learn
 from rabbet.tensor.tensor import Tensor, from_numpy
 
 install_all()
@@ -43,6 +47,9 @@ recorder.configure(
     scalar=scalar_buffer,
     failed=failed,
     value=value_of,
+    learn=learn,
+    rule=functools.partial(rule_of, Tensor),
+    add=lookup("add"),
 )
 
 __all__ = [

@@ -1,7 +1,8 @@
 """Reverse mode over recorded nodes: `backward()` records gradient ops on the same tape.
 
-One loop serves two uses. With handles it records; with opaque Values it is the dry run that finds
-which forward values gradients will need (residuals.py).
+What is recorded on a tape goes through `recorder.pull`, which follows recipes (recipes.py). The
+same loop is here in Python for nodes on no tape: inside vmap, and with opaque Values for the dry
+run that finds which forward values gradients will need (residuals.py).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from rabbet.base import shapes
 from rabbet.base.errors import DroppedValue, GradientError
 from rabbet.graph.value import lookup
-from rabbet.recorder import Handle, Node, current
+from rabbet.recorder import Handle, Node, current, pull
 from rabbet.tensor import site
 from rabbet.transform.rules import call_rule, call_rule_sparingly
 
@@ -52,26 +53,38 @@ def reverse(
         send(node, index, g)
     while queue:
         _, node = heapq.heappop(queue)
-        if node.cut:
-            raise GradientError(
-                f"the graph behind {node.op.name} ({site.describe(node.site)}) was freed by an "
-                "earlier backward(); pass retain_graph=True there to keep it"
-            )
-        outputs = [wrap(node, i) for i in range(len(node.specs))]
         incoming = [arrived.pop((node, i), None) for i in range(len(node.specs))]
-        inputs = [wrap(n, i) for n, i in node.inputs]
-        needs = [n.requires_grad for n, _ in node.inputs]
-        parts = (node.op, incoming, outputs, inputs, node.attrs, node.form, needs)
-        try:
-            grads = call_rule(*parts)
-        except DroppedValue:  # by a part of the rule whose gradient nobody needs, it may be
-            if node.op.is_opaque:
-                raise
-            grads = call_rule_sparingly(*parts)
-        for (source, index), g, need in zip(node.inputs, grads, needs, strict=True):
-            if g is not None and need:
+        grads = _rule(node, incoming, wrap)
+        for (source, index), g in zip(node.inputs, grads, strict=True):
+            if g is not None and source.requires_grad:
                 send(source, index, g)
         visited(node)
+
+
+def rule_of(wrap: Wrap, node: Node, incoming: Sequence[Any] | None) -> list[Any]:
+    """The gradients of a node's operands, recorded by its rule; GradientError for one that is cut.
+
+    `wrap` makes a handle; `incoming` has the gradient of each output, None where there is none.
+    """
+    return _rule(node, incoming, wrap)
+
+
+def _rule(node: Node, incoming: Sequence[Any] | None, wrap: Wrap) -> list[Any]:
+    if node.cut or incoming is None:
+        raise GradientError(
+            f"the graph behind {node.op.name} ({site.describe(node.site)}) was freed by an "
+            "earlier backward(); pass retain_graph=True there to keep it"
+        )
+    outputs = [wrap(node, i) for i in range(len(node.specs))]
+    inputs = [wrap(n, i) for n, i in node.inputs]
+    needs = [n.requires_grad for n, _ in node.inputs]
+    parts = (node.op, incoming, outputs, inputs, node.attrs, node.form, needs)
+    try:
+        return call_rule(*parts)
+    except DroppedValue:  # by a part of the rule whose gradient nobody needs, it may be
+        if node.op.is_opaque:
+            raise
+        return call_rule_sparingly(*parts)
 
 
 def backward(
@@ -82,17 +95,11 @@ def backward(
     create_graph: bool = False,
 ) -> None:
     """Accumulate d sum(roots * grads) / d leaf into every leaf's `.grad`."""
-    sums: dict[Node, Any] = {}
-
-    def done(node: Node, index: int, g: Any) -> None:
-        if node.is_leaf:
-            sums[node] = sums[node] + g if node in sums else g
-
-    _pull(roots, grads, done, retain_graph, create_graph)
+    found = _pull(roots, grads, None, retain_graph, create_graph)
     tape = current()
     before, tape.grad_enabled = tape.grad_enabled, create_graph
     try:
-        for node, g in sums.items():
+        for node, _, g in found:
             owner = node.owner() if node.owner is not None else None
             if owner is not None:
                 old = owner.grad
@@ -110,44 +117,58 @@ def gradients(
     retain_graph: bool | None = None,
 ) -> list[Handle | None]:
     """d sum(roots * grads) / d wrt without touching `.grad`; None where there is no path."""
-    found: dict[Ref, Any] = {}
-    wanted = {(h._node, h._index) for h in wrt}
-
-    def done(node: Node, index: int, g: Any) -> None:
-        if (node, index) in wanted:
-            found[node, index] = found[node, index] + g if (node, index) in found else g
-
     keep = create_graph if retain_graph is None else retain_graph
-    nodes = {n for n, _ in wanted}
-    _pull(roots, grads, done, keep, create_graph, within=lambda n: n not in nodes)
+    ends = _pull(roots, grads, wrt, keep, create_graph)
+    found = {(node, index): g for node, index, g in ends}
     return [found.get((h._node, h._index)) for h in wrt]
 
 
 def _pull(
     roots: Sequence[Handle],
     grads: Sequence[Handle | None],
-    done: Callable[[Node, int, Any], None],
+    wrt: Sequence[Handle] | None,
     retain_graph: bool,
     create_graph: bool,
-    within: Callable[[Node], bool] = lambda node: True,
-) -> None:
+) -> list[tuple[Node, int, Any]]:
+    """(node, output, gradient) of the leaves, or of `wrt`, that gradients reach."""
     tape = current()
     before, tape.grad_enabled = tape.grad_enabled, create_graph
-    handle = type(roots[0])
-    visited: list[Node] = []
     try:
-        seeds = [
-            (r._node, r._index, _seed(r) if g is None else _checked(r, g))
-            for r, g in zip(roots, grads, strict=True)
-        ]
-        reverse(seeds, handle, done, visited.append, within)
+        seeds = tuple(
+            _seed(r) if g is None else _checked(r, g) for r, g in zip(roots, grads, strict=True)
+        )
+        wanted = None if wrt is None else tuple(wrt)
+        if tape.interpreter is None:
+            return pull(tuple(roots), seeds, wanted, create_graph, retain_graph)
+        return _pull_in_python(roots, seeds, wanted, retain_graph)
     finally:
         tape.grad_enabled = before
+
+
+def _pull_in_python(
+    roots: Sequence[Handle],
+    seeds: Sequence[Handle],
+    wrt: Sequence[Handle] | None,
+    retain_graph: bool,
+) -> list[tuple[Node, int, Any]]:
+    """As `recorder.pull`, for nodes that an interpreter takes instead of the tape."""
+    found: dict[Ref, Any] = {}
+    wanted = {(h._node, h._index) for h in wrt or ()}
+    nodes = {n for n, _ in wanted}
+    visited: list[Node] = []
+
+    def done(node: Node, index: int, g: Any) -> None:
+        if (node, index) in wanted or wrt is None and node.is_leaf:
+            found[node, index] = found[node, index] + g if (node, index) in found else g
+
+    starts = [(r._node, r._index, g) for r, g in zip(roots, seeds, strict=True)]
+    reverse(starts, type(roots[0]), done, visited.append, lambda n: n not in nodes)
     if not retain_graph:
         for node in visited:
             node.cut = True
             if node.tape is None:
                 node.inputs = ()
+    return [(node, index, g) for (node, index), g in found.items()]
 
 
 def _seed(root: Handle) -> Any:

@@ -1,6 +1,7 @@
 #include "memo.h"
 
 #include "handle.h"
+#include "recipe.h"
 #include "record.h"
 
 #include <cstring>
@@ -334,6 +335,7 @@ void clear_memo() {
     for (auto &entry : old) {
         if (!entry)
             continue;
+        entry->prepared->recipes->clear(); // they may lead back to it
         Py_DECREF(entry->prepared);
         for (PyObject *object : entry->kept)
             Py_DECREF(object);

@@ -3,6 +3,8 @@
 #include "known.h"
 #include "memo.h"
 #include "prepared.h"
+#include "pull.h"
+#include "recipe.h"
 #include "record.h"
 #include "replay.h"
 #include "site.h"
@@ -16,12 +18,15 @@ namespace {
 using namespace rabbet;
 
 PyObject *configure(PyObject *, PyObject *args, PyObject *kwargs) {
-    static const char *names[] = {"prepare", "handle", "flush", "cast", "eager", "scalar", "failed", "value", nullptr};
+    static const char *names[] = {"prepare", "handle", "flush", "cast", "eager", "scalar", "failed", "value",
+                                  "learn",   "rule",   "add",   nullptr};
     PyObject *prepare = nullptr, *handle = nullptr, *flush = nullptr, *cast = nullptr;
     PyObject *scalar = hooks.scalar, *failed = hooks.failed, *value = hooks.value;
+    PyObject *learn = hooks.learn, *rule = hooks.rule, *add = hooks.add;
     int eager = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OO!OOpOOO:configure", const_cast<char **>(names), &prepare,
-                                     &PyType_Type, &handle, &flush, &cast, &eager, &scalar, &failed, &value))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OO!OOpOOOOOO:configure", const_cast<char **>(names), &prepare,
+                                     &PyType_Type, &handle, &flush, &cast, &eager, &scalar, &failed, &value,
+                                     &learn, &rule, &add))
         return nullptr;
     if (!prepare || !handle || !flush || !cast) {
         PyErr_SetString(PyExc_TypeError, "configure: prepare, handle, flush and cast are needed");
@@ -40,6 +45,9 @@ PyObject *configure(PyObject *, PyObject *args, PyObject *kwargs) {
     put(hooks.scalar, scalar);
     put(hooks.failed, failed);
     put(hooks.value, value);
+    put(hooks.learn, learn);
+    put(hooks.rule, rule);
+    put(hooks.add, add);
     hooks.eager = eager != 0;
     Py_RETURN_NONE;
 }
@@ -81,6 +89,20 @@ PyObject *offset_node(PyObject *, PyObject *const *args, Py_ssize_t n) {
     });
 }
 
+// prepared(op, operands, attrs, form): what recording it would find.
+PyObject *prepared_for(PyObject *, PyObject *args) {
+    PyObject *op, *operands, *attrs, *form;
+    if (!PyArg_ParseTuple(args, "OO!O!O!:prepared", &op, &PyTuple_Type, &operands, &PyDict_Type, &attrs, &PyTuple_Type,
+                          &form))
+        return nullptr;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(operands); i++) {
+        PyObject *operand = PyTuple_GET_ITEM(operands, i);
+        if (is_handle(operand) && !stands(reinterpret_cast<Handle *>(operand)))
+            return nullptr;
+    }
+    return py(find_prepared({op, &PyTuple_GET_ITEM(operands, 0), PyTuple_GET_SIZE(operands), attrs, form}));
+}
+
 PyObject *forget(PyObject *, PyObject *) {
     clear_memo();
     Py_RETURN_NONE;
@@ -104,6 +126,12 @@ PyMethodDef functions[] = {
      "offset_node(offset, spec): a node that holds the offset of a random draw."},
     {"record", c_function(record), METH_FASTCALL,
      "record(op, operands, attrs, form): append one op; Handles (or one Handle) of its visible outputs."},
+    {"prepared", prepared_for, METH_VARARGS,
+     "prepared(op, operands, attrs, form): what `record` would find, from `prepare` or remembered; nothing is recorded."},
+    {"pull", pull, METH_VARARGS,
+     "pull(roots, gradients, wanted, create_graph, retain_graph): send gradients from the roots back through every\n"
+     "node that requires them, recording what rules say: [(node, output, sum of gradients), ...] of the leaves they\n"
+     "reach, or, where `wanted` is a tuple of handles, of those, beyond which none is sent."},
     {"flush_known", c_function(flush_if_known), METH_O,
      "flush_known(tape): compute what waits there if a program for it was remembered. False: it was not."},
     {"remember", c_function(remember), METH_VARARGS,
@@ -122,7 +150,7 @@ PyMethodDef functions[] = {
 NB_MODULE(_recorder, module) {
     module.doc() = "Handles, nodes, tapes, and recording on them.";
     PyObject *self = module.ptr();
-    if (!load_runtime() || !prepare_sites() || !define_prepared(self) || !define_node(self) || !define_handle(self) ||
+    if (!load_runtime() || !prepare_sites() || !define_prepared(self) || !define_recipe(self) || !define_node(self) || !define_handle(self) ||
         !define_tape(self) || !define_segment(self) || !define_operator(self) || !define_replay(self) ||
         PyModule_AddFunctions(self, functions) != 0 ||
         PyModule_AddIntConstant(self, "MEMO_LIMIT", long(memo_limit)) != 0)

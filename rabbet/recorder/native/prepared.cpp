@@ -1,5 +1,7 @@
 #include "prepared.h"
 
+#include "recipe.h"
+
 #include <structmember.h>
 
 #include <cstddef>
@@ -61,6 +63,7 @@ bool fill(Prepared *self) {
         self->any_differentiable |= truth != 0;
     }
     self->numbers = new std::vector<int64_t>;
+    self->recipes = new Recipes;
     self->number_specs = new std::vector<PyObject *>(size_t(operands));
     return as_integers(self->sizes, *self->numbers) && sum_bytes(self->specs, self->nbytes);
 }
@@ -99,6 +102,7 @@ void dealloc(PyObject *object) {
         for (PyObject *specs : *self->number_specs)
             Py_XDECREF(specs);
     delete self->number_specs;
+    delete self->recipes;
     delete self->numbers;
     type->tp_free(object);
     Py_DECREF(type);

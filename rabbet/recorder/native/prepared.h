@@ -8,6 +8,8 @@
 
 namespace rabbet {
 
+struct Recipes;
+
 struct Prepared {
     PyObject_HEAD
     PyObject *dtypes, *specs, *code, *sizes, *differentiable, *casts; // as given, for Python
@@ -15,6 +17,7 @@ struct Prepared {
     bool any_differentiable;
     int64_t nbytes;                 // of all outputs, at most INT64_MAX
     std::vector<int64_t> *numbers;  // `sizes` as integers
+    Recipes *recipes;               // of gradients of nodes with it
     std::vector<PyObject *> *number_specs; // per operand: (Spec,) of a number, made at its first use
 };
 

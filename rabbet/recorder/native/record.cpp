@@ -2,7 +2,6 @@
 
 #include "handle.h"
 #include "prepared.h"
-#include "site.h"
 
 #include <cstdlib>
 
@@ -11,15 +10,6 @@ namespace rabbet {
 Hooks hooks{};
 
 namespace {
-
-// A node that holds a Python number as a run-time argument.
-Node *number_node(Prepared *prepared, Py_ssize_t i, PyObject *number) {
-    PyObject *specs = number_specs(prepared, i);
-    Node *node = specs ? new_leaf(specs) : nullptr;
-    if (node)
-        node->number = Py_NewRef(number);
-    return node;
-}
 
 // The operand converted to the dtype that the op wants.
 Ref cast(PyObject *operand, PyObject *dtype) {
@@ -32,7 +22,8 @@ Ref cast(PyObject *operand, PyObject *dtype) {
 bool add_edge(Tape *tape, Node *node, Prepared *prepared, Py_ssize_t i, PyObject *operand) {
     Edge &edge = node->edges[i];
     if (!is_handle(operand)) {
-        edge = {number_node(prepared, i, operand), 0};
+        PyObject *specs = number_specs(prepared, i);
+        edge = {specs ? number_node(specs, operand) : nullptr, 0};
         node->n_edges += edge.node != nullptr;
         return edge.node != nullptr;
     }
@@ -62,7 +53,7 @@ bool add_edge(Tape *tape, Node *node, Prepared *prepared, Py_ssize_t i, PyObject
     return true;
 }
 
-// A node of the call with its operands, not on the tape yet.
+// A node with room for the call's outputs, and its operands.
 Node *make_node(Tape *tape, const Call &call, Prepared *prepared) {
     Node *node = new_node();
     if (!node)
@@ -70,20 +61,10 @@ Node *make_node(Tape *tape, const Call &call, Prepared *prepared) {
     bool done = resize_outputs(node, PyTuple_GET_SIZE(prepared->specs)) && reserve_edges(node, call.n);
     for (Py_ssize_t i = 0; done && i < call.n; i++)
         done = add_edge(tape, node, prepared, i, call.operands[i]);
-    if (!done || !make_ready(tape, node)) {
+    if (!done) {
         Py_DECREF(py(node));
         return nullptr;
     }
-    node->op = Py_NewRef(call.op);
-    node->attrs = Py_XNewRef(call.attrs);
-    node->form = Py_XNewRef(call.form);
-    Py_INCREF(prepared);
-    node->prepared = prepared;
-    node->specs = Py_NewRef(prepared->specs);
-    node->sequence = next_sequence(); // after the casts
-    if (tape->grad_enabled && prepared->any_differentiable)
-        for (int32_t i = 0; i < node->n_edges; i++)
-            node->requires_grad |= node->edges[i].node->requires_grad;
     return node;
 }
 
@@ -128,6 +109,37 @@ bool check_call(const Call &call) {
 
 } // namespace
 
+Node *number_node(PyObject *specs, PyObject *number) {
+    Node *node = new_leaf(specs);
+    if (node)
+        node->number = Py_NewRef(number);
+    return node;
+}
+
+bool end_if_full(Tape *tape, const Site &site) { return !is_full(tape, site) || flush(tape); }
+
+bool put_on_tape(Tape *tape, Node *node, const Call &call, Prepared *prepared, const Site &site) {
+    if (!make_ready(tape, node))
+        return false;
+    node->op = Py_NewRef(call.op);
+    node->attrs = Py_XNewRef(call.attrs);
+    node->form = Py_XNewRef(call.form);
+    Py_INCREF(prepared);
+    node->prepared = prepared;
+    node->specs = Py_NewRef(prepared->specs);
+    node->sequence = next_sequence(); // after the casts
+    if (tape->grad_enabled && prepared->any_differentiable)
+        for (int32_t i = 0; i < node->n_edges; i++)
+            node->requires_grad |= node->edges[i].node->requires_grad;
+    node->code = Py_XNewRef(site.code.get());
+    node->lasti = site.lasti;
+    start_tracking(node);
+    if (!append(tape, node))
+        return false;
+    count_retained(node);
+    return true;
+}
+
 // What the tape's interpreter makes of the call: handles, NotImplemented, or nullptr and an error.
 static PyObject *interpreted(PyObject *interpreter, const Call &call) {
     const Ref kept = Ref::borrow(interpreter);
@@ -154,19 +166,13 @@ PyObject *record_call(const Call &call) {
     Tape *tape = tape_kept.as<Tape>();
     if (!prepared)
         return nullptr;
-    Site site = user_site();
-    if (is_full(tape, site) && !flush(tape))
+    const Site site = user_site();
+    if (!end_if_full(tape, site))
         return nullptr;
     const Ref kept = Ref::steal(make_node(tape, call, prepared.as<Prepared>()));
     Node *node = kept.as<Node>();
-    if (!node)
+    if (!node || !put_on_tape(tape, node, call, prepared.as<Prepared>(), site))
         return nullptr;
-    node->code = site.code.release();
-    node->lasti = site.lasti;
-    start_tracking(node);
-    if (!append(tape, node))
-        return nullptr;
-    count_retained(node);
     Ref outputs = Ref::steal(handles_of(node, prepared.as<Prepared>()->visible));
     if (outputs && hooks.eager && !tape->flushing && !flush(tape))
         return nullptr;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "memo.h"
+#include "site.h"
 #include "tape.h"
 
 namespace rabbet {
@@ -12,6 +13,9 @@ struct Hooks {
     PyObject *value;  // Handle -> Buffer
     PyObject *scalar; // (number, Spec) -> Buffer
     PyObject *failed; // (segment, entry, exception): raises what the user is to see
+    PyObject *learn;  // (node, Specs of the gradients that arrive): a Recipe, or None for a rule that must be called
+    PyObject *rule;   // (node, gradients that arrive): gradients of its operands
+    PyObject *add;    // the op that sums gradients
     PyTypeObject *handle;
     bool eager;
 };
@@ -21,6 +25,16 @@ extern Hooks hooks;
 // Appends one op; a new Handle, or a tuple of Handles, of its visible outputs; nullptr and an error leave the tape
 // without it.
 PyObject *record_call(const Call &call);
+
+// Puts a node that has its edges and its room for outputs on the tape, as the call's op. False and an error leave the
+// tape without it.
+bool put_on_tape(Tape *tape, Node *node, const Call &call, Prepared *prepared, const Site &site);
+
+// A node that holds a number as a run-time argument; `specs` is a 1-tuple.
+Node *number_node(PyObject *specs, PyObject *number);
+
+// Ends a segment that grew long or heavy before an op of this site is recorded; false and an error.
+bool end_if_full(Tape *tape, const Site &site);
 
 // record(op, operands, attrs, form), from Python.
 PyObject *record(PyObject *module, PyObject *const *args, Py_ssize_t n);

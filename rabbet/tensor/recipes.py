@@ -1,0 +1,78 @@
+"""Recipes: what an op's gradient rule records, found once by running it over opaque Values.
+
+`backward()` then follows the recipe without asking the rule again. A rule sees nothing but op,
+attributes and Specs (that is what lets it run over Values), so these are all that a recipe depends
+on; the key is written down in recorder/native/recipe.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rabbet.base.spec import Spec, intern
+from rabbet.graph.value import Builder, Call, Value, topological
+from rabbet.recorder import Handle, Node, Recipe, leaf_node, prepared
+from rabbet.transform.rules import call_rule
+
+ARRIVED, OUTPUT, INPUT, MADE, NUMBER = range(5)  # as in recorder/native/recipe.h
+Ingredient = tuple[int, Any, Any]
+
+
+def learn(node: Node, arrived: Sequence[Spec | None]) -> Recipe | None:
+    """The recipe of a node's rule for gradients of these Specs; None where the rule is the user's
+    Python. Parts of the rule that no gradient needs are left out.
+    """
+    if node.op.is_opaque:
+        return None
+    builder = Builder()
+    known: dict[Value, Ingredient] = {}
+
+    def stand_in(kind: int, number: int, spec: Spec | None) -> Value | None:
+        if spec is None:
+            return None
+        value = builder.input(spec)
+        known[value] = (kind, number, 0)
+        return value
+
+    sources = [source for source, _ in node.inputs]
+    gs = [stand_in(ARRIVED, i, s) for i, s in enumerate(arrived)]
+    ys = [stand_in(OUTPUT, i, s) for i, s in enumerate(node.specs)]
+    xs = [stand_in(INPUT, i, s.specs[at]) for i, (s, at) in enumerate(node.inputs)]
+    needs = [s.requires_grad for s in sources]
+    grads = call_rule(node.op, gs, ys, xs, node.attrs, node.form, needs)
+    wanted = [g if need else None for g, need in zip(grads, needs, strict=True)]
+    steps: list[tuple[Any, ...]] = []
+    results = {g for g in wanted if g is not None}
+    for call in topological(g.call for g in results):
+        if call.outputs[0] in known or _is_number(call) and results.isdisjoint(call.outputs):
+            continue
+        steps.append(_step(call, known))
+        for i, value in enumerate(call.outputs):
+            known[value] = (MADE, len(steps) - 1, i)
+    return Recipe(tuple(steps), tuple(None if g is None else known[g] for g in wanted))
+
+
+def _is_number(call: Call) -> bool:
+    return call.op.name == "constant"
+
+
+def _step(call: Call, known: dict[Value, Ingredient]) -> tuple[Any, ...]:
+    """(op, prepared, attrs, form, operands) of one Call."""
+    operands, kinds = [], []
+    for value in call.inputs:
+        if value in known:
+            operands.append(known[value])
+            kinds.append(_placeholder(value.spec))
+        else:
+            number = value.call.attrs["value"]
+            operands.append((NUMBER, number, (intern((), value.dtype),)))
+            kinds.append(number)
+    found = prepared(call.op, tuple(kinds), call.attrs, call.form)
+    return (call.op, found, call.attrs, call.form, tuple(operands))
+
+
+def _placeholder(spec: Spec) -> Handle:
+    """Something of this Spec; it has no value."""
+    return Handle(leaf_node(intern(spec.shape, spec.dtype, spec.device), None))
+
