@@ -59,20 +59,18 @@ def _is_number(call: Call) -> bool:
 
 def _step(call: Call, known: dict[Value, Ingredient]) -> tuple[Any, ...]:
     """(op, prepared, attrs, form, operands) of one Call."""
-    operands, kinds = [], []
+    operands: list[Ingredient] = []
     for value in call.inputs:
         if value in known:
             operands.append(known[value])
-            kinds.append(_placeholder(value.spec))
         else:
-            number = value.call.attrs["value"]
-            operands.append((NUMBER, number, (intern((), value.dtype),)))
-            kinds.append(number)
-    found = prepared(call.op, tuple(kinds), call.attrs, call.form)
+            spec = intern((), value.dtype)
+            operands.append((NUMBER, value.call.attrs["value"], (spec,)))
+    kinds = tuple(_placeholder(value.spec) for value in call.inputs)
+    found = prepared(call.op, kinds, call.attrs, call.form)
     return (call.op, found, call.attrs, call.form, tuple(operands))
 
 
 def _placeholder(spec: Spec) -> Handle:
     """Something of this Spec; it has no value."""
     return Handle(leaf_node(intern(spec.shape, spec.dtype, spec.device), None))
-
