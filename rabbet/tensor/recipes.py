@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rabbet.base.spec import Spec, intern
-from rabbet.graph.value import Builder, Call, Value, topological
+from rabbet.graph.value import Builder, Call, Value, registry, topological
 from rabbet.recorder import Handle, Node, Recipe, leaf_node, prepared
 from rabbet.transform.rules import call_rule
 
@@ -20,10 +20,10 @@ Ingredient = tuple[int, Any, Any]
 
 
 def learn(node: Node, arrived: Sequence[Spec | None]) -> Recipe | None:
-    """The recipe of a node's rule for gradients of these Specs; None where the rule is the user's
-    Python. Parts of the rule that no gradient needs are left out.
+    """The recipe of a node's rule for gradients of these Specs, without the parts that no gradient
+    needs; None where the rule must see tensors, or the op was made for one call.
     """
-    if node.op.is_opaque:
+    if node.op.is_opaque or registry.get(node.op.name) is not node.op:
         return None
     builder = Builder()
     known: dict[Value, Ingredient] = {}
