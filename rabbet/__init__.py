@@ -125,7 +125,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "train": ("rabbet.train", ""),
     "distributed": ("rabbet.distributed", ""),
     "Trainer": ("rabbet.train", "Trainer"),
-    "functional_call": ("rabbet.nn.functional_call", "functional_call"),
+    "functional_call": ("rabbet.nn.stateless", "functional_call"),
     "save": ("rabbet.data.files", "save"),
     "load": ("rabbet.data.files", "load"),
     "export": ("rabbet.export", "export"),

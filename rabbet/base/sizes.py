@@ -42,7 +42,7 @@ class SizeScope:
 
     def decide(self, relation: str, expr: SizeExpr) -> bool:
         """Answer `expr relation 0` by the hint and remember the answer."""
-        truth = _holds(relation, expr.hint)
+        truth = holds(relation, expr.hint)
         held = relation if truth else {"==": "!=", "!=": "==", "<": ">=", ">=": "<"}[relation]
         self.guards.setdefault((held, expr.key), Guard(held, expr))
         return truth
@@ -50,10 +50,11 @@ class SizeScope:
     def holds(self, symbols: tuple[int, ...]) -> bool:
         """True where every answer given so far is also the answer for these sizes."""
         guards = self.guards.values()
-        return all(_holds(g.relation, g.expr.evaluate(symbols)) for g in guards)
+        return all(holds(g.relation, g.expr.evaluate(symbols)) for g in guards)
 
 
-def _holds(relation: str, value: int) -> bool:
+def holds(relation: str, value: int) -> bool:
+    """True where `value relation 0`."""
     return {"==": value == 0, "!=": value != 0, "<": value < 0, ">=": value >= 0}[relation]
 
 

@@ -19,7 +19,6 @@ class Target:
     l2_bytes: int
     l3_bytes: int
     has_fma: bool
-    dtypes: frozenset[str]  # computed dtypes this target supports
     tile_rows: int = (
         0  # contract: rows (m) and vectors (n) of the register tile; 0: chosen from the registers
     )

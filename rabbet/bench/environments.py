@@ -18,16 +18,13 @@ class Peer:
     name: str
     packages: tuple[str, ...]
     folder: str
-    index: str | None = None  # another package index
 
 
 # The only place with the peers' versions.
 PEERS = {
     p.name: p
     for p in (
-        Peer(
-            "torch", ("torch==2.13.0+cpu", "numpy"), "torch", "https://download.pytorch.org/whl/cpu"
-        ),
+        Peer("torch", ("torch==2.13.0", "numpy"), "torch"),
         Peer("jax", ("jax==0.10.2", "numpy"), "jax"),
         Peer("tensorflow", ("tensorflow-cpu==2.21.0", "keras==3.15.1", "numpy"), "tensorflow"),
         Peer("onnxruntime", ("onnxruntime==1.32.0", "onnx", "numpy"), "onnxruntime"),
@@ -58,16 +55,18 @@ def python_of(name: str) -> Path:
 def install(name: str) -> None:
     """Make a peer's environment with the interpreter that runs this, and install the peer.
 
+    Where packages come from is pip's own setting (PIP_EXTRA_INDEX_URL for a build of PyTorch
+    without CUDA, which is much smaller).
+
     Raises RabbetError for an unknown peer, or with what pip said.
     """
     if name not in PEERS:
         raise RabbetError(f"bench: no peer is called {name!r}; there are {', '.join(PEERS)}")
     peer, folder = PEERS[name], home() / PEERS[name].folder
     venv.create(folder, with_pip=True, clear=True)
-    index = ["--extra-index-url", peer.index] if peer.index else []
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
     done = subprocess.run(
-        [*pip, "install", *index, *peer.packages], capture_output=True, text=True, check=False
+        [*pip, "install", *peer.packages], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RabbetError(f"bench: {name} could not be installed: {done.stderr[-2000:]}")

@@ -272,9 +272,9 @@ def _weigh(module: Module, dtype: DType) -> Part:
         shrink = parts.apply(part, dtype, attention.weight, old, over)
         fn.store(shrink, fn.address(part["shrink"], column, kind))
 
-        def weighed(row: Value) -> Value:
-            place = at(column, row)  # noqa: B023  (used at once)
-            p = parts.apply(part, dtype, attention.weight, fn.load(kind, place), over)  # noqa: B023
+        def weighed(row: Value, column: Value = column, over: Value = over) -> Value:
+            place = at(column, row)
+            p = parts.apply(part, dtype, attention.weight, fn.load(kind, place), over)
             fn.store(p, place)
             return p
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from rabbet.base.dtypes import DType
 from rabbet.base.errors import FormatError
-from rabbet.base.sizes import Atom, Dim, SizeExpr, SizeScope, hint
+from rabbet.base.sizes import Atom, Dim, SizeExpr, SizeScope, hint, holds
 from rabbet.base.sizes import maximum as max_dim
 
 SizeForm: TypeAlias = Any  # int | str | tuple[str, SizeForm, ...]
@@ -193,11 +193,6 @@ def make_scope(symbols: Sequence[tuple[str, int]]) -> tuple[SizeScope | None, di
         return None, {}
     scope = SizeScope()
     return scope, {name: scope.symbol(name, hint) for name, hint in symbols}
-
-
-def holds(relation: str, value: int) -> bool:
-    """True where `value relation 0`."""
-    return {"==": value == 0, "!=": value != 0, "<": value < 0, ">=": value >= 0}[relation]
 
 
 def guard_holds(relation: str, form: SizeForm, symbols: dict[str, Dim]) -> bool:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import product
 
 from rabbet.base.errors import BuildError, FormatError, IndexRangeError, RabbetError
-from rabbet.base.sizes import SizeScope
+from rabbet.base.sizes import SizeScope, holds
 from rabbet.base.target import Target
 from rabbet.export.graph import build
-from rabbet.export.portable import Entry, Portable, guard_holds, holds, make_scope
+from rabbet.export.portable import Entry, Portable, guard_holds, make_scope
 from rabbet.runtime.compile import Compiled, compile_plan
 
 TYPICAL = 8

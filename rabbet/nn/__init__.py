@@ -40,7 +40,7 @@ from rabbet.nn.loss import (
     NLLLoss,
     SmoothL1Loss,
 )
-from rabbet.nn.module import Module, functional_call
+from rabbet.nn.module import Module
 from rabbet.nn.norm import (
     BatchNorm1d,
     BatchNorm2d,
@@ -61,6 +61,7 @@ from rabbet.nn.pooling import (
     MaxPool2d,
 )
 from rabbet.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from rabbet.nn.stateless import functional_call
 
 __all__ = [
     "GRU",

@@ -369,37 +369,8 @@ def clear_gradients(parameters: Any, set_to_none: bool) -> None:
             parameter.grad = None if set_to_none else parameter.grad.detach() * 0
 
 
-def functional_call(
-    module: Module, values: Mapping[str, Tensor], args: Any = (), kwargs: Any = None
-) -> Any:
-    """`module(*args, **kwargs)` with some parameters and buffers replaced by `values`, by name.
-
-    Gradients flow to `values`; the module is as before afterwards. Raises AttributeError for a name
-    that the module does not have.
-
-    Example:
-        >>> fc = nn.Linear(2, 1, bias=False)
-        >>> functional_call(fc, {"weight": rb.ones((1, 2))}, rb.ones((3, 2))).tolist()
-        [[2.0], [2.0], [2.0]]
-    """
-    replaced: list[tuple[dict[str, Any], str, Any]] = []
-    try:
-        for target, value in values.items():
-            path, _, name = target.rpartition(".")
-            owner = module.get_submodule(path)
-            home = owner._parameters if name in owner._parameters else owner._buffers
-            if home.get(name) is None:
-                raise AttributeError(f"{type(module).__name__} has no parameter {target!r}")
-            replaced.append((home, name, home[name]))
-            home[name] = value
-        return module(*(args if isinstance(args, tuple) else (args,)), **(kwargs or {}))
-    finally:
-        for home, name, value in reversed(replaced):
-            home[name] = value
-
-
 def _kind(value: Any) -> str:
     return type(value).__name__
 
 
-__all__ = ["Module", "clear_gradients", "functional_call"]
+__all__ = ["Module", "clear_gradients"]

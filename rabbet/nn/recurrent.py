@@ -7,7 +7,8 @@ direction (ops/recurrent.py).
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from abc import abstractmethod
+from typing import Any, ClassVar, NamedTuple
 
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
@@ -17,6 +18,21 @@ from rabbet.nn.parameter import Parameter
 from rabbet.tensor import Tensor, functions, zeros
 
 State = Tensor | tuple[Tensor, ...]
+
+
+class _Weights(NamedTuple):
+    """The weights of one direction of one layer."""
+
+    ih: Tensor
+    hh: Tensor
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
+
+    def bias(self) -> Tensor | None:
+        """Both biases in one: they are only ever added."""
+        if self.bias_ih is None or self.bias_hh is None:
+            return None
+        return self.bias_ih + self.bias_hh
 
 
 class _Cells(Module):
@@ -47,54 +63,55 @@ class _Cells(Module):
         self, x: Tensor, suffix: str, state: tuple[Tensor, ...], reverse: bool
     ) -> tuple[Tensor, ...]:
         """h (and c) of all steps."""
-        weight_ih, weight_hh, bias_ih, bias_hh = (
-            getattr(self, f"{name}{suffix}")
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
-        return self._steps(x, weight_ih, weight_hh, bias_ih, bias_hh, state, reverse)
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        weights = _Weights(*(getattr(self, f"{name}{suffix}") for name in names))
+        return self._steps(x, weights, state, reverse)
 
+    @abstractmethod
     def _steps(
-        self,
-        x: Tensor,
-        weight_ih: Tensor,
-        weight_hh: Tensor,
-        bias_ih: Tensor | None,
-        bias_hh: Tensor | None,
-        state: tuple[Tensor, ...],
-        reverse: bool,
+        self, x: Tensor, weights: _Weights, state: tuple[Tensor, ...], reverse: bool
     ) -> tuple[Tensor, ...]:
-        raise NotImplementedError
+        """The outputs of all steps."""
 
 
 class _LSTMSteps(_Cells):
     gates, states = 4, 2
 
-    def _steps(self, x, weight_ih, weight_hh, bias_ih, bias_hh, state, reverse):  # type: ignore[no-untyped-def]
-        wide = functional.linear(x, weight_ih, None if bias_ih is None else bias_ih + bias_hh)
-        return functions["lstm_scan"](wide, weight_hh, *state, reverse=reverse)
+    def _steps(
+        self, x: Tensor, weights: _Weights, state: tuple[Tensor, ...], reverse: bool
+    ) -> tuple[Tensor, ...]:
+        wide = functional.linear(x, weights.ih, weights.bias())
+        found: tuple[Tensor, ...] = functions["lstm_scan"](
+            wide, weights.hh, *state, reverse=reverse
+        )
+        return found
 
 
 class _GRUSteps(_Cells):
     gates = 3
 
-    def _steps(self, x, weight_ih, weight_hh, bias_ih, bias_hh, state, reverse):  # type: ignore[no-untyped-def]
-        units = weight_hh.shape[1]
+    def _steps(
+        self, x: Tensor, weights: _Weights, state: tuple[Tensor, ...], reverse: bool
+    ) -> tuple[Tensor, ...]:
+        units, bias = weights.hh.shape[1], weights.bias_ih
         own = zeros((units,), dtype=x.dtype)
-        if bias_ih is not None:
-            shift = functions["concat"]([bias_hh[: 2 * units], own])
-            bias_ih, own = bias_ih + shift, bias_hh[2 * units :]
-        wide = functional.linear(x, weight_ih, bias_ih)
-        return (functions["gru_scan"](wide, weight_hh, own, *state, reverse=reverse),)
+        if bias is not None and weights.bias_hh is not None:
+            shift = functions["concat"]([weights.bias_hh[: 2 * units], own])
+            bias, own = bias + shift, weights.bias_hh[2 * units :]
+        wide = functional.linear(x, weights.ih, bias)
+        return (functions["gru_scan"](wide, weights.hh, own, *state, reverse=reverse),)
 
 
 class _RNNSteps(_Cells):
     gates = 1
     nonlinearity: str
 
-    def _steps(self, x, weight_ih, weight_hh, bias_ih, bias_hh, state, reverse):  # type: ignore[no-untyped-def]
-        wide = functional.linear(x, weight_ih, None if bias_ih is None else bias_ih + bias_hh)
+    def _steps(
+        self, x: Tensor, weights: _Weights, state: tuple[Tensor, ...], reverse: bool
+    ) -> tuple[Tensor, ...]:
+        wide = functional.linear(x, weights.ih, weights.bias())
         relu = self.nonlinearity == "relu"
-        found = functions["rnn_scan"](wide, weight_hh, *state, relu=relu, reverse=reverse)
+        found = functions["rnn_scan"](wide, weights.hh, *state, relu=relu, reverse=reverse)
         return (found,)
 
 

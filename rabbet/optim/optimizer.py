@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from rabbet.base.errors import RabbetError
+from rabbet.base.interrupt import Interrupts
 from rabbet.optim.group import ParamGroup
 from rabbet.recorder import current
 from rabbet.tensor import Tensor, asarray, enable_grad, flush, functions, no_grad
@@ -115,7 +116,7 @@ class Optimizer:
                 loss = closure()
         for owner, prepare in list(before_update.items()):
             prepare(owner, [p for group in self.param_groups for p in group["params"]])
-        with no_grad():
+        with Interrupts(), no_grad():  # no update is recorded for some of the parameters only
             for group in self.param_groups:
                 self._step_group(group)
         capture = current().capture

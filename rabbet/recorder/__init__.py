@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from rabbet.recorder._recorder import (
     MEMO_LIMIT,
+    GradMode,
     Handle,
     Leaf,
     Node,
@@ -39,6 +40,7 @@ from rabbet.recorder._recorder import (
 
 __all__ = [
     "MEMO_LIMIT",
+    "GradMode",
     "Handle",
     "Leaf",
     "Node",

@@ -14,7 +14,7 @@ run, by the caller.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rabbet.runtime.plan import ARENA, INPUT, OUTPUT, PlanBuffer
@@ -56,11 +56,7 @@ def arrange(
     orders = [
         order
         for last in _last_ones(graph, launches, buffers, hints, writers)
-        for order in (
-            graph.order(lambda n: (n in last, n)),  # noqa: B023
-            graph.order(lambda n: (n in last, launches[n].position, n)),  # noqa: B023
-            _frugal(graph, launches, buffers, hints, last),
-        )
+        for order in _orders(graph, launches, buffers, hints, last)
     ]
     peaks = [_peak(order, launches, buffers, hints) for order in orders]
     best = next(o for o, p in zip(orders, peaks, strict=True) if p <= SLACK * min(peaks))
@@ -185,6 +181,19 @@ def _last_ones(
 
     small = graph.reachable(n for n in writers if waiting(n) <= SMALL)
     return [late, small] if len(small) < len(late) else [late]
+
+
+def _orders(
+    graph: _Dependences,
+    launches: Sequence[Launch],
+    buffers: Sequence[PlanBuffer],
+    hints: Sequence[int],
+    last: set[int],
+) -> Iterator[list[int]]:
+    """The orders worth trying when `last` runs last."""
+    yield graph.order(lambda n: (n in last, n))
+    yield graph.order(lambda n: (n in last, launches[n].position, n))
+    yield _frugal(graph, launches, buffers, hints, last)
 
 
 def _frugal(

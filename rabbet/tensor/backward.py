@@ -14,7 +14,7 @@ from typing import Any
 from rabbet.base import shapes
 from rabbet.base.errors import DroppedValue, GradientError
 from rabbet.graph.value import lookup
-from rabbet.recorder import Handle, Node, current, pull
+from rabbet.recorder import GradMode, Handle, Node, current, pull
 from rabbet.tensor import site
 from rabbet.transform.rules import call_rule, call_rule_sparingly
 
@@ -96,16 +96,12 @@ def backward(
 ) -> None:
     """Accumulate d sum(roots * grads) / d leaf into every leaf's `.grad`."""
     found = _pull(roots, grads, None, retain_graph, create_graph)
-    tape = current()
-    before, tape.grad_enabled = tape.grad_enabled, create_graph
-    try:
+    with GradMode(create_graph):
         for node, _, g in found:
             owner = node.owner() if node.owner is not None else None
             if owner is not None:
                 old = owner.grad
                 owner.set_grad(g if old is None else old + g)
-    finally:
-        tape.grad_enabled = before
 
 
 def gradients(
@@ -131,18 +127,14 @@ def _pull(
     create_graph: bool,
 ) -> list[tuple[Node, int, Any]]:
     """(node, output, gradient) of the leaves, or of `wrt`, that gradients reach."""
-    tape = current()
-    before, tape.grad_enabled = tape.grad_enabled, create_graph
-    try:
+    with GradMode(create_graph):
         seeds = tuple(
             _seed(r) if g is None else _checked(r, g) for r, g in zip(roots, grads, strict=True)
         )
         wanted = None if wrt is None else tuple(wrt)
-        if tape.interpreter is None:
+        if current().interpreter is None:
             return pull(tuple(roots), seeds, wanted, create_graph, retain_graph)
         return _pull_in_python(roots, seeds, wanted, retain_graph)
-    finally:
-        tape.grad_enabled = before
 
 
 def _pull_in_python(

@@ -19,8 +19,9 @@ from rabbet.graph.op import Op, make_op
 from rabbet.graph.value import Value, lookup
 from rabbet.recorder import current, record
 from rabbet.tensor import backward
+from rabbet.tensor.functional import linear_probe
 from rabbet.tensor.modes import enable_grad, no_grad
-from rabbet.tensor.tensor import Tensor, make_leaf
+from rabbet.tensor.tensor import Tensor
 
 OPS_KEPT = 256
 
@@ -144,7 +145,8 @@ class custom_jvp(_Custom):  # noqa: N801
         """Gradients for the primals: what their tangents do to the result, backward."""
         assert self.rule is not None
         leaves, structure = tree.flatten(list(primals))
-        probes = [_probe(x) for x in leaves]
+        floating = [isinstance(x, Tensor) and x.dtype.kind in "fc" for x in leaves]
+        probes = [linear_probe(x) if f else None for x, f in zip(leaves, floating, strict=True)]
         with enable_grad():
             tangents = tree.unflatten(structure, probes)
             moved = self.rule(primals, tuple(tangents))[1]
@@ -159,15 +161,6 @@ class custom_jvp(_Custom):  # noqa: N801
         rest = iter(found)
         flat = [next(rest) if isinstance(p, Tensor) else None for p in probes]
         return tuple(tree.unflatten(structure, flat))
-
-
-def _probe(x: Any) -> Any:
-    if not isinstance(x, Tensor) or x.dtype.kind not in "fc":
-        return None
-    with enable_grad():
-        probe = lookup("zeros_like")(x).detach()
-        make_leaf(probe)
-    return probe
 
 
 @dataclass(frozen=True)

@@ -124,3 +124,11 @@ def differentiable_input(x: Any) -> Tensor:
     fresh = lookup("detach")(x)
     make_leaf(fresh)
     return fresh
+
+
+def linear_probe(like: Tensor) -> Tensor:
+    """A leaf where a result is linear: what is asked is its gradient, so its value is no matter."""
+    with enable_grad():
+        probe: Tensor = lookup("zeros_like")(like).detach()
+        make_leaf(probe)
+    return probe

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rabbet.base import tree
+from rabbet.base.interrupt import Interrupts
 from rabbet.base.spec import Spec, intern
 from rabbet.base.tree import Structure
 from rabbet.recorder import Handle, Node, Replay, Segment, current, leaf_node
@@ -533,17 +534,18 @@ def _commit(final: Final, buffer: Callable[[Source], Any], arguments: list[Tenso
     assigned = [(_resolve(t, arguments), buffer(s), leaf) for t, s, leaf, _ in final.assigned]
     grads = [(_resolve(t, arguments), None if s is None else buffer(s)) for t, s, _ in final.grads]
     results = [v if s is None else _result(v, buffer(s)) for s, v in final.results]
-    for handle, value, leaf in assigned:
-        node = leaf_node(handle._node.specs[handle._index], value)
-        if leaf:
-            node.is_leaf = node.requires_grad = True
-            node.owner = weakref.ref(handle)
-        handle.settle(node)
-    for handle, value in grads:
-        spec = handle._node.specs[handle._index]
-        handle._grad = None if value is None else Tensor(leaf_node(spec, value))
-    for generator, moved in final.draws:
-        generator.offset += moved
+    with Interrupts():
+        for handle, value, leaf in assigned:
+            node = leaf_node(handle._node.specs[handle._index], value)
+            if leaf:
+                node.is_leaf = node.requires_grad = True
+                node.owner = weakref.ref(handle)
+            handle.settle(node)
+        for handle, value in grads:
+            spec = handle._node.specs[handle._index]
+            handle._grad = None if value is None else Tensor(leaf_node(spec, value))
+        for generator, moved in final.draws:
+            generator.offset += moved
     return tree.unflatten(final.structure, results)
 
 

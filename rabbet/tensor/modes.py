@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
-from rabbet.recorder import current
+from rabbet.recorder import GradMode, current
 
 
-class _GradMode:
+class _GradMode(GradMode):
     """A context manager and decorator that sets whether ops record for gradients."""
 
-    enabled = True
+    enabled: ClassVar[bool]
 
-    def __init__(self, function: Callable[..., Any] | None = None) -> None:
-        self._before: list[bool] = []
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
 
-    def __enter__(self) -> None:
-        tape = current()
-        self._before.append(tape.grad_enabled)
-        tape.grad_enabled = self.enabled
-
-    def __exit__(self, *exc: object) -> None:
-        current().grad_enabled = self._before.pop()
+    def __init__(self) -> None:
+        super().__init__(self.enabled)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         mode = type(self)
@@ -37,7 +32,7 @@ class _GradMode:
 
 
 class no_grad(_GradMode):  # noqa: N801  (PyTorch's name)
-    """Within it, ops do not record for gradients: `with rb.no_grad(): ...` or `@rb.no_grad()`."""
+    """Within it, ops do not record for gradients: `with rb.no_grad(): ...`, or `@rb.no_grad`."""
 
     enabled = False
 

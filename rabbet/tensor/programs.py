@@ -120,6 +120,7 @@ def run(segment: Segment, live: tuple[Output, ...]) -> None:
         outputs = entry.program.run(found.symbols, inputs)
         for (position, index), buffer in zip(entry.keep, outputs, strict=True):
             segment.nodes[position].buffers[index] = buffer
+        segment.computed()
         if not isinstance(entry.program, OneByOne):
             found.inputs = inputs
     note_run(segment, found)

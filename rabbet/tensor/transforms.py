@@ -18,9 +18,14 @@ from rabbet.base.tree import Structure
 from rabbet.graph.value import lookup
 from rabbet.recorder import current
 from rabbet.tensor import backward
-from rabbet.tensor.functional import differentiable_input, grad, inside_transform
+from rabbet.tensor.functional import (
+    differentiable_input,
+    grad,
+    inside_transform,
+    linear_probe,
+)
 from rabbet.tensor.modes import enable_grad
-from rabbet.tensor.tensor import Tensor, make_leaf
+from rabbet.tensor.tensor import Tensor
 from rabbet.tensor.vmap import vmap
 
 
@@ -67,7 +72,7 @@ def jvp(
     flat, form = tree.flatten(list(primals))
     along = _matching("jvp", list(tangents), form, flat)
     keep = _is_differentiated(inputs, primals) or _carries(along)
-    probes = [_probe(y) if _has_path(y) else None for y in leaves]
+    probes = [linear_probe(y) if _has_path(y) else None for y in leaves]
     pairs = [(y, u) for y, u in zip(leaves, probes, strict=True) if u is not None]
     moved: list[Any] = [None] * len(pairs)
     if pairs:
@@ -257,14 +262,6 @@ def _gradients(
 
 def _or_zeros(g: Any, x: Tensor) -> Any:
     return g if g is not None else lookup("zeros_like")(x)
-
-
-def _probe(y: Tensor) -> Tensor:
-    """A leaf to send backward; its value does not matter, for the result is linear in it."""
-    with enable_grad():
-        probe: Tensor = lookup("zeros_like")(y).detach()
-        make_leaf(probe)
-    return probe
 
 
 def _detached(x: Any) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 
 from rabbet.base import tree
 from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.base.interrupt import Interrupts
 from rabbet.data import DataLoader
 from rabbet.nn import Module, functional
 from rabbet.nn.gradients import clip_grad_norm_
@@ -24,7 +25,6 @@ from rabbet.tensor import Tensor, asarray, flush, functions, no_grad
 from rabbet.tensor.jit import jit
 from rabbet.tensor.random import default_generator
 from rabbet.train.callbacks import Callback, History, ModelCheckpoint
-from rabbet.train.interrupt import Interrupts
 from rabbet.train.logs import RunningMeans
 from rabbet.train.metrics import Metric, find_metric
 from rabbet.train.progress import make_progress

@@ -38,22 +38,23 @@ def batch_call(
     if op.body is not None:
         return _through_body(op, size, operands, states, attrs, form)
     if BATCHED not in states:
-        return _plain(op, operands, attrs, form), max(states, default=PLAIN)
+        return _emitted(op, operands, attrs, form), max(states, default=PLAIN)
     flags = [s == BATCHED for s in states]
     rule = _KINDS.get(op.kind)
     if rule is None:
         raise RabbetError(f"vmap: the op {op.name} has no batching rule")
-    return _outputs(rule(op, size, flags, operands, attrs, form)), BATCHED
+    given, changed = rule(size, flags, operands, attrs)
+    return _emitted(op, given, changed, form), BATCHED
 
 
 def _outputs(found: Any) -> list[Operand]:
     return list(found) if isinstance(found, tuple | list) else [found]
 
 
-def _plain(
+def _emitted(
     op: Op, operands: Sequence[Operand], attrs: Attrs, form: tuple[int, ...]
 ) -> list[Operand]:
-    """The op as it is, its residuals included."""
+    """All outputs of the op on these operands, its residuals included."""
     found = _outputs(operands[0].emit(op, tuple(operands), attrs, form))
     hidden = range(len(found), len(found) + op.residuals)
     return [*found, *(found[0].sibling(i) for i in hidden)]
@@ -103,72 +104,43 @@ def repeated(x: Operand, size: int) -> Operand:
     return stretched
 
 
-def leading(x: Operand, flag: bool, size: int) -> Operand:
-    """`x` with the axis of examples, whether it had one or not."""
-    return x if flag else repeated(x, size)
-
-
 # ---- rules of kinds ------------------------------------------------------------------------------
 
-Rule = Callable[[Op, int, list[bool], Sequence[Operand], Attrs, tuple[int, ...]], Any]
+# (size, flags, operands, attributes) -> operands and attributes of the same op for all examples
+Rule = Callable[[int, list[bool], Sequence[Operand], Attrs], tuple[Sequence[Operand], Attrs]]
 
 
 def _elementwise(
-    op: Op,
-    size: int,
-    flags: list[bool],
-    operands: Sequence[Operand],
-    attrs: Attrs,
-    form: tuple[int, ...],
-) -> Any:
+    size: int, flags: list[bool], operands: Sequence[Operand], attrs: Attrs
+) -> tuple[Sequence[Operand], Attrs]:
     ndim = max(x.ndim - f for x, f in zip(operands, flags, strict=True))
-    level = tuple(aligned(x, f, ndim) for x, f in zip(operands, flags, strict=True))
-    return level[0].emit(op, level, attrs, form)
+    return [aligned(x, f, ndim) for x, f in zip(operands, flags, strict=True)], attrs
 
 
 def _reduce(
-    op: Op,
-    size: int,
-    flags: list[bool],
-    operands: Sequence[Operand],
-    attrs: Attrs,
-    form: tuple[int, ...],
-) -> Any:
-    axes = tuple(a + 1 for a in attrs["axis"])
-    return operands[0].emit(op, tuple(operands), {**attrs, "axis": axes}, form)
+    size: int, flags: list[bool], operands: Sequence[Operand], attrs: Attrs
+) -> tuple[Sequence[Operand], Attrs]:
+    return operands, {**attrs, "axis": tuple(a + 1 for a in attrs["axis"])}
 
 
 def _contract(
-    op: Op,
-    size: int,
-    flags: list[bool],
-    operands: Sequence[Operand],
-    attrs: Attrs,
-    form: tuple[int, ...],
-) -> Any:
+    size: int, flags: list[bool], operands: Sequence[Operand], attrs: Attrs
+) -> tuple[Sequence[Operand], Attrs]:
     names = ("a_axes", "b_axes", "out_axes")
     label = 1 + max((x for name in names for x in attrs[name]), default=-1)
-    changed = dict(attrs)
-    for name, flag in zip(names, (*flags, True), strict=True):
-        if flag:
-            changed[name] = (label, *attrs[name])
-    return operands[0].emit(op, tuple(operands), changed, form)
+    pairs = zip(names, (*flags, True), strict=True)
+    return operands, {**attrs, **{n: (label, *attrs[n]) for n, flag in pairs if flag}}
 
 
 def _stacked(
-    op: Op,
-    size: int,
-    flags: list[bool],
-    operands: Sequence[Operand],
-    attrs: Attrs,
-    form: tuple[int, ...],
-) -> Any:
+    size: int, flags: list[bool], operands: Sequence[Operand], attrs: Attrs
+) -> tuple[Sequence[Operand], Attrs]:
     """Ops on the last axes of stacks: one more leading axis is a taller stack."""
-    tall = tuple(leading(x, f, size) for x, f in zip(operands, flags, strict=True))
+    tall = [x if f else repeated(x, size) for x, f in zip(operands, flags, strict=True)]
     axis = attrs.get("axis")
     if isinstance(axis, int):
         attrs = {**attrs, "axis": axis % (tall[0].ndim - 1) + 1}
-    return tall[0].emit(op, tall, attrs, form)
+    return tall, attrs
 
 
 _KINDS: dict[str, Rule] = {

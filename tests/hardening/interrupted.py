@@ -1,7 +1,8 @@
 """Long computations that a test interrupts: run as a program, `interrupted.py WORK`.
 
-Prints "running" when the work begins, then as JSON what became of it. Everything is checked here
-after the interrupt, in the process that was interrupted.
+Prints "running" and how many seconds the work should take (0: long) when it begins, then as JSON
+what became of it. Everything is checked here after the interrupt, in the process that was
+interrupted.
 """
 
 from __future__ import annotations
@@ -74,9 +75,9 @@ def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return len(a) == len(b) and all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
 
 
-def stop(work: Callable[[], object]) -> float:
+def stop(work: Callable[[], object], seconds: float = 0.0) -> float:
     """Do the work until Ctrl-C; the monotonic time at which it let go. Ends if nothing came."""
-    print("running", flush=True)
+    print("running", seconds, flush=True)
     try:
         work()
     except KeyboardInterrupt:
@@ -101,14 +102,23 @@ def train(jitted: bool) -> dict[str, Any]:
     big, small = rb.zeros((BATCH, WIDTH)) + 0.5, rb.zeros((8, WIDTH)) + 0.25
     step = rb.jit(interrupted.step) if jitted else interrupted.step
     twin = rb.jit(undisturbed.step) if jitted else undisturbed.step
-    if jitted:  # only the second call is a replay
+    seconds = 0.0
+    for _ in range(2 if jitted else 0):  # the first call compiles, the second is a replay
         for one in (step, twin):
             rb.manual_seed(1)
+            start = time.perf_counter()
             one(big)
+            rb.flush()
+            seconds = time.perf_counter() - start
     before = interrupted.state()
     rb.manual_seed(2)
-    stopped = stop(lambda: step(big))
-    found = {"stopped": stopped, "as before": same(before, interrupted.state())}
+    stopped = stop(lambda: step(big), seconds)
+    after = interrupted.state()
+    found = {"stopped": stopped, "as before": same(before, after), "whole": True}
+    if not found["as before"]:  # it came too late to stop the step
+        rb.manual_seed(2)
+        twin(big)
+        found["whole"] = same(undisturbed.state(), after)
     for one in (step, twin):
         rb.manual_seed(3)
         for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,7 @@ class Conv:
         return found + ([Weight(f"{self.name}.bias", (self.filters,), "zero")] if bias else [])
 
 
-class Pictures:
+class Pictures(ABC):
     """What the networks here share. SGD: rate 0.01, momentum 0.9, one more array as large as the
     parameters."""
 
@@ -50,17 +51,17 @@ class Pictures:
     rate = 0.01
     momentum = 0.9
 
+    @abstractmethod
     def convolutions(self) -> list[Conv]:
         """All of them, first layer first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def head(self) -> tuple[int, int]:
         """Inputs and outputs of the last linear layer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weights(self) -> list[Weight]:
         """Every parameter and buffer."""
-        raise NotImplementedError
 
     @property
     def flops(self) -> int:

@@ -272,10 +272,11 @@ bool make_launch(PyObject *entry, PyObject *bound, PyObject *places, Launch &lau
     return true;
 }
 
-bool execute(const Recorded &recorded, const Launch &launch) {
+bool execute(Recorded &recorded, const Launch &launch) {
     if (!prepare_lists(recorded, launch))
         return false;
-    return Run(recorded, launch).run();
+    recorded.computed = Run(recorded, launch).run();
+    return recorded.computed;
 }
 
 } // namespace rabbet

@@ -33,7 +33,7 @@ bool make_launch(PyObject *entry, PyObject *bound, PyObject *places, Launch &lau
 
 // Computes a segment: results go to its nodes. Memory of operands that nothing else can reach is written over where
 // the program allows it. False and an error: then nothing has changed.
-bool execute(const Recorded &recorded, const Launch &launch);
+bool execute(Recorded &recorded, const Launch &launch);
 
 // A Python number as one element of a dtype; false where NumPy must decide (no error is set).
 bool encode_number(PyObject *number, int dtype_code, void *element);

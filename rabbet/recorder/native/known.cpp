@@ -113,6 +113,7 @@ void recycle(Tape *tape, Recorded *recorded) {
     old.key.clear();
     old.sizes.clear();
     old.reads = true;
+    old.computed = false;
     std::swap(old, *recorded);
     tape->spare = recorded;
 }

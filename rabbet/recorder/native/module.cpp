@@ -2,6 +2,7 @@
 #include "handle.h"
 #include "known.h"
 #include "memo.h"
+#include "mode.h"
 #include "prepared.h"
 #include "pull.h"
 #include "recipe.h"
@@ -155,4 +156,12 @@ NB_MODULE(_recorder, module) {
         PyModule_AddFunctions(self, functions) != 0 ||
         PyModule_AddIntConstant(self, "MEMO_LIMIT", long(memo_limit)) != 0)
         throw nb::python_error();
+    const auto checked = [](bool done) {
+        if (!done)
+            throw nb::python_error();
+    };
+    nb::class_<GradMode>(module, "GradMode", "Within it, ops record for gradients, or do not.")
+        .def(nb::init<bool>(), nb::arg("enabled"))
+        .def("__enter__", [checked](GradMode &mode) { checked(mode.enter()); })
+        .def("__exit__", [checked](GradMode &mode, const nb::args &) { checked(mode.leave()); });
 }

@@ -44,10 +44,22 @@ int clear(PyObject *self) {
     return 0;
 }
 
+// Let go of before anybody said what became of it: an interrupt came between two steps of Python.
+void give_up(Recorded &recorded) {
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    const Ref error = Ref::steal(
+        PyObject_CallFunction(PyExc_RuntimeError, "s", "this value was never computed: its computation was interrupted"));
+    fail_recorded(recorded, error ? error.get() : Py_None, {});
+    PyErr_Restore(type, value, trace);
+}
+
 void dealloc(PyObject *self) {
     Segment *segment = as_segment(self);
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    if (segment->recorded && segment->recorded->reads && !segment->recorded->nodes.empty())
+        give_up(*segment->recorded);
     clear(self);
     Py_XDECREF(segment->key);
     Py_XDECREF(segment->sizes);
@@ -86,6 +98,11 @@ PyObject *execute_all(PyObject *self, PyObject *args) {
     return execute(*as_segment(self)->recorded, launch) ? Py_NewRef(Py_None) : nullptr;
 }
 
+PyObject *set_computed(PyObject *self, PyObject *) {
+    as_segment(self)->recorded->computed = true;
+    Py_RETURN_NONE;
+}
+
 // fail(error, innocent=()): see the table of methods.
 PyObject *fail(PyObject *self, PyObject *args) {
     PyObject *error, *positions = nullptr;
@@ -100,22 +117,7 @@ PyObject *fail(PyObject *self, PyObject *args) {
         if (position < innocent.size())
             innocent[position] = true;
     }
-    for (size_t i = recorded.assignments.size(); i-- > 0;) {
-        const Assignment &assignment = recorded.assignments[i];
-        if (const Ref handle = target_of(assignment.handle))
-            move_handle(handle.as<Handle>(), assignment.node, assignment.index);
-    }
-    for (size_t i = 0; i < recorded.nodes.size(); i++) {
-        Node *node = recorded.nodes[i];
-        if (innocent[i]) {
-            settle(node);
-            continue;
-        }
-        Py_CLEAR(node->tape);
-        put(node->error, error);
-        drop_edges(node);
-    }
-    recorded.end_reading();
+    fail_recorded(recorded, error, innocent);
     Py_RETURN_NONE;
 }
 
@@ -149,6 +151,8 @@ PyMethodDef methods[] = {
     {"execute", execute_all, METH_VARARGS,
      "execute(entry, bound, keep): run a bound program; output n goes to place keep[n], (position, output index).\n"
      "Memory of operands that nothing else can reach is written over where the program may."},
+    {"computed", set_computed, METH_NOARGS,
+     "Every value is there: what goes wrong from now on takes none of them back. (`execute` says so itself.)"},
     {"fail", fail, METH_VARARGS,
      "fail(error, innocent=()): the segment failed. Assigned handles get back what they stood for, and every use\n"
      "of a value of the segment raises the given error, but for nodes at the positions `innocent`, which have\n"
@@ -230,6 +234,27 @@ PyObject *new_segment(Recorded *recorded) {
 void settle_recorded(Recorded &recorded) {
     for (Node *node : recorded.nodes)
         settle(node);
+    recorded.end_reading();
+}
+
+void fail_recorded(Recorded &recorded, PyObject *error, const std::vector<bool> &innocent) {
+    if (recorded.computed)
+        return settle_recorded(recorded);
+    for (size_t i = recorded.assignments.size(); i-- > 0;) {
+        const Assignment &assignment = recorded.assignments[i];
+        if (const Ref handle = target_of(assignment.handle))
+            move_handle(handle.as<Handle>(), assignment.node, assignment.index);
+    }
+    for (size_t i = 0; i < recorded.nodes.size(); i++) {
+        Node *node = recorded.nodes[i];
+        if (i < innocent.size() && innocent[i]) {
+            settle(node);
+            continue;
+        }
+        Py_CLEAR(node->tape);
+        put(node->error, error);
+        drop_edges(node);
+    }
     recorded.end_reading();
 }
 

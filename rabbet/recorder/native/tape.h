@@ -25,6 +25,7 @@ struct Recorded {
     std::vector<Assignment> assignments;
 
     bool reads = true; // counted among the `readers` of its leaves, until it is computed
+    bool computed = false; // its values stand, and what they were made from may be gone
 
     void end_reading();
     void release(); // gives everything back; afterwards nothing is in it
@@ -86,6 +87,10 @@ PyObject *new_segment(Recorded *recorded); // takes it over; nullptr and an erro
 
 // Computed: the nodes leave the tape.
 void settle_recorded(Recorded &recorded);
+
+// Not computed: assigned handles get back what they stood for, and each use of a value raises `error`, but for nodes
+// at the positions `innocent`, which have theirs. Of a segment whose values stand nothing is taken back.
+void fail_recorded(Recorded &recorded, PyObject *error, const std::vector<bool> &innocent);
 bool log_assignment(Tape *tape, PyObject *handle);
 
 extern PyGetSetDef tape_fields[];

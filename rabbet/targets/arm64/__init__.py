@@ -6,10 +6,6 @@ import platform
 
 from rabbet.base.target import Target
 
-_COMPUTED = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split()
-)
-
 arm64 = Target(
     name="arm64",
     triple="aarch64-unknown-linux-gnu",
@@ -21,7 +17,6 @@ arm64 = Target(
     l2_bytes=512 << 10,
     l3_bytes=4 << 20,
     has_fma=True,
-    dtypes=_COMPUTED,
 )
 TARGETS = (arm64,)
 

@@ -8,9 +8,6 @@ from functools import lru_cache
 
 from rabbet.base.target import Target
 
-_COMPUTED = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split()
-)
 _BASELINE = "+cx8,+fxsr,+mmx,+sse,+sse2,+x87"
 _V3 = (
     f"{_BASELINE},+sahf,+cx16,+popcnt,+sse3,+ssse3,+sse4.1,+sse4.2,+crc32,+xsave,+avx,+avx2"
@@ -34,7 +31,6 @@ x86_v4 = Target(
     l2_bytes=1 << 20,
     l3_bytes=16 << 20,
     has_fma=True,
-    dtypes=_COMPUTED,
 )
 x86_v3 = Target(
     name="x86_v3",
@@ -47,7 +43,6 @@ x86_v3 = Target(
     l2_bytes=256 << 10,
     l3_bytes=8 << 20,
     has_fma=True,
-    dtypes=_COMPUTED,
 )
 x86_baseline = Target(
     name="x86_baseline",
@@ -60,7 +55,6 @@ x86_baseline = Target(
     l2_bytes=256 << 10,
     l3_bytes=4 << 20,
     has_fma=False,
-    dtypes=_COMPUTED,
 )
 TARGETS = (x86_v4, x86_v3, x86_baseline)
 

@@ -108,7 +108,7 @@ def test_jacobians_of_several_arguments() -> None:
     x, y = draw(3), draw(2, seed=4)
 
     def outer(x: rb.Tensor, y: rb.Tensor) -> rb.Tensor:
-        return rb.outer(x, y) if hasattr(rb, "outer") else x[:, None] * y[None, :]
+        return x[:, None] * y[None, :]
 
     for transform in (rb.jacrev, rb.jacfwd):
         dx, dy = transform(outer, argnums=(0, 1))(x, y)
@@ -186,7 +186,7 @@ def test_vmap_says_what_is_wrong() -> None:
         rb.vmap(lambda a: a @ A)(draw(5, 3))
     kept: list[rb.Tensor] = []
     rb.vmap(lambda a: kept.append(a) or a)(draw(3))
-    with pytest.raises(RabbetError, match="has no\nvalue|has no value"):
+    with pytest.raises(RabbetError, match="has no value"):
         kept[0].numpy()
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps: a step is taken whole or not at all."""
+"""Ctrl-C in what must not be done by halves: it waits until that is done."""
 
 from __future__ import annotations
 

@@ -24,8 +24,12 @@ def functional_call(
     out stay the module's own, unless `strict`. Raises KeyError for a name the module does not have
     (or, if `strict`, lacks).
 
-    >>> params = {name: p.detach() for name, p in model.named_parameters()}   # doctest: +SKIP
-    >>> rb.grad(lambda p: loss(rb.functional_call(model, p, x)))(params)   # doctest: +SKIP
+    Gradients flow to the tensors given; the module is as before afterwards.
+
+    Example:
+        >>> fc = nn.Linear(2, 1, bias=False)
+        >>> functional_call(fc, {"weight": rb.ones((1, 2))}, rb.ones((3, 2))).tolist()
+        [[2.0], [2.0], [2.0]]
     """
     given: dict[str, Tensor] = {}
     maps = parameters_and_buffers
