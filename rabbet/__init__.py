@@ -30,6 +30,7 @@ from rabbet.base.dtypes import (
 )
 from rabbet.base.dtypes import bool_ as bool  # noqa: A004  (the array API's name)
 from rabbet.base.errors import (
+    AxisError,
     BuildError,
     CompileError,
     DeviceError,

@@ -35,8 +35,12 @@ class DTypeError(RabbetError, TypeError):
     """A dtype is unknown, or does not fit the rule of an op."""
 
 
+class AxisError(ShapeError, IndexError):
+    """An axis that a tensor does not have."""
+
+
 class IndexKeyError(ShapeError, IndexError):
-    """A key names more axes than there are."""
+    """A key names more axes than there are, or a mask does not fit its axes."""
 
 
 class NumberRangeError(DTypeError, OverflowError):
@@ -98,5 +102,6 @@ class InternalError(RabbetError, AssertionError):
 
 
 # Users see and catch them as `rabbet.ShapeError`, wherever the class stands.
-for _error in [*RabbetError.__subclasses__(), RabbetError, IndexKeyError, NumberRangeError]:
+_further = (AxisError, IndexKeyError, NumberRangeError)
+for _error in [RabbetError, *RabbetError.__subclasses__(), *_further]:
     _error.__module__ = "rabbet"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rabbet.base.errors import ShapeError
+from rabbet.base.errors import AxisError, ShapeError
 from rabbet.base.sizes import Dim
 
 # Taken from a negative index that is not to count from the end: what is left lies outside any axis,
@@ -38,9 +38,9 @@ def broadcast(op: str, *shapes: Shape) -> Shape:
 
 
 def axis_of(op: str, axis: int, rank: int) -> int:
-    """A non-negative axis; ShapeError if it does not exist."""
+    """A non-negative axis; AxisError if it does not exist."""
     if not -rank <= axis < rank:
-        raise ShapeError(f"{op}: axis {axis} does not exist in a tensor of {rank} axes")
+        raise AxisError(f"{op}: axis {axis} does not exist in a tensor of {rank} axes")
     return axis % rank
 
 

@@ -390,12 +390,13 @@ class Emitter:
         """operand[index] = value (all lanes that count; lanes write different elements)."""
         value = to_memory(self.fn, value)
         base, element = self.frame.pointer(operand), memory_type(dtype)
-        if self.lanes == 1:
-            self.fn.store(value, self.fn.address(base, self.scalar(index), element))
-            return
-        stride = self._stride(index)
+        stride = 0 if self.lanes == 1 else self._stride(index)
         if stride == 0:
-            raise InternalError("all lanes of a store write the same element")
+            # Elements are written once, so a loop that does not move the index has one step: its
+            # size is a symbol which a guard says to be 1.
+            only = value if self.lanes == 1 else self.fn.extract(value, 0)
+            self.fn.store(only, self.fn.address(base, self.scalar(index), element))
+            return
         if stride not in (1, -1):
             addresses = self.fn.address(base, self.value(index), element)
             every = literal(True, vector_of("i1", self.lanes))

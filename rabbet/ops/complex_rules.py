@@ -146,6 +146,7 @@ a.divide.parts(_binary(over))
 a.negative.parts(_unary(minus_one))
 a.positive.parts(lambda x: x)
 a.detach.parts(lambda x: x)
+a.round_.parts(_unary(lambda z: Pair(a.round_(z.re), a.round_(z.im))))
 a.square.parts(_unary(lambda x: times(x, x)))
 a.abs_.parts(lambda x: f.hypot(real(x), imag(x)))
 

@@ -289,7 +289,14 @@ def repeat(x: Value, repeats: int, axis: int | None = None) -> Value:
     reference=lambda x, offset: np.diagonal(x, offset, -2, -1),
     samples=lambda: [
         Sample((Draw(s),), {"offset": k})
-        for s, k in (((3, 3), 0), ((2, 3, 5), 1), ((5, 3), -2), ((3, 4), 3), ((1, 1), 0))
+        for s, k in (
+            ((3, 3), 0),
+            ((2, 3, 5), 1),
+            ((5, 3), -2),
+            ((3, 4), 3),
+            ((1, 1), 0),
+            ((2, 3), 9),
+        )
     ],
 )
 def diagonal(x: Value, offset: int = 0) -> Value:
@@ -303,13 +310,13 @@ def diagonal(x: Value, offset: int = 0) -> Value:
     m, n = x.shape[-2:]
     row, column = max(0, -offset), max(0, offset)
     length = n - column if n - column < m - row else m - row
-    if length < 1:
-        raise ShapeError(f"diagonal: {show(x.shape)} has no diagonal {offset}")
-    # In the flattened matrix the diagonal is every (n + 1)-th element.
     lead = x.shape[:-2]
     flat = reshape(x, (*lead, m * n))
-    first = row * n + column
     none = (0,) * len(lead)
+    if length < 1:
+        return slice_(flat, (*none, 0), (*lead, 0), (1,) * (len(lead) + 1))
+    # In the flattened matrix the diagonal is every (n + 1)-th element.
+    first = row * n + column
     stop = first + (length - 1) * (n + 1) + 1
     return slice_(flat, (*none, first), (*lead, stop), (*(1,) * len(lead), n + 1))
 

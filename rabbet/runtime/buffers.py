@@ -14,7 +14,7 @@ import numpy as np
 from rabbet.base.dtypes import DType
 from rabbet.runtime._runtime import Buffer
 
-__all__ = ["Buffer", "empty", "from_numpy", "scalar", "to_numpy"]
+__all__ = ["Buffer", "empty", "from_numpy", "scalar", "to_numpy", "writable"]
 
 
 def empty(shape: tuple[int, ...], dtype: DType) -> Buffer:
@@ -94,3 +94,22 @@ def to_numpy(buffer: Buffer, shape: tuple[int, ...], dtype: DType | np.dtype) ->
         array.flags.writeable = False
         return array
     return np.frombuffer(memoryview(buffer), numpy_dtype, elements).reshape(shape)
+
+
+class _Memory:
+    """The memory of a read-only array, said to be writable; keeps the array alive."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+
+
+def writable(array: np.ndarray) -> np.ndarray:
+    """A read-only array's memory as a writable array: for readers that refuse any other.
+
+    >>> from rabbet.base.dtypes import float32
+    >>> writable(to_numpy(scalar(1.5, float32), (), float32)).flags.writeable
+    True
+    """
+    return np.asarray(_Memory(array))

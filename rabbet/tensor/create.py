@@ -12,7 +12,7 @@ from rabbet.base.errors import DTypeError, NumberRangeError, ShapeError
 from rabbet.graph.value import lookup
 from rabbet.recorder import record
 from rabbet.tensor.lift import functions
-from rabbet.tensor.tensor import Tensor, as_operand, check_device, from_numpy, shape_argument
+from rabbet.tensor.tensor import Tensor, check_device, from_numpy, shape_argument
 
 
 def asarray(
@@ -35,7 +35,8 @@ def asarray(
     if copy is False and (wanted not in (None, dtype_of(array.dtype)) or not _has_memory(data)):
         raise ValueError(f"asarray: {type(data).__name__} to {wanted or 'a tensor'} needs a copy")
     if wanted is not None and array.dtype != wanted.numpy:
-        array = array.astype(wanted.numpy)
+        with np.errstate(all="ignore"):  # as in a cast: too large is infinite
+            array = array.astype(wanted.numpy)
     return from_numpy(array, copy=copy is not False)
 
 
@@ -87,9 +88,11 @@ def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
         raise NumberRangeError(f"asarray: {error}") from None
     except ValueError as error:
         raise ShapeError(f"asarray: nested lists must be rectangular: {error}") from None
-    if array.dtype in (np.float64, np.complex128) and not _has_float64(data):
+    if wanted is None and array.dtype in (np.float64, np.complex128) and not _has_float64(data):
         array = array.astype(np.float32 if array.dtype == np.float64 else np.complex64)
     if array.dtype == object and _is_too_large(array):
+        if wanted is not None and not wanted.is_integer:
+            return array.astype(np.float64)
         raise NumberRangeError("asarray: an integer is outside the range of every dtype")
     if array.dtype == object:
         raise DTypeError(f"asarray: cannot make a tensor from {type(data).__name__} objects")
@@ -180,11 +183,13 @@ def full(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """`fill_value` everywhere."""
+    """`fill_value` everywhere.
+
+    >>> rb.full((2,), 16777217.0, dtype=rb.float64)
+    tensor([16777217., 16777217.], dtype=rabbet.float64)
+    """
     check_device(device)
-    value = as_operand(fill_value)
-    if dtype is not None:
-        value = value.astype(dtype)
+    value = asarray(fill_value, dtype=dtype)
     sizes = _sizes((shape,)) if not hasattr(shape, "__index__") else (int(shape),)
     op = lookup("full")
     operands, attrs, form = op.bind((value,), {"shape": sizes})
@@ -201,14 +206,41 @@ def arange(
     dtype: Any = None,
     device: Any = None,
 ) -> Tensor:
-    """start, start + step, ... before stop (`arange(stop)` starts at 0)."""
+    """start, start + step, ... before stop (`arange(stop)` starts at 0).
+
+    Integers are exact to the limits of the dtype; NumberRangeError beyond them.
+    """
     check_device(device)
     start, stop = (0, start) if stop is None else (start, stop)
     if step == 0:
         raise ValueError("arange: the step is 0")
-    floats = any(isinstance(v, float) for v in (start, stop, step))
-    wanted = dtype_of(dtype) if dtype else dtypes.default_float if floats else dtypes.default_int
-    return from_numpy(np.arange(start, stop, step).astype(wanted.numpy))
+    whole = _whole(start, stop, step)
+    wanted = dtype_of(dtype or (dtypes.default_int if whole else dtypes.default_float))
+    if whole:
+        return from_numpy(_counted(range(*whole), wanted), copy=False)
+    return from_numpy(np.arange(start, stop, step).astype(wanted.numpy), copy=False)
+
+
+def _whole(*numbers: Any) -> tuple[int, ...] | None:
+    """The numbers as Python integers; None where one is not whole."""
+    indices = [getattr(n, "__index__", None) for n in numbers]
+    return None if None in indices else tuple(index() for index in indices if index)
+
+
+def _counted(numbers: range, wanted: DType) -> np.ndarray:
+    """The numbers of a range, computed modulo 2**64 where the dtype is an integer's."""
+    if not numbers:
+        return np.empty(0, wanted.numpy)
+    low, high = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])
+    limits = np.iinfo(wanted.numpy if wanted.is_integer else np.int64)
+    if not limits.min <= low <= high <= limits.max:
+        if wanted.is_integer:
+            raise NumberRangeError(f"arange: {low} to {high} is outside the range of {wanted.name}")
+        return np.array(numbers, np.float64).astype(wanted.numpy)
+    modulus = 1 << 64
+    steps = np.arange(len(numbers), dtype=np.uint64) * np.uint64(numbers.step % modulus)
+    counted = steps + np.uint64(numbers.start % modulus)
+    return counted.view(np.int64 if limits.min < 0 else np.uint64).astype(wanted.numpy)
 
 
 def linspace(
@@ -221,9 +253,23 @@ def linspace(
     device: Any = None,
     endpoint: bool = True,
 ) -> Tensor:
-    """`num` numbers at equal distances from start to stop."""
+    """`num` numbers at equal distances from start to stop (without it, unless `endpoint`).
+
+    Complex where start or stop is; an integer dtype rounds down.
+
+    >>> rb.linspace(0, 1, 3)
+    tensor([0. , 0.5, 1. ])
+    """
     check_device(device)
-    wanted = dtype_of(dtype or dtypes.default_float)
+    is_complex = isinstance(start, complex) or isinstance(stop, complex)
+    wanted = dtype_of(dtype or (dtypes.complex64 if is_complex else dtypes.default_float))
+    if num < 0:
+        raise ShapeError(f"linspace: num={num} must be 0 or more")
+    whole = _whole(start, stop) if wanted.is_integer else None
+    if whole:
+        first, last = whole
+        parts = max(num - 1 if endpoint else num, 1)
+        return asarray([first + (last - first) * i // parts for i in range(num)], dtype=wanted)
     return from_numpy(np.linspace(start, stop, num, endpoint=endpoint).astype(wanted.numpy))
 
 
@@ -233,7 +279,9 @@ def eye(
     """Ones on the k-th diagonal, else zeros."""
     check_device(device)
     wanted = dtype_of(dtype or dtypes.default_float)
-    return from_numpy(np.eye(n_rows, n_cols, k, dtype=wanted.numpy))
+    columns = n_rows if n_cols is None else n_cols
+    diagonal = min(max(k, -n_rows), columns)  # further off there is nothing either
+    return from_numpy(np.eye(n_rows, columns, diagonal, dtype=wanted.numpy))
 
 
 def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -268,4 +316,5 @@ def full_like(x: Tensor, /, fill_value: Any, *, dtype: Any = None, device: Any =
     tensor([7, 7])
     """
     check_device(device)
-    return functions["full_like"](x, fill_value, dtype=dtype)
+    wanted = dtype_of(dtype or x.dtype)
+    return functions["full_like"](x, asarray(fill_value, dtype=wanted), dtype=wanted)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rabbet.base import dtypes, shapes
-from rabbet.base.errors import ShapeError
+from rabbet.base.errors import IndexKeyError
 from rabbet.graph.value import lookup
 from rabbet.ops import indexing as index_ops
 from rabbet.recorder import Handle
@@ -37,10 +37,8 @@ def put(x: Any, key: Any, value: Any) -> Any:
 
 def _masked(x: Any, mask: Any, value: Any) -> Any:
     """x[mask] = number: no need to know where the mask holds."""
-    if mask.shape != x.shape[: mask.ndim]:
-        raise ShapeError(
-            f"index: a mask of shape {shapes.show(mask.shape)} does not fit {shapes.show(x.shape)}"
-        )
+    if not _fits(mask, x.shape[: mask.ndim]):
+        return x
     wide = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
     return lookup("where")(wide, _value(x, value), x)
 
@@ -100,12 +98,24 @@ def _axes_used(item: Any) -> int:
 
 def _positions(x: Any, mask: Any, axis: int) -> list[Any]:
     want = x.shape[axis : axis + mask.ndim]
-    if mask.shape != want:
-        raise ShapeError(
-            f"index: a mask of shape {shapes.show(mask.shape)} does not fit "
-            f"the axes {shapes.show(want)}"
-        )
+    _fits(mask, want)
     return [_as_tensor(p) for p in np.nonzero(mask.numpy())]
+
+
+def _fits(mask: Any, axes: tuple[Any, ...]) -> bool:
+    """True for a mask over these axes, False for one that takes nothing: with sizes 0 for theirs.
+
+    Raises IndexKeyError for all others.
+    """
+    if mask.shape == axes:
+        return True
+    pairs = zip(mask.shape, axes, strict=False)
+    if mask.ndim != len(axes) or not all(m in (0, size) for m, size in pairs):
+        raise IndexKeyError(
+            f"index: a mask of shape {shapes.show(mask.shape)} does not fit "
+            f"the axes {shapes.show(axes)}"
+        )
+    return False
 
 
 def _as_tensor(array: Any) -> Any:

@@ -174,16 +174,17 @@ class Tensor(Methods):
         copy: bool | None = None,
     ) -> Any:
         """The elements as a DLPack capsule: read-only memory of ours where the consumer knows that
-        there is such a thing (version 1), else a copy. Raises BufferError for what cannot be.
+        there is such a thing (version 1), else a copy, unless `copy=False`: then the consumer
+        answers for not writing. Raises BufferError for other devices.
         """
         if stream is not None or dl_device not in (None, self.__dlpack_device__()):
             raise BufferError(f"dlpack: stream {stream!r} of device {dl_device!r}; this is a CPU")
         knows_read_only = max_version is not None and max_version[0] >= 1
-        if copy is False and not knows_read_only:
-            raise BufferError("dlpack: tensors are read-only, which needs max_version=(1, 0)")
         array = self.numpy()
-        if copy or not knows_read_only:
+        if copy or (copy is None and not knows_read_only):
             array = array.copy()
+        elif not knows_read_only:
+            array = buffers.writable(array)
         return array.__dlpack__(max_version=max_version)
 
     def __dlpack_device__(self) -> tuple[int, int]:

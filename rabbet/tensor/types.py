@@ -157,12 +157,19 @@ def iinfo(type: Any, /) -> IntegerInfo:
     return IntegerInfo(of.bits, int(limits.max), int(limits.min), of)
 
 
+MAX_AXES = 64  # NumPy's limit, which holds for everything that is read
+
+
 class NamespaceInfo:
     """What `__array_namespace_info__()` gives: the array API's inspection of a library."""
 
     def capabilities(self) -> dict[str, Any]:
-        """What shapes may depend on values, and how many axes a tensor may have (no limit)."""
-        return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": None}
+        """What shapes may depend on values, and how many axes a tensor may have."""
+        return {
+            "boolean indexing": True,
+            "data-dependent shapes": True,
+            "max dimensions": MAX_AXES,
+        }
 
     def default_device(self) -> str:
         """Where tensors are made."""

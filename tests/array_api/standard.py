@@ -1,6 +1,6 @@
 """The names of the array API standard 2024.12 with their signatures, as data.
 
-Source: https://data-apis.org/array-api/2024.12/API_specification. Extensions are not here.
+Source: https://data-apis.org/array-api/2024.12/API_specification, extensions included.
 """
 
 from __future__ import annotations
@@ -140,6 +140,49 @@ vecdot(x1, x2, /, *, axis=-1)
 where(condition, x1, x2, /)
 zeros(shape, *, dtype=None, device=None)
 zeros_like(x, /, *, dtype=None, device=None)
+"""
+
+LINALG = """
+cholesky(x, /, *, upper=False)
+cross(x1, x2, /, *, axis=-1)
+det(x, /)
+diagonal(x, /, *, offset=0)
+eigh(x, /)
+eigvalsh(x, /)
+inv(x, /)
+matmul(x1, x2, /)
+matrix_norm(x, /, *, keepdims=False, ord='fro')
+matrix_power(x, n, /)
+matrix_rank(x, /, *, rtol=None)
+matrix_transpose(x, /)
+outer(x1, x2, /)
+pinv(x, /, *, rtol=None)
+qr(x, /, *, mode='reduced')
+slogdet(x, /)
+solve(x1, x2, /)
+svd(x, /, *, full_matrices=True)
+svdvals(x, /)
+tensordot(x1, x2, /, *, axes=2)
+trace(x, /, *, offset=0, dtype=None)
+vecdot(x1, x2, /, *, axis=-1)
+vector_norm(x, /, *, axis=None, keepdims=False, ord=2)
+"""
+
+FFT = """
+fft(x, /, *, n=None, axis=-1, norm='backward')
+fftfreq(n, /, *, d=1.0, dtype=None, device=None)
+fftn(x, /, *, s=None, axes=None, norm='backward')
+fftshift(x, /, *, axes=None)
+hfft(x, /, *, n=None, axis=-1, norm='backward')
+ifft(x, /, *, n=None, axis=-1, norm='backward')
+ifftn(x, /, *, s=None, axes=None, norm='backward')
+ifftshift(x, /, *, axes=None)
+ihfft(x, /, *, n=None, axis=-1, norm='backward')
+irfft(x, /, *, n=None, axis=-1, norm='backward')
+irfftn(x, /, *, s=None, axes=None, norm='backward')
+rfft(x, /, *, n=None, axis=-1, norm='backward')
+rfftfreq(n, /, *, d=1.0, dtype=None, device=None)
+rfftn(x, /, *, s=None, axes=None, norm='backward')
 """
 
 CONSTANTS = ("e", "inf", "nan", "newaxis", "pi")

@@ -25,6 +25,19 @@ class Legacy:
         return (1, 0)
 
 
+class Unversioned:
+    """A tensor for a consumer from before DLPack 1.0 that shares its memory."""
+
+    def __init__(self, x: rb.Tensor) -> None:
+        self.x = x
+
+    def __dlpack__(self, **given: Any) -> Any:
+        return self.x.__dlpack__(copy=False)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+
 def test_dlpack_out_is_read_only_memory_of_ours() -> None:
     x = rb.asarray([1.0, 2.0])
     y = np.from_dlpack(x)
@@ -40,8 +53,9 @@ def test_dlpack_out_as_a_copy() -> None:
     assert y.flags.writeable and not np.shares_memory(y, x.numpy())
     old = np.from_dlpack(Legacy(np.asarray([3, 4])))
     assert rb.asarray(old).tolist() == [3, 4]
-    with pytest.raises(BufferError, match="read-only"):
-        x.__dlpack__(copy=False)
+    # A consumer that knows nothing of read-only memory and wants no copy answers for itself.
+    shared = np.from_dlpack(Unversioned(x))
+    assert np.shares_memory(shared, x.numpy()) and shared.tolist() == [1, 2]
     with pytest.raises(BufferError, match="CPU"):
         x.__dlpack__(dl_device=(2, 0))
 
