@@ -14,7 +14,8 @@ from rabbet.base.sizes import Dim
 from rabbet.expr import expr
 from rabbet.expr.expr import Expr
 from rabbet.graph.value import Value
-from rabbet.kernel.loops import Kernel, RowKernel, ScatterKernel
+from rabbet.kernel.access import Arguments
+from rabbet.kernel.loops import Kernel, RowKernel, ScatterKernel, Sweep
 from rabbet.kernel.lower import Lowered
 
 SIZE_OPS = ("const", "size", "add", "sub", "mul", "floordiv", "mod", "max", "min")
@@ -36,6 +37,25 @@ class Check(NamedTuple):
             and self.place is other.place
             and sizes.same(self.extent, other.extent)
         )
+
+
+def check_kernel(check: Check, lowered: Lowered) -> Lowered:
+    """A map that makes a check of every element of its source and computes nothing.
+
+    What can fail then no longer depends on what else `lowered` reads: it may run before.
+    """
+    source, arguments = check.source, Arguments()
+    one = expr.load(arguments.operand(source), source.dtype, expr.var(0), None)
+    elements, extent = arguments.size(source.spec.elements), arguments.size(check.extent)
+
+    def particular(e: Expr) -> Expr | None:
+        return {"load": one, "size": extent}.get(e.op)
+
+    index = expr.substitute((check.place,), particular)[0]
+    kernel = RowKernel(
+        tuple(arguments.operands), (), (elements,), (Sweep(),), checks=((index, extent),)
+    )
+    return Lowered(kernel, arguments.buffers, arguments.dims, arguments, lowered.calls, [])
 
 
 def checks_of(lowered: Lowered) -> list[Check | None]:
@@ -72,6 +92,8 @@ def _is_whole(lowered: Lowered, index: Expr, source: Value) -> bool:
     loops, size = _loops(lowered.kernel), lowered.arguments.dim_of
     steps: list[tuple[Dim, Dim]] = []  # (how far one step of a loop goes, its extent)
     for term in _terms(index):
+        if term == expr.const(0, int64):
+            continue
         at, stride = term.args if term.op == "mul" else (term, expr.const(1, int64))
         if at.op != "var" or any(e.op not in SIZE_OPS for e in expr.topological([stride])):
             return False

@@ -22,7 +22,7 @@ from rabbet.kernel.fuse import Fusion, Group, awaited_memory
 from rabbet.kernel.inplace import is_copy, overwritable
 from rabbet.kernel.loops import Kernel, PackKernel
 from rabbet.kernel.lower import Lowered, copy_kernel, lower
-from rabbet.kernel.proven import Check, checks_of
+from rabbet.kernel.proven import Check, check_kernel, checks_of
 from rabbet.runtime.arrange import LEAST_DONATED, Launch, arrange
 from rabbet.runtime.packing import Packing
 from rabbet.runtime.plan import ARENA, CAN_FAIL, INPUT, IS_COPY, OUTPUT, Plan, PlanCall
@@ -115,6 +115,12 @@ class Assembly:
         after = sorted({n for n in proofs if n is not None})
         waits = {self.place(v) for c in lowered.calls for x in c.inputs for v in awaited_memory(x)}
         self._note(call, kernel, can_fail, after, sorted(waits))
+
+    def add_checks(self, lowered: Lowered) -> None:
+        """Make a kernel's checks before it, so that what it writes may be an input's memory."""
+        for check in checks_of(lowered):
+            if check is not None and not any(c.proves(check) for _, c in self.checks):
+                self.add(check_kernel(check, lowered))
 
     def _proofs(self, lowered: Lowered) -> list[int | None]:
         """For each check of a kernel the launch that has made it before, or None."""
@@ -250,6 +256,8 @@ def _compile_primitives(
     for group, lowered in groups:
         with _named(group):
             for source, out in lowered.copies:
+                if hint(out.spec.nbytes) >= LEAST_DONATED:
+                    assembly.add_checks(lowered)
                 assembly.add(copy_kernel(source, out, fusion))
             for one in packing.apply(lowered):
                 assembly.add(one)

@@ -491,10 +491,10 @@ def _givable(stage: Stage, final: Final | None) -> tuple[bool, ...]:
     ends = [s for _, s, _, _ in final.assigned] + [s for _, s, _ in final.grads if s is not None]
     ends += [s for s, _ in final.results if s is not None]
     seen = set(map(_name, ends))
-    replaced = {id(t) for t, _, _, _ in final.assigned if isinstance(t, Handle)}
+    targets = [t for t, _, _, _ in final.assigned]
+    replaced = {("handle", id(t)) if isinstance(t, Handle) else ("argument", t) for t in targets}
     return tuple(
-        (s[0] == "made" or s[0] == "handle" and id(s[1]) in replaced) and _name(s) not in seen
-        for s in stage.inputs
+        (s[0] == "made" or _name(s) in replaced) and _name(s) not in seen for s in stage.inputs
     )
 
 

@@ -186,3 +186,39 @@ def test_interrupts_leave_all_or_nothing(jitted: bool) -> None:
 
 def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _write_row(place: Tensor, cache: Tensor, other: Tensor) -> Tensor:
+    cache[:, place] = 1.0
+    other[:, place] = 2.0
+    return cache[:, 0].sum() + other[:, place].sum()
+
+
+def test_a_cache_given_as_argument_is_written_in_place() -> None:
+    write = rb.jit(_write_row)
+    cache, other = rb.zeros((8, 4096)), rb.zeros((8, 4096))
+    places = [rb.asarray(np.array(i)) for i in (0, 1, 2, -1)]
+    for place in places[:2]:
+        write(place, cache, other).numpy()
+    before = value_of(cache).address, value_of(other).address
+    for place in places:
+        write(place, cache, other).numpy()
+    assert (value_of(cache).address, value_of(other).address) == before
+    with pytest.raises(rb.IndexRangeError, match="4096"):
+        write(rb.asarray(np.array(4096)), cache, other).numpy()
+    assert float(cache.sum()) == 8 * 4 and float(other.sum()) == 2 * 8 * 4
+
+
+def test_a_cache_seen_elsewhere_is_not_written_in_place() -> None:
+    write = rb.jit(_write_row)
+    cache, other = rb.zeros((8, 4096)), rb.zeros((8, 4096))
+    place = rb.asarray(np.array(5))
+    for _ in range(3):
+        write(place, cache, other).numpy()
+    seen, same = cache.numpy(), other + 0
+    same.numpy()
+    write(rb.asarray(np.array(6)), cache, cache).numpy()  # one tensor as two arguments
+    assert seen[:, 6].sum() == 0 and float(cache[:, 6].sum()) == 16
+    handle = other.detach()
+    write(rb.asarray(np.array(7)), cache, other).numpy()
+    assert float(handle[:, 7].sum()) == 0 and float(other[:, 7].sum()) == 16

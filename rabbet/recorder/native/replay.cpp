@@ -219,6 +219,7 @@ class Player {
     bool run_stage(const Stage &stage, bool last);
     bool find_inputs(const Stage &stage);
     Ref make_outputs(const Stage &stage, bool last);
+    Handle *handle_at(const Source &source) const;
     std::pair<PyObject *, Py_ssize_t> home_of(const Source &source);
     bool may_give(const Stage &stage, size_t i, int64_t bytes);
     bool prepare_end();
@@ -294,20 +295,26 @@ bool Player::find_inputs(const Stage &stage) {
     return true;
 }
 
+// The handle a value comes from: one of the function's own, or an argument.
+Handle *Player::handle_at(const Source &source) const {
+    PyObject *object = source.kind == ARGUMENT ? PyList_GET_ITEM(arguments_, source.first) : source.object;
+    return reinterpret_cast<Handle *>(object);
+}
+
 // The input's memory may be written over: one handle, that gets a new value, or one list of ours holds it.
 bool Player::may_give(const Stage &stage, size_t i, int64_t bytes) {
     const Source &source = stage.inputs[i];
     for (size_t k = 0; k < inputs_.size(); k++)
         if (k != i && inputs_[k] == inputs_[i])
             return false;
-    if (source.kind == HANDLE) {
-        const auto *handle = reinterpret_cast<Handle *>(source.object);
+    if (source.kind == HANDLE || source.kind == ARGUMENT) {
+        Handle *handle = handle_at(source);
         const Node *node = handle->node;
         const Output &output = node->outputs[handle->index];
         if (output.handles != 1 || output.retained != 0 || output.readers != 0 || Py_REFCNT(node->buffers) != 1)
             return false;
         for (Py_ssize_t a = 0; a < PyList_GET_SIZE(arguments_); a++)
-            if (PyList_GET_ITEM(arguments_, a) == source.object)
+            if (PyList_GET_ITEM(arguments_, a) == py(handle) && !(source.kind == ARGUMENT && source.first == a))
                 return false;
     } else if (source.kind != MADE) {
         return false;
@@ -347,7 +354,7 @@ Ref Player::make_outputs(const Stage &stage, bool last) {
 std::pair<PyObject *, Py_ssize_t> Player::home_of(const Source &source) {
     if (source.kind == MADE)
         return {PyList_GET_ITEM(made_, source.first), source.second};
-    const auto *handle = reinterpret_cast<Handle *>(source.object);
+    const Handle *handle = handle_at(source);
     return {handle->node->buffers, handle->index};
 }
 
