@@ -30,6 +30,7 @@ from rabbet.base.dtypes import (
 )
 from rabbet.base.dtypes import bool_ as bool  # noqa: A004  (the array API's name)
 from rabbet.base.errors import (
+    AnomalyError,
     AxisError,
     BuildError,
     CompileError,
@@ -95,6 +96,7 @@ from rabbet.tensor.distributions import (
 )
 from rabbet.tensor.functional import grad, value_and_grad
 from rabbet.tensor.jit import jit
+from rabbet.tensor.printing import get_printoptions, printoptions, set_printoptions
 from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
 from rabbet.tensor.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
 from rabbet.tensor.standard import repeat, reshape, searchsorted, take
@@ -133,6 +135,8 @@ _LAZY: dict[str, tuple[str, str]] = {
     "load_program": ("rabbet.export", "load_program"),
     "build": ("rabbet.export", "build"),
     "explain": ("rabbet.tensor.explain", "explain"),
+    "autograd": ("rabbet.tensor.autograd", ""),
+    "detect_anomaly": ("rabbet.tensor.anomaly", "detect_anomaly"),
 }
 
 

@@ -63,6 +63,10 @@ class GradientError(RabbetError, RuntimeError):
     """A gradient was asked for where there is none, or for the second time."""
 
 
+class AnomalyError(RabbetError, RuntimeError):
+    """A value that is not finite was made, inside `rb.detect_anomaly()`."""
+
+
 class DroppedValue(GradientError):
     """A value that a gradient needs was dropped, and cannot be computed again."""
 

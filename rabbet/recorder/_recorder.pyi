@@ -125,6 +125,7 @@ class Tape:
     flushing: bool
     capture: Any
     interpreter: Any
+    runner: Any
     limit: int
     byte_limit: int
     @property

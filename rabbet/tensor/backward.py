@@ -15,7 +15,7 @@ from rabbet.base import shapes
 from rabbet.base.errors import DroppedValue, GradientError
 from rabbet.graph.value import lookup
 from rabbet.recorder import GradMode, Handle, Node, current, pull
-from rabbet.tensor import site
+from rabbet.tensor import hooks, site
 from rabbet.transform.rules import call_rule, call_rule_sparingly
 
 Ref = tuple[Node, int]
@@ -28,12 +28,14 @@ def reverse(
     done: Callable[[Node, int, Any], None],
     visited: Callable[[Node], None] = lambda node: None,
     within: Callable[[Node], bool] = lambda node: True,
+    passed: Callable[[Node, int, Any], Any] = lambda node, index, g: g,
 ) -> None:
     """Send gradients from the seeds back through every node that requires gradients.
 
     `wrap(node, index)` gives a forward value as rules take it; `done(node, index, g)` gets what
     arrives at leaves and at nodes outside `within`; `visited(node)` is called after a node's rule
-    ran. Later nodes first, so each node's gradient is complete when its rule runs.
+    ran; `passed(node, index, g)` may replace a gradient that has arrived. Later nodes first, so
+    each node's gradient is complete when its rule runs.
     """
     arrived: dict[Ref, Any] = {}
     queue: list[tuple[int, Node]] = []
@@ -54,6 +56,7 @@ def reverse(
     while queue:
         _, node = heapq.heappop(queue)
         incoming = [arrived.pop((node, i), None) for i in range(len(node.specs))]
+        incoming = [None if g is None else passed(node, i, g) for i, g in enumerate(incoming)]
         grads = _rule(node, incoming, wrap)
         for (source, index), g in zip(node.inputs, grads, strict=True):
             if g is not None and source.requires_grad:
@@ -100,8 +103,10 @@ def backward(
         for node, _, g in found:
             owner = node.owner() if node.owner is not None else None
             if owner is not None:
+                g = hooks.passed(node, 0, g)
                 old = owner.grad
                 owner.set_grad(g if old is None else old + g)
+                hooks.run_after(owner)
 
 
 def gradients(
@@ -115,7 +120,7 @@ def gradients(
     """d sum(roots * grads) / d wrt without touching `.grad`; None where there is no path."""
     keep = create_graph if retain_graph is None else retain_graph
     ends = _pull(roots, grads, wrt, keep, create_graph)
-    found = {(node, index): g for node, index, g in ends}
+    found = {(node, index): hooks.passed(node, index, g) for node, index, g in ends}
     return [found.get((h._node, h._index)) for h in wrt]
 
 
@@ -132,9 +137,11 @@ def _pull(
             _seed(r) if g is None else _checked(r, g) for r, g in zip(roots, grads, strict=True)
         )
         wanted = None if wrt is None else tuple(wrt)
-        if current().interpreter is None:
+        tape = current()
+        watch = [w] if (w := getattr(tape.runner, "ruled", None)) is not None else []
+        if tape.interpreter is None and not watch and not hooks.are_there():
             return pull(tuple(roots), seeds, wanted, create_graph, retain_graph)
-        return _pull_in_python(roots, seeds, wanted, retain_graph)
+        return _pull_in_python(roots, seeds, wanted, retain_graph, *watch)
 
 
 def _pull_in_python(
@@ -142,8 +149,12 @@ def _pull_in_python(
     seeds: Sequence[Handle],
     wrt: Sequence[Handle] | None,
     retain_graph: bool,
+    ruled: Callable[[Node | None], None] = lambda node: None,
 ) -> list[tuple[Node, int, Any]]:
-    """As `recorder.pull`, for nodes that an interpreter takes instead of the tape."""
+    """As `recorder.pull`, for nodes that an interpreter takes instead of the tape, and for hooks.
+
+    `ruled(node)` is told when a node's rule has run, and None at the beginning.
+    """
     found: dict[Ref, Any] = {}
     wanted = {(h._node, h._index) for h in wrt or ()}
     nodes = {n for n, _ in wanted}
@@ -153,8 +164,13 @@ def _pull_in_python(
         if (node, index) in wanted or wrt is None and node.is_leaf:
             found[node, index] = found[node, index] + g if (node, index) in found else g
 
+    def visit(node: Node) -> None:
+        ruled(node)
+        visited.append(node)
+
     starts = [(r._node, r._index, g) for r, g in zip(roots, seeds, strict=True)]
-    reverse(starts, type(roots[0]), done, visited.append, lambda n: n not in nodes)
+    ruled(None)
+    reverse(starts, type(roots[0]), done, visit, lambda n: n not in nodes, hooks.passed)
     if not retain_graph:
         for node in visited:
             node.cut = True

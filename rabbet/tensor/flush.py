@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from rabbet.base import lines
@@ -28,7 +28,7 @@ def flush(tape: Tape | None = None) -> None:
             return
         tape.flushing = True
         try:
-            _run(tape.take())
+            _run(tape.take(), tape.runner or programs.run)
         finally:
             tape.flushing = False
 
@@ -63,14 +63,14 @@ def detach_op() -> Any:
     return programs.lookup("detach")
 
 
-def _run(segment: Segment) -> None:
+def _run(segment: Segment, compute: Callable[[Segment, tuple[Any, ...]], None]) -> None:
     live = segment.live()
     if not live:
         segment.settle()
         return
     with _running:
         try:
-            programs.run(segment, live)
+            compute(segment, live)
         except BaseException as failure:
             _fail(segment, failure)
     segment.settle()

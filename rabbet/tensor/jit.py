@@ -256,7 +256,12 @@ class Jitted:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         tape = current()
-        if tape.capture is not None or tape.interpreter is not None or self.why:
+        if (
+            tape.capture is not None
+            or tape.interpreter is not None
+            or tape.runner is not None
+            or self.why
+        ):
             return self.function(*args, **kwargs)
         quick = None if kwargs else _quick_key(args, tape.grad_enabled)
         if quick is not None and quick in self.quick:

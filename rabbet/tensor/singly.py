@@ -42,11 +42,23 @@ class Step:
     name: str
 
 
-class OneByOne:
-    """A program made of single ops. Raises, when made, what compiling one of them raises."""
+Watch = Callable[[Step, list[Any]], None]
 
-    def __init__(self, segment: Any, keep: Sequence[Output], find: Find) -> None:
-        places: dict[tuple[int, int], int] = {}
+
+class OneByOne:
+    """A program made of single ops. Raises, when made, what compiling one of them raises.
+
+    `places`, if given, is filled with the number of each value, by (id of its node, output).
+    """
+
+    def __init__(
+        self,
+        segment: Any,
+        keep: Sequence[Output],
+        find: Find,
+        places: dict[tuple[int, int], int] | None = None,
+    ) -> None:
+        places = {} if places is None else places
         for leaf in segment.leaves:
             places[id(leaf.node), leaf.index] = len(places)
         self.inputs = len(places)
@@ -90,7 +102,13 @@ class OneByOne:
         """The outputs; raises IndexFailure with the position of the op that met it."""
         return self._run(inputs, [])
 
-    def _run(self, inputs: Sequence[Any], times: list[int]) -> list[Any]:
+    def run_watched(self, inputs: Sequence[Any], watch: Watch) -> list[Any]:
+        """The outputs; `watch(step, memory)` looks at the values after each op. All are kept."""
+        return self._run(inputs, [], watch)
+
+    def _run(
+        self, inputs: Sequence[Any], times: list[int], watch: Watch | None = None
+    ) -> list[Any]:
         memory = [*inputs, *[None] * (self.count - self.inputs)]
         for step in self.steps:
             begin = time.perf_counter_ns()
@@ -102,6 +120,9 @@ class OneByOne:
             times.append(time.perf_counter_ns() - begin)
             for place, buffer in zip(step.results, made, strict=True):
                 memory[place] = buffer
+            if watch is not None:
+                watch(step, memory)
+                continue
             for place in step.dead:
                 memory[place] = None
         return [memory[o] for o in self.outputs]

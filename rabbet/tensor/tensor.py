@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rabbet.base import dtypes, shapes
 from rabbet.base.dtypes import DType, dtype_of
-from rabbet.base.errors import DeviceError, DTypeError, GradientError, RabbetError, ShapeError
+from rabbet.base.errors import DeviceError, DTypeError, GradientError, ShapeError
 from rabbet.base.spec import Spec, intern
 from rabbet.graph.value import lookup
 from rabbet.recorder import Handle, current, leaf_node
 from rabbet.runtime import buffers
-from rabbet.tensor import absent, indexing
+from rabbet.tensor import absent, hooks, indexing, printing
 from rabbet.tensor import backward as backward_module
 from rabbet.tensor.flush import value_of
 
@@ -231,18 +232,7 @@ class Tensor(Methods):
         tape = current()
         if tape.capture is not None:
             tape.capture.opaque_read("print", self)
-        shown = self.numpy()
-        if self.dtype is dtypes.bfloat16:  # NumPy does not know how to print these
-            shown = shown.astype(np.float32)
-        digits = 5 if self.dtype.is_half else None
-        body = np.array2string(shown, separator=", ", prefix="tensor(", precision=digits)
-        extra = (
-            ""
-            if self.dtype in (dtypes.float32, dtypes.int64, dtypes.bool_)
-            else f", dtype={self.dtype!r}"
-        )
-        grad = ", requires_grad=True" if self.requires_grad else ""
-        return f"tensor({body}{extra}{grad})"
+        return printing.show(self.numpy(), self.dtype, self.requires_grad)
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and self.size == 1 else format(repr(self), spec)
@@ -329,9 +319,46 @@ class Tensor(Methods):
             [self], [gradient], retain_graph=retain_graph or create_graph, create_graph=create_graph
         )
 
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> hooks.RemovableHandle:
+        """Call `hook(gradient)` when backward has the gradient of this tensor.
+
+        A tensor that it returns takes the gradient's place, and must have its shape and dtype.
+        Returns a handle whose `remove()` takes the hook off. Under `rb.jit` the hook's Python runs
+        while the function is recorded, and what it computes is part of the program. Raises
+        GradientError for a tensor that does not require gradients.
+
+        >>> x = rb.tensor([1.0, 2.0], requires_grad=True)
+        >>> handle = x.register_hook(lambda g: g * 10)
+        >>> x.sum().backward()
+        >>> x.grad
+        tensor([10., 10.])
+        """
+        return hooks.register(self, hook, is_after=False)
+
+    def register_post_accumulate_grad_hook(
+        self, hook: Callable[[Tensor], None]
+    ) -> hooks.RemovableHandle:
+        """Call `hook(self)` each time backward has added to this leaf's `.grad`.
+
+        >>> w = rb.tensor([1.0], requires_grad=True)
+        >>> _ = w.register_post_accumulate_grad_hook(lambda w: print(w.grad.tolist()))
+        >>> (w * 3).sum().backward()
+        [3.0]
+        """
+        return hooks.register(self, hook, is_after=True)
+
     def retain_grad(self) -> None:
-        """Gradients of inner tensors are not kept yet."""
-        raise RabbetError("retain_grad: not available; use rb.grad with respect to this tensor")
+        """Keep the gradient of this tensor, though it is no leaf, in its `.grad` after backward.
+
+        >>> x = rb.tensor([1.0, 2.0], requires_grad=True)
+        >>> y = x * 2
+        >>> y.retain_grad(); (y * y).sum().backward(); y.grad
+        tensor([4., 8.])
+        """
+        if not self.requires_grad:
+            raise GradientError("retain_grad: this tensor does not require gradients")
+        if not self._node.is_leaf:
+            hooks.register(self, functools.partial(_retain, weakref.ref(self)), is_after=False)
 
     # ---- in place ------------------------------------------------------------------------------
 
@@ -437,6 +464,12 @@ class Tensor(Methods):
             make_leaf(copy)
         memo[id(self)] = copy
         return copy
+
+
+def _retain(reference: weakref.ref[Tensor], g: Tensor) -> None:
+    tensor = reference()
+    if tensor is not None:
+        tensor.set_grad(g if tensor._grad is None else tensor._grad + g)
 
 
 def make_leaf(t: Handle) -> None:

@@ -192,7 +192,7 @@ void find_live(const Recorded &recorded, std::vector<Place> &live) {
 }
 
 int flush_known(Tape *tape) {
-    if (tape->flushing || tape->capture)
+    if (tape->flushing || tape->capture || tape->runner)
         return 0;
     if (tape->count() == 0)
         return 1;

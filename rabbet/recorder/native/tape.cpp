@@ -186,6 +186,7 @@ int traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(tape->capture);
     Py_VISIT(tape->interpreter);
+    Py_VISIT(tape->runner);
     for (Node *node : tape->recorded->nodes)
         Py_VISIT(py(node));
     for (const Edge &leaf : tape->recorded->leaves)
@@ -201,6 +202,7 @@ int clear(PyObject *self) {
     auto *tape = reinterpret_cast<Tape *>(self);
     Py_CLEAR(tape->capture);
     Py_CLEAR(tape->interpreter);
+    Py_CLEAR(tape->runner);
     tape->recorded->release();
     return 0;
 }

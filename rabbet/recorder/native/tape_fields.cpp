@@ -56,6 +56,8 @@ PyGetSetDef tape_fields[] = {
      nullptr},
     {"interpreter", get_object<&Tape::interpreter>, set_object<&Tape::interpreter>,
      "Called as record() is, before anything is recorded; NotImplemented lets the tape record. Or None.", nullptr},
+    {"runner", get_object<&Tape::runner>, set_object<&Tape::runner>,
+     "Called with (segment, live outputs) to compute each segment, or None: programs are looked up and run.", nullptr},
     {"count", get_count, nullptr, "How many nodes wait.", nullptr},
     {"first_site", get_first_site, nullptr, "Where the first of them was recorded.", nullptr},
     {"nodes", get<list_of_nodes>, nullptr, "The nodes that wait (a snapshot).", nullptr},
