@@ -99,6 +99,8 @@ def are_there() -> bool:
 
 def passed(node: Node, index: int, g: Any) -> Any:
     """The gradient of an output after the hooks of whoever stands for it."""
+    if not _registry.nodes and not _registry.leaves:
+        return g
     hooks = _of(node, index)
     for hook in hooks:
         if not hook.is_after:
