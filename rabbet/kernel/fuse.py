@@ -9,48 +9,27 @@ Movement and sources belong to no group: every reader follows them by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-
-from rabbet.base import sizes
 from rabbet.base.dtypes import int64
 from rabbet.base.sizes import Dim
 from rabbet.expr import expr
 from rabbet.graph.value import Attrs, Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
+from rabbet.kernel.group import (
+    ALONE,
+    COPIED,
+    DIRECT,
+    FUSED_CALLS,
+    Group,
+    awaited,
+    makers,
+    root_of,
+    row_index,
+    same_shape,
+)
+from rabbet.kernel.merge import merge_groups
 from rabbet.kernel.reading import has_runs, is_plain
 from rabbet.ops.order import reduce_blocks
-
-ALONE = ("scatter", "sort", "attention", "recurrent")  # nothing joins their kernels
-DIRECT = ("contract", "gather", *ALONE)  # operands are loads, or copied first
-FUSED_CALLS = 64  # more calls in one kernel cost registers and compile time, and gain nothing
-
-
-@dataclass(eq=False)
-class Group:
-    """Calls of one kernel over the points of `domain`; its reductions fold the axes `reduced`."""
-
-    number: int
-    kind: str  # rows, contract, scatter, sort, attention
-    domain: tuple[Dim, ...]
-    reduced: tuple[int, ...] | None = None
-    blocks: Attrs | None = None  # the attributes of its `reduce_blocks` calls, which are the same
-    calls: list[Call] = field(default_factory=list)
-    index: dict[int, Index] = field(default_factory=dict)  # id(call) -> its canonical index
-    needs: int = 0  # bit set of groups this one depends on, directly or not
-    stored: dict[tuple[int, int], Value] = field(default_factory=dict)
-    dependents: int = 0
-
-    def axes(self) -> Index:
-        """The canonical index of a value over the whole domain."""
-        return tuple(
-            ZERO if isinstance(d, int) and d == 1 else expr.var(a)
-            for a, d in enumerate(self.domain)
-        )
-
-    def __contains__(self, call: Call) -> bool:
-        return id(call) in self.index
 
 
 class Fusion:
@@ -70,6 +49,19 @@ class Fusion:
             self._place(call)
         for v in graph.outputs:
             self.require(v)
+        if merge_groups(self):
+            self._account_again(graph)
+
+    def _account_again(self, graph: Graph) -> None:
+        """What is stored, and what needs what, from the calls of each group."""
+        for group in self.groups:
+            group.stored.clear()
+            group.needs = 0
+        for group in list(self.groups):
+            for call in group.calls:
+                self._account(group, call)
+        for v in graph.outputs:
+            self.require(v)
 
     def order(self) -> list[Group]:
         """The groups, each after those it depends on; a stored-only order, stable by creation."""
@@ -87,7 +79,7 @@ class Fusion:
                 self._join_or_open(call, call.specs[0].shape, None)
             case "gather":
                 x = call.inputs[0]
-                if _root(x).op.kind == "source":
+                if root_of(x).op.kind == "source":
                     self.copied.add((id(x.call), x.index))
                     self.require(x)
                 self._join_or_open(call, call.specs[0].shape, None)
@@ -123,7 +115,7 @@ class Fusion:
         """Groups that made an operand, the latest first."""
         found = {
             self.home[id(v.call)].number: self.home[id(v.call)]
-            for v in map(_root, call.inputs)
+            for v in map(root_of, call.inputs)
             if id(v.call) in self.home
         }
         return [found[n] for n in sorted(found, reverse=True)]
@@ -140,11 +132,11 @@ class Fusion:
             return None
         if any(
             (id(v.call), v.index) in self.boundaries
-            for v in map(_root, call.inputs)
+            for v in map(root_of, call.inputs)
             if v.call in group
         ):
             return None
-        full = _same_shape(shape, group.domain)
+        full = same_shape(shape, group.domain)
         if reduced is not None:
             if group.kind != "rows" or not full or group.reduced not in (None, reduced):
                 return None
@@ -158,7 +150,7 @@ class Fusion:
             index = result = group.axes()
         else:
             by_rows = group.reduced is not None and group.blocks is None
-            row = _row_index(group, shape) if by_rows else None
+            row = row_index(group, shape) if by_rows else None
             if row is None:
                 return None
             index = result = row
@@ -183,7 +175,7 @@ class Fusion:
         v, at = operand, index
         while (step := access.through(v, at, scratch)) is not None:
             v, at, valid, _ = step
-            if valid is not None and _root(v).call in group:
+            if valid is not None and root_of(v).call in group:
                 return False
         if v.call in group:
             return at == group.index[id(v.call)]
@@ -191,17 +183,8 @@ class Fusion:
 
     def _is_before(self, group: Group, values: list[Value]) -> bool:
         """True where all groups that make `values` can run before `group`."""
-        outside = [h for v in values for h in self._outside(v)]
+        outside = [h for v in values for h in makers(self.home, v)]
         return all(h is not group and not h.needs >> group.number & 1 for h in outside)
-
-    def _outside(self, v: Value) -> list[Group]:
-        """The groups that must have run before `v` can be loaded."""
-        root = _root(v)
-        if id(root.call) in self.home:
-            return [self.home[id(root.call)]]
-        if root.op.kind in ("source", "movement"):  # computed in place, or copied first
-            return [group for x in root.call.inputs for group in self._outside(x)]
-        return []
 
     # ---- bookkeeping ---------------------------------------------------------------------------
 
@@ -219,8 +202,6 @@ class Fusion:
                 self.require(operand)
         group = self._open(kind, call.specs[0].shape)
         self._add(group, call, group.axes(), None)
-        if kind in ALONE:
-            self.require(call.outputs[0])
 
     def _add(self, group: Group, call: Call, index: Index, reduced: tuple[int, ...] | None) -> None:
         group.calls.append(call)
@@ -228,8 +209,16 @@ class Fusion:
         self.home[id(call)] = group
         if reduced is not None:
             group.reduced, group.blocks = reduced, _blocks(call)
+        self._account(group, call)
+
+    def _account(self, group: Group, call: Call) -> None:
+        """What `group` reads and stores because of `call`."""
         for operand in call.inputs:
             self._use(group, operand, direct=call.op.kind in DIRECT)
+        if call.op.kind in COPIED:
+            group.stored[id(call), 0] = call.outputs[0]
+        elif call.op.kind in ALONE:
+            self.require(call.outputs[0])
         for v in call.outputs:
             if (id(call), v.index) in self.boundaries:
                 self.require(v)
@@ -256,23 +245,19 @@ class Fusion:
         self.home[id(base.call)].stored[id(base.call), base.index] = base
 
     def _add_copy(self, group: Group, v: Value) -> None:
-        group.calls.append(v.call)
-        group.index[id(v.call)] = group.axes()
-        group.stored[id(v.call), v.index] = v
-        self.home[id(v.call)] = group
-        for operand in v.call.inputs:
-            self._use(group, operand, direct=False)
+        self._add(group, v.call, group.axes(), None)
 
     def _use(self, group: Group, operand: Value, *, direct: bool) -> None:
         """`group` reads `operand`: what it loads must be stored, and by then computed."""
         if direct and (id(operand.call), operand.index) in self.copied:
+            self.require(operand)
             base = access.storage(operand)
             if id(base.call) in self.home:
                 self._depend(group, self.home[id(base.call)])
             return
         for v in awaited(operand):
             self._use(group, v, direct=False)
-        root = _root(operand)
+        root = root_of(operand)
         if root.op.kind == "source" and not _is_under_alias(operand):
             for x in root.call.inputs:
                 self._use(group, x, direct=False)
@@ -282,37 +267,11 @@ class Fusion:
                 self._depend(group, self.home[id(root.call)])
 
 
-def _root(v: Value) -> Value:
-    """Below movement: the value a reader loads, or that its group made."""
-    while v.op.kind == "movement" and not access.is_alias(v):
-        v = v.call.inputs[0]
-    return access.storage(v) if access.is_alias(v) else v
-
-
-def awaited(v: Value) -> Iterator[Value]:
-    """What must be known before `v` is read, though nothing of it is read (see `Op.awaits`)."""
-    while v.op.kind == "movement":
-        yield from v.call.inputs[len(v.call.inputs) - v.op.awaits :]
-        v = v.call.inputs[0]
-
-
-def awaited_memory(v: Value) -> Iterator[Value]:
-    """The stored values that a reader of `v` waits for."""
-    for x in awaited(v):
-        root = _root(x)
-        if root.op.kind != "source":
-            yield root
-
-
 def _is_under_alias(v: Value) -> bool:
     """True where the way down passes a reshape that reads memory: even a source must lie there."""
     while v.op.kind == "movement" and not access.is_alias(v):
         v = v.call.inputs[0]
     return access.is_alias(v)
-
-
-def _same_shape(a: tuple[Dim, ...], b: tuple[Dim, ...]) -> bool:
-    return len(a) == len(b) and all(map(sizes.same, a, b))
 
 
 def _blocks(call: Call) -> Attrs | None:
@@ -336,21 +295,6 @@ def _result_index(group: Group, call: Call) -> Index:
     if call.attrs["keepdims"]:
         return tuple(ZERO if a in axes else i for a, i in enumerate(index))
     return tuple(i for a, i in enumerate(index) if a not in axes)
-
-
-def _row_index(group: Group, shape: tuple[Dim, ...]) -> Index | None:
-    """The canonical index of a value with the domain's kept axes, with or without unit axes."""
-    assert group.reduced is not None
-    axes = group.axes()
-    kept = [a for a in range(len(axes)) if a not in group.reduced]
-    if _same_shape(shape, tuple(group.domain[a] for a in kept)):
-        return tuple(axes[a] for a in kept)
-    ones: tuple[Dim, ...] = tuple(
-        1 if a in group.reduced else d for a, d in enumerate(group.domain)
-    )
-    if _same_shape(shape, ones):
-        return tuple(ZERO if a in group.reduced else i for a, i in enumerate(axes))
-    return None
 
 
 def _row_level(group: Group, call: Call) -> bool:

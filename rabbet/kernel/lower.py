@@ -19,7 +19,8 @@ from rabbet.graph.value import Call, Value
 from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
 from rabbet.kernel.collapse import merge_loops
-from rabbet.kernel.fuse import Fusion, Group, block_variable
+from rabbet.kernel.fuse import Fusion, block_variable
+from rabbet.kernel.group import Group
 from rabbet.kernel.loops import (
     ContractKernel,
     Kernel,

@@ -18,7 +18,8 @@ from rabbet.codegen.build import launch
 from rabbet.codegen.launch import Launch as Shape
 from rabbet.graph.value import Call, Graph, Value
 from rabbet.kernel import access
-from rabbet.kernel.fuse import Fusion, Group, awaited_memory
+from rabbet.kernel.fuse import Fusion
+from rabbet.kernel.group import Group, awaited_memory
 from rabbet.kernel.inplace import is_copy, overwritable
 from rabbet.kernel.loops import Kernel, PackKernel
 from rabbet.kernel.lower import Lowered, copy_kernel, lower

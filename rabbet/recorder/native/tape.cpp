@@ -176,7 +176,7 @@ PyObject *create(PyTypeObject *type, PyObject *, PyObject *) {
     tape->lock = lock.release();
     tape->epoch = ++epoch;
     tape->limit = 2000;
-    tape->byte_limit = int64_t(1) << 30;
+    tape->byte_limit = int64_t(4) << 30; /* of a whole training step: most of them never lie in memory */
     tape->grad_enabled = true;
     return py(tape);
 }
