@@ -17,6 +17,7 @@ from rabbet.base.target import Target
 from rabbet.codegen import contract_tile
 from rabbet.codegen.contract_axes import Roles, View, roles, view
 from rabbet.codegen.contract_blocks import Blocks, Operands, blocks
+from rabbet.codegen.contract_direct import emit_direct, launch_direct
 from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotient, split
 from rabbet.codegen.contract_pack import Packer
 from rabbet.codegen.contract_panels import Panels, copy_panels
@@ -29,6 +30,7 @@ from rabbet.codegen.operations import memory_type
 from rabbet.expr.expr import topological
 from rabbet.expr.scalars import expand_all
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Store
+from rabbet.kernel.windows import is_direct
 
 DTYPES = ("float32", "float64", "int32", "int64", "uint32", "uint64")
 DIRECT_TILES = 2  # B is read where it is if a task has no more row panels than this
@@ -39,12 +41,17 @@ def emit_contract(kernel: ContractKernel, target: Target, name: str = "kernel") 
 
     Raises CompileError for a dtype that contractions do not compute with.
     """
+    _checked_roles(kernel)
+    if is_direct(kernel):
+        return emit_direct(kernel, target, name)
     return _Contraction(kernel, target, name).text()
 
 
 def launch_contract(kernel: ContractKernel, target: Target) -> Launch:
     """Tasks, scratch memory per thread, and cost of a contraction."""
     chosen = _checked_roles(kernel)
+    if is_direct(kernel):
+        return launch_direct(kernel, target)
     cut = blocks(chosen, operands(kernel, chosen), target)
     epilogues = sum(len(topological([s.index, s.value])) for s in kernel.stores)
     cost = cut.batch * cut.m * cut.n * (cut.k * 2 + epilogues)

@@ -34,6 +34,7 @@ from rabbet.kernel.loops import (
 from rabbet.kernel.lower_attention import attention_kernel
 from rabbet.kernel.lower_recurrent import recurrent_kernel
 from rabbet.kernel.rewrite import map_expressions
+from rabbet.kernel.windows import with_literal_windows
 from rabbet.ops.order import is_across, trailing
 
 NARROW_LINE = 2**32  # positions of a shorter line take 32 bits while it is sorted
@@ -308,7 +309,7 @@ def _lower_contract(group: Group, fusion: Fusion) -> Lowered:
         stores=stores,
     )
     kernel = map_expressions(kernel, _renumbering(loops, {}))
-    kernel = merge_loops(kernel, arguments)
+    kernel = with_literal_windows(merge_loops(kernel, arguments), arguments)
     return _finished(kernel, arguments, group)
 
 

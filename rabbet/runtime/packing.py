@@ -32,6 +32,7 @@ from rabbet.kernel.access import Arguments
 from rabbet.kernel.loops import ContractKernel, Operand, PackKernel
 from rabbet.kernel.lower import Lowered
 from rabbet.kernel.rewrite import expressions, renumber_operands
+from rabbet.kernel.windows import is_direct
 
 WORTH = 1 << 17  # fewer elements that are not copied again are not worth a launch
 FIRST_INDEX = -(1 << 20)  # of packed values: no other value of a call has such a number
@@ -127,7 +128,7 @@ class Packing:
 
     def _candidates(self, one: Lowered) -> list[_Side]:
         kernel = one.kernel
-        if not isinstance(kernel, ContractKernel):
+        if not isinstance(kernel, ContractKernel) or is_direct(kernel):
             return []
         chosen = roles(kernel)
         read = operands(kernel, chosen)

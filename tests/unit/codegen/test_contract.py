@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -21,6 +22,8 @@ from rabbet.expr.expr import Expr, acc, cast, const, load, size, var
 from rabbet.expr.interpret import evaluate
 from rabbet.expr.scalars import maximum
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Kernel, Operand, Store
+from rabbet.kernel.rewrite import map_expressions
+from rabbet.kernel.windows import is_direct
 from rabbet.targets.x86 import runnable, x86_baseline, x86_v3, x86_v4
 
 TARGETS = runnable()
@@ -240,11 +243,12 @@ def test_linear_layer_with_casts_and_epilogue() -> None:
         check(found, np.maximum(plain, np.float32(0)) * scale)
 
 
-def convolution(stride: int) -> ContractKernel:
+def convolution(stride: int, padding: int | None = None) -> ContractKernel:
     """y[i, o, r, c] = sum x[i, ch, r * stride + p - pad, c * stride + q - pad] w[o, ch, p, q]."""
     images, filters, rows, columns, channels, kh, kw, height, width, pad = (
         size(j) for j in range(10)
     )
+    pad = pad if padding is None else const(padding, int64)
     i, o, r, c, ch, p, q = (var(j) for j in range(7))
     y, x = r * stride + p - pad, c * stride + q - pad
     zero = const(0, int64)
@@ -298,6 +302,40 @@ def test_convolutions(case: tuple) -> None:
         lanes = np.ascontiguousarray(seen).reshape(images, rows * columns, -1)
         wanted = model(w.reshape(1, filters, -1), lanes, target)
         check(found, wanted.reshape(found.shape))
+
+
+FEW = (
+    # images, channels, height, width, filters, kernel, stride, padding
+    (2, 1, 9, 10, 1, (3, 3), 1, 1),
+    (2, 1, 40, 70, 1, (3, 3), 2, 0),
+    (1, 2, 13, 600, 1, (3, 5), 1, 2),
+    (3, 1, 21, 37, 4, (7, 7), 3, 3),
+    (1, 7, 8, 19, 3, (2, 4), 1, 5),
+    (2, 1, 6, 7, 1, (1, 1), 2, 0),
+)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_windows_of_few_rows_are_not_copied(case: tuple) -> None:
+    images, channels, height, width, filters, k, stride, pad = case
+    x = numbers_of(float32, (images, channels, height, width), 6)
+    w = numbers_of(float32, (filters, channels, *k), 7)
+    seen = patches(x, k, stride, pad)
+    rows, columns = seen.shape[1:3]
+    sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
+    known = {"m": (filters,), "k": (channels, *k)}
+    extents = {name: tuple(const(d, int64) for d in dims) for name, dims in known.items()}
+    kernel = replace(convolution(stride, pad), batch=(), n=(size(0), size(2), size(3)), **extents)
+    places = {0: 1, 1: 0}  # filters are m, and images n
+    kernel = map_expressions(
+        kernel, lambda e: var(places.get(e.value, e.value)) if e.op == "var" else None
+    )
+    assert is_direct(kernel)
+    lanes = np.ascontiguousarray(seen).reshape(images, rows * columns, -1)
+    for target in TARGETS:
+        found = np.zeros((images, filters, rows, columns), np.float32)
+        run(kernel, target, (x, w, found), sizes, (1,))
+        check(found, model(w.reshape(1, filters, -1), lanes, target).reshape(found.shape))
 
 
 def convolution_same() -> ContractKernel:
