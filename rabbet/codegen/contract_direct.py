@@ -276,7 +276,10 @@ class _Direct:
 
         def write(ems: list[Emitter], i: Value) -> None:
             (lane,) = ems
-            fn.store(lane.value(self.value), fn.address(target, i, self.element))
+            found = lane.value(self.value)
+            if lane.mask is not None:
+                found = fn.select(lane.mask, found, lane.value(self.outside))
+            fn.store(found, fn.address(target, i, self.element))
             self._fetch(lane)
 
         vectors(em, self.column, low, high, (1, self.lanes), write)
