@@ -25,11 +25,12 @@ from rabbet.runtime import buffers
 from rabbet.runtime.errors import NativeIndexFailure
 from rabbet.tensor.residuals import residuals_of
 from rabbet.tensor.segment import Output, Pattern, find_pattern, graph_of
-from rabbet.tensor.singly import OneByOne, Single
+from rabbet.tensor.singly import OneByOne, Single, single_of
 
 MASKS_BEFORE_UNION = 4
 ENTRIES_KEPT = 64
 FAMILIES_KEPT = 4096
+KEY_BYTES_KEPT = 1 << 25
 SIGHTINGS_KEPT = 4
 
 
@@ -74,6 +75,10 @@ class Found:
     how: str
     inputs: list[Any] | None = None  # of a program whose stages run on the host: for explain()
 
+    def run(self, inputs: list[Any]) -> list[Any]:
+        """The outputs in fresh buffers."""
+        return self.entry.program.run(self.symbols, inputs)  # type: ignore[no-any-return]
+
     @property
     def bound(self) -> Any:
         """The native program, or None for one that is run by Python."""
@@ -101,7 +106,17 @@ class _Statistics(dict[str, int]):
         return runs() if name == "segments_run" else super().__getitem__(name)
 
 
-families: OrderedDict[bytes, Family] = OrderedDict()  # the last one is the most recently used
+class _Families(OrderedDict[bytes, Family]):
+    key_bytes = 0  # of all keys: structures that never repeat are long
+
+    def clear(self) -> None:
+        """Forget all programs, those of single ops too."""
+        super().clear()
+        self.key_bytes = 0
+        recorder.forget_singles()
+
+
+families = _Families()  # the last one is the most recently used
 statistics = _Statistics(programs_compiled=0, segments_run=0)
 jitted: WeakSet[Any] = WeakSet()  # for explain: which functions cannot be replayed
 observers: list[Callable[[Segment, Entry, tuple[int, ...]], None]] = []
@@ -116,8 +131,8 @@ def run(segment: Segment, live: tuple[Output, ...]) -> None:
         if entry.fused:
             remember(segment, family, Found(entry, found.symbols, "found"), bound, entry.keep)
     else:
-        inputs = [leaf_buffer(leaf.node, leaf.index) for leaf in segment.leaves]
-        outputs = entry.program.run(found.symbols, inputs)
+        inputs = segment.leaf_buffers()
+        outputs = found.run(inputs)
         for (position, index), buffer in zip(entry.keep, outputs, strict=True):
             segment.nodes[position].buffers[index] = buffer
         segment.computed()
@@ -151,7 +166,7 @@ def rescue(segment: Segment, culprit: int) -> tuple[int, ...]:
         innocent = _without(segment, culprits)
         live = tuple(place for place in segment.live() if place[0] in innocent)
         keep = tuple(sorted({*live, *residuals_of(segment, live)}))
-        inputs = [leaf_buffer(leaf.node, leaf.index) for leaf in segment.leaves]
+        inputs = segment.leaf_buffers()
         try:
             outputs = OneByOne(segment, keep, find_single).run((), inputs)
         except RabbetError as failure:
@@ -197,18 +212,26 @@ def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Family, Found]:
     return family, Found(*found, "compiled" if want_fused else "first sight")
 
 
-def find_single(single: Single, needed: frozenset[Output]) -> tuple[Entry, tuple[int, ...]]:
-    """The entry that computes one op by itself, compiled if there is none."""
+def find_single(node: Node, wanted: list[int]) -> tuple[Found, Any, tuple[int, ...]]:
+    """What computes one op by itself, compiled if nothing does: see singly.Find."""
+    single, needed = single_of(node), frozenset((0, i) for i in wanted)
     family = _family(single.key)
-    found = _known(family, single.sizes, needed, False)
-    return found if found is not None else _compile(single, family, needed, False)
+    try:
+        known = _known(family, single.sizes, needed, False)
+        found = Found(*(known or _compile(single, family, needed, False)), "found")
+    except RabbetError as error:
+        error.position = node.position  # type: ignore[attr-defined]
+        raise
+    return found, found.bound, tuple(i for _, i in found.entry.keep)
 
 
 def _family(key: bytes) -> Family:
     family = families.get(key)
     if family is None:
-        if len(families) >= FAMILIES_KEPT:
-            families.popitem(last=False)
+        families.key_bytes += len(key)
+        while len(families) >= FAMILIES_KEPT or families and families.key_bytes > KEY_BYTES_KEPT:
+            oldest, _ = families.popitem(last=False)
+            families.key_bytes -= len(oldest)
         family = families[key] = Family()
     else:
         families.move_to_end(key)
@@ -250,8 +273,9 @@ def _compile(
         program = OneByOne(segment, keep, find_single)
     statistics["programs_compiled"] += 1
     entry = Entry(keep, pattern, program, fused)
-    family.entries.insert(0, entry)
-    del family.entries[ENTRIES_KEPT:]
+    if fused or isinstance(segment, Single) or not config.fuse:  # else it is never used again
+        family.entries.insert(0, entry)
+        del family.entries[ENTRIES_KEPT:]
     symbols = entry.match(segment.sizes)
     assert symbols is not None, "a new pattern must fit the sizes it was made from"
     return entry, symbols

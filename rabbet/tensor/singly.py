@@ -2,21 +2,24 @@
 
 These programs belong to families too, one for each op and kind of operands, so a segment of a
 structure never seen before costs a look-up for each op, not a compilation of it all (SEMANTICS 9).
+The look-ups and the launches are native (recorder/native/singly.cpp).
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rabbet.base.errors import RabbetError
-from rabbet.recorder import Node
-from rabbet.runtime.errors import IndexFailure
+from rabbet.recorder import Node, Segment, Steps
+from rabbet.runtime.errors import IndexFailure, NativeIndexFailure
 
 Output = tuple[int, int]
-Find = Callable[["Single", frozenset[Output]], tuple[Any, tuple[int, ...]]]
+# A node and its wanted outputs -> (what runs it, the native program or None, the outputs it makes)
+Find = Callable[[Node, list[int]], tuple[Any, Any, tuple[int, ...]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +36,10 @@ class Single:
 class Step:
     """One launch: operands and results are numbered places."""
 
-    program: Any
-    symbols: tuple[int, ...]
+    found: Any  # what runs it
     operands: tuple[int, ...]
     results: tuple[int, ...]
-    dead: tuple[int, ...]  # places nobody needs afterwards
     position: int
-    name: str
 
 
 Watch = Callable[[Step, list[Any]], None]
@@ -53,95 +53,83 @@ class OneByOne:
 
     def __init__(
         self,
-        segment: Any,
+        segment: Segment,
         keep: Sequence[Output],
         find: Find,
         places: dict[tuple[int, int], int] | None = None,
     ) -> None:
-        places = {} if places is None else places
-        for leaf in segment.leaves:
-            places[id(leaf.node), leaf.index] = len(places)
-        self.inputs = len(places)
-        self.input_bytes = [leaf.node.specs[leaf.index].nbytes for leaf in segment.leaves]
-        used = _used_outputs(segment, keep)
-        steps = []
-        for position, node in enumerate(segment.nodes):
-            if not used[position]:
-                continue
-            single = _single(node)
-            wanted = frozenset((0, i) for i in used[position])
-            try:
-                entry, symbols = find(single, wanted)
-            except RabbetError as error:
-                error.position = position  # type: ignore[attr-defined]
-                raise
-            operands = tuple(places[id(n), i] for n, i in single.leaves)
-            results = []
-            for _, i in entry.keep:
-                places[id(node), i] = len(places)
-                results.append(places[id(node), i])
-            name = node.op.name
-            steps.append(Step(entry.program, symbols, operands, tuple(results), (), position, name))
-        self.count = len(places)
-        self.outputs = [places[id(segment.nodes[p]), i] for p, i in keep]
-        self.steps = _with_deaths(steps, {*self.outputs, *range(self.inputs)})
-        self.ops = [[s.name] for s in self.steps]
-        self.positions = [s.position for s in self.steps]
+        self.plan = Steps(segment, tuple(keep), find)
+        if places is None:
+            return
+        for number, leaf in enumerate(segment.leaves):
+            places[id(leaf.node), leaf.index] = number
+        for step in self.steps():
+            for (_, index), place in zip(step.found.entry.keep, step.results, strict=True):
+                places[id(segment.nodes[step.position]), index] = place
 
     def accepts(self, symbols: tuple[int, ...]) -> bool:
         """Always: it was made for the sizes of one segment."""
         return True
 
+    def steps(self) -> list[Step]:
+        """The launches in order."""
+        return [Step(*rest) for _, *rest in self.plan.steps()]
+
+    @property
+    def input_bytes(self) -> list[int]:
+        """Bytes of the outside operands."""
+        return [spec.nbytes for spec in self.plan.input_specs]
+
+    @property
+    def ops(self) -> list[list[str]]:
+        """The names of each step's ops."""
+        return [[op.name] for op, *_ in self.plan.steps()]
+
+    @property
+    def positions(self) -> list[int]:
+        """The position of each step in the segment."""
+        return [position for *_, position in self.plan.steps()]
+
+    def run(self, symbols: tuple[int, ...], inputs: list[Any]) -> list[Any]:
+        """The outputs; raises IndexFailure with the position of the op that met it."""
+        try:
+            return self.plan.run(inputs)
+        except NativeIndexFailure as failure:
+            raise IndexFailure(
+                self.plan.failed,
+                failure.element,
+                failure.value,
+                failure.extent,  # type: ignore[attr-defined]
+            ) from None
+        except RabbetError as failure:
+            failure.position = self.plan.failed  # type: ignore[attr-defined]
+            raise
+
     def profile(self, inputs: Sequence[Any]) -> list[int]:
         """Nanoseconds of each op in one run."""
-        times: list[int] = []
-        self._run(inputs, times)
-        return times
-
-    def run(self, symbols: tuple[int, ...], inputs: Sequence[Any]) -> list[Any]:
-        """The outputs; raises IndexFailure with the position of the op that met it."""
-        return self._run(inputs, [])
+        times = [time.perf_counter_ns()]
+        self.run_watched(inputs, lambda step, memory: times.append(time.perf_counter_ns()))
+        return [end - begin for begin, end in itertools.pairwise(times)]
 
     def run_watched(self, inputs: Sequence[Any], watch: Watch) -> list[Any]:
-        """The outputs; `watch(step, memory)` looks at the values after each op. All are kept."""
-        return self._run(inputs, [], watch)
-
-    def _run(
-        self, inputs: Sequence[Any], times: list[int], watch: Watch | None = None
-    ) -> list[Any]:
-        memory = [*inputs, *[None] * (self.count - self.inputs)]
-        for step in self.steps:
-            begin = time.perf_counter_ns()
+        """The values of all places; `watch(step, memory)` looks at them after each op."""
+        steps = self.steps()
+        count = len(inputs) + sum(len(step.results) for step in steps)
+        memory = [*inputs, *[None] * (count - len(inputs))]
+        for step in steps:
             try:
-                made = step.program.run(step.symbols, [memory[o] for o in step.operands])
-            except IndexFailure as failure:
-                failure.position = step.position
+                made = step.found.run([memory[o] for o in step.operands])
+            except RabbetError as failure:
+                failure.position = step.position  # type: ignore[attr-defined]
                 raise
-            times.append(time.perf_counter_ns() - begin)
             for place, buffer in zip(step.results, made, strict=True):
                 memory[place] = buffer
-            if watch is not None:
-                watch(step, memory)
-                continue
-            for place in step.dead:
-                memory[place] = None
-        return [memory[o] for o in self.outputs]
+            watch(step, memory)
+        return memory
 
 
-def _used_outputs(segment: Any, keep: Sequence[Output]) -> list[set[int]]:
-    """For each node the outputs that are kept or that a used node reads."""
-    positions = {id(n): p for p, n in enumerate(segment.nodes)}
-    used: list[set[int]] = [set() for _ in segment.nodes]
-    for p, i in keep:
-        used[p].add(i)
-    for p in range(len(segment.nodes) - 1, -1, -1):
-        for node, index in segment.nodes[p].inputs if used[p] else ():
-            if id(node) in positions:
-                used[positions[id(node)]].add(index)
-    return used
-
-
-def _single(node: Node) -> Single:
+def single_of(node: Node) -> Single:
+    """A node alone: its distinct operands are its leaves."""
     numbers: dict[tuple[int, int], int] = {}
     leaves: list[tuple[Node, int]] = []
     sizes: list[int] = []
@@ -156,15 +144,3 @@ def _single(node: Node) -> Single:
         else:
             key.append(b"\xfe" + number.to_bytes(4, "little"))
     return Single([node], leaves, b"".join(key), (*sizes, *node.prepared.sizes))
-
-
-def _with_deaths(steps: list[Step], kept: set[int]) -> list[Step]:
-    last: dict[int, int] = {}
-    for number, step in enumerate(steps):
-        for place in (*step.operands, *step.results):
-            last[place] = number
-    dead: list[list[int]] = [[] for _ in steps]
-    for place, number in last.items():
-        if place not in kept:
-            dead[number].append(place)
-    return [replace(s, dead=tuple(d)) for s, d in zip(steps, dead, strict=True)]

@@ -250,6 +250,22 @@ bool encode_number(PyObject *number, int dtype_code, void *element) {
     }
 }
 
+int64_t encoded_bytes(int dtype_code) {
+    switch (dtype_code) {
+    case BOOL:
+        return 1;
+    case FLOAT32:
+    case INT32:
+        return 4;
+    case FLOAT64:
+    case INT64:
+    case UINT64:
+        return 8;
+    default:
+        return 0;
+    }
+}
+
 bool is_givable(PyObject *object, int64_t bytes) {
     if (!Py_IS_TYPE(object, runtime->buffer_type) || Py_REFCNT(object) != 1)
         return false;

@@ -38,6 +38,9 @@ bool execute(Recorded &recorded, const Launch &launch);
 // A Python number as one element of a dtype; false where NumPy must decide (no error is set).
 bool encode_number(PyObject *number, int dtype_code, void *element);
 
+// The bytes of an element that `encode_number` can write; 0 for other dtypes.
+int64_t encoded_bytes(int dtype_code);
+
 // True where `buffer`, which one list or record holds, is memory that nobody else can see.
 bool is_givable(PyObject *buffer, int64_t bytes);
 

@@ -8,6 +8,7 @@
 #include "recipe.h"
 #include "record.h"
 #include "replay.h"
+#include "singly.h"
 #include "site.h"
 
 #include <nanobind/nanobind.h>
@@ -142,6 +143,7 @@ PyMethodDef functions[] = {
     {"last_run", last_run, METH_NOARGS, "([(op name, site), ...], entry) of the segment that was run last, or None."},
     {"runs", runs, METH_NOARGS, "How many segments were run."},
     {"clear_memo", forget, METH_NOARGS, "Forget what `prepare` answered."},
+    {"forget_singles", forget_singles, METH_NOARGS, "Forget which programs compute single ops (see Steps)."},
     {"memo_size", remembered, METH_NOARGS, "How many answers of `prepare` are remembered."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -152,7 +154,7 @@ NB_MODULE(_recorder, module) {
     module.doc() = "Handles, nodes, tapes, and recording on them.";
     PyObject *self = module.ptr();
     if (!load_runtime() || !prepare_sites() || !define_prepared(self) || !define_recipe(self) || !define_node(self) || !define_handle(self) ||
-        !define_tape(self) || !define_segment(self) || !define_operator(self) || !define_replay(self) ||
+        !define_tape(self) || !define_segment(self) || !define_operator(self) || !define_replay(self) || !define_steps(self) ||
         PyModule_AddFunctions(self, functions) != 0 ||
         PyModule_AddIntConstant(self, "MEMO_LIMIT", long(memo_limit)) != 0)
         throw nb::python_error();

@@ -1,6 +1,7 @@
 #include "prepared.h"
 
 #include "recipe.h"
+#include "singly.h"
 
 #include <structmember.h>
 
@@ -64,6 +65,7 @@ bool fill(Prepared *self) {
     }
     self->numbers = new std::vector<int64_t>;
     self->recipes = new Recipes;
+    self->singles = new std::vector<std::weak_ptr<Single>>;
     self->number_specs = new std::vector<PyObject *>(size_t(operands));
     return as_integers(self->sizes, *self->numbers) && sum_bytes(self->specs, self->nbytes);
 }
@@ -103,6 +105,7 @@ void dealloc(PyObject *object) {
             Py_XDECREF(specs);
     delete self->number_specs;
     delete self->recipes;
+    delete self->singles;
     delete self->numbers;
     type->tp_free(object);
     Py_DECREF(type);

@@ -4,11 +4,13 @@
 #include "ref.h"
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace rabbet {
 
 struct Recipes;
+struct Single;
 
 struct Prepared {
     PyObject_HEAD
@@ -17,6 +19,7 @@ struct Prepared {
     bool any_differentiable;
     int64_t nbytes;                 // of all outputs, at most INT64_MAX
     std::vector<int64_t> *numbers;  // `sizes` as integers
+    std::vector<std::weak_ptr<Single>> *singles;
     Recipes *recipes;               // of gradients of nodes with it
     std::vector<PyObject *> *number_specs; // per operand: (Spec,) of a number, made at its first use
 };

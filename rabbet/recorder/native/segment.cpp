@@ -1,6 +1,7 @@
 // Segment: what a flush takes from a tape, and what becomes of its nodes.
 #include "handle.h"
 #include "known.h"
+#include "singly.h"
 #include "tape.h"
 
 #include <structmember.h>
@@ -148,6 +149,7 @@ PyMethodDef methods[] = {
     {"settle", settle_all, METH_NOARGS,
      "The segment is computed: its nodes leave the tape, and only those whose gradient may still be asked for\n"
      "keep what they came from."},
+    {"leaf_buffers", leaf_buffers, METH_NOARGS, "The values of its outside operands, as Buffers."},
     {"execute", execute_all, METH_VARARGS,
      "execute(entry, bound, keep): run a bound program; output n goes to place keep[n], (position, output index).\n"
      "Memory of operands that nothing else can reach is written over where the program may."},
