@@ -77,7 +77,7 @@ class Found:
 
     def run(self, inputs: list[Any]) -> list[Any]:
         """The outputs in fresh buffers."""
-        return self.entry.program.run(self.symbols, inputs)  # type: ignore[no-any-return]
+        return self.entry.program.run(self.symbols, inputs)
 
     @property
     def bound(self) -> Any:

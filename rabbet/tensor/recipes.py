@@ -23,7 +23,8 @@ def learn(node: Node, arrived: Sequence[Spec | None]) -> Recipe | None:
     """The recipe of a node's rule for gradients of these Specs, without the parts that no gradient
     needs; None where the rule must see tensors, or the op was made for one call.
     """
-    if node.op.is_opaque or registry.get(node.op.name) is not node.op:
+    op = node.op
+    if op.is_opaque or registry.get(op.name) is not op:
         return None
     builder = Builder()
     known: dict[Value, Ingredient] = {}
@@ -40,7 +41,7 @@ def learn(node: Node, arrived: Sequence[Spec | None]) -> Recipe | None:
     ys = [stand_in(OUTPUT, i, s) for i, s in enumerate(node.specs)]
     xs = [stand_in(INPUT, i, s.specs[at]) for i, (s, at) in enumerate(node.inputs)]
     needs = [s.requires_grad for s in sources]
-    grads = call_rule(node.op, gs, ys, xs, node.attrs, node.form, needs)
+    grads = call_rule(op, gs, ys, xs, node.attrs, node.form, needs)
     wanted = [g if need else None for g, need in zip(grads, needs, strict=True)]
     steps: list[tuple[Any, ...]] = []
     results = {g for g in wanted if g is not None}
