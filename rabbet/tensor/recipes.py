@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rabbet.base.spec import Spec, intern
+from rabbet.graph.op import Op
 from rabbet.graph.value import Builder, Call, Value, registry, topological
 from rabbet.recorder import Handle, Node, Recipe, leaf_node, prepared
 from rabbet.transform.rules import call_rule
@@ -23,8 +24,8 @@ def learn(node: Node, arrived: Sequence[Spec | None]) -> Recipe | None:
     """The recipe of a node's rule for gradients of these Specs, without the parts that no gradient
     needs; None where the rule must see tensors, or the op was made for one call.
     """
-    op = node.op
-    if op.is_opaque or registry.get(op.name) is not op:
+    op: Op = node.op
+    if op.is_opaque or op.name not in registry or registry[op.name] is not op:
         return None
     builder = Builder()
     known: dict[Value, Ingredient] = {}
