@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rabbet import targets
 from tests.equivalence import ways
@@ -37,17 +37,24 @@ def check(program: Program, names: Sequence[str] = tuple(ways.WAYS), *, slow: bo
 
 def explain(program: Program, failure: BaseException, rounds: int = 60) -> str:
     """What failed, on the smallest program found that fails in the same manner."""
+    small = shrunk(program, fails_alike(failure, check), rounds)
+    return f"{type(failure).__name__}: {failure}\n{small.show()}"
+
+
+def fails_alike(
+    failure: BaseException, attempt: Callable[[Program], None]
+) -> Callable[[Program], bool]:
+    """Does an attempt at a program fail as it did before?"""
     kind, words = type(failure), str(failure)[:12]
 
     def fails(candidate: Program) -> bool:
         try:
-            check(candidate)
+            attempt(candidate)
         except Exception as error:  # noqa: BLE001  (compared with the failure at hand)
             return type(error) is kind and str(error)[:12] == words
         return False
 
-    small = shrunk(program, fails, rounds)
-    return f"{kind.__name__}: {failure}\n{small.show()}"
+    return fails
 
 
 def sizes_in_turn(seeds: Sequence[Source], batches: Sequence[int]) -> None:

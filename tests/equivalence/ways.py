@@ -264,15 +264,15 @@ def _bits_differ(w: np.ndarray | None, f: np.ndarray | None) -> str:
 def near_reference(program: Program, found: Result) -> None:
     """Raise Difference where the result is further from the reference than rounding explains."""
     wanted = reference(program, found.decisions)
-    if not _far(wanted, found, None):
+    if not far(wanted, found, None):
         return
     noisy = [reference(program, found.decisions, noise) for noise in range(1, 6)]
-    problem = _far(wanted, found, noisy)
+    problem = far(wanted, found, noisy)
     if problem:
         raise Difference(f"reference: {problem}")
 
 
-def _far(wanted: Result, found: Result, noisy: list[Result] | None) -> str:
+def far(wanted: Result, found: Result, noisy: list[Result] | None) -> str:
     for kind in ("outputs", "gradients"):
         for number, (w, f) in enumerate(
             zip(getattr(wanted, kind), getattr(found, kind), strict=True)
