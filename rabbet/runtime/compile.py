@@ -6,7 +6,7 @@ knows a machine, it is given one. A graph with host ops becomes several plans (`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -83,6 +83,27 @@ class Assembly:
         if key not in self.places:
             self.places[key] = self.buffer(ARENA, -1, v.spec.nbytes)
         return self.places[key]
+
+    def place_inputs(self, values: Sequence[Value], first: int = 0) -> None:
+        """Buffers for inputs, numbered from `first` on, where they have none yet."""
+        for number, v in enumerate(values, first):
+            if (id(v.call), v.index) not in self.places:
+                place = self.buffer(INPUT, number, v.spec.nbytes)
+                self.places[id(v.call), v.index] = place
+
+    def compiled(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> Compiled:
+        """The finished plan."""
+        self.arrange()
+        self.plan.kernels = len(self.kernels)
+        return Compiled(
+            words=self.plan.words(),
+            kernels=list(self.kernels),
+            inputs=[v.spec for v in inputs],
+            outputs=[v.spec for v in outputs],
+            ops=self.ops,
+            positions=self.positions,
+            scope=self.plan.scope,
+        )
 
     def add(self, lowered: Lowered) -> None:
         """Append the launch of a kernel."""
@@ -242,39 +263,81 @@ def compile_stages(
     return Staging(stages, primitive.inputs, primitive.outputs)
 
 
+@dataclass(eq=False)
+class Kept:
+    """A plan that reads packed operands made of inputs that stay the same, and the plan that packs.
+
+    `main` has them as further inputs; `packs` takes the inputs numbered `constants`.
+    """
+
+    main: Compiled
+    packs: Compiled
+    constants: list[int]
+
+
+def compile_kept(
+    graph: Graph, target: Target, constants: Sequence[int], *, scope: SizeScope | None = None
+) -> Kept | None:
+    """A graph whose inputs `constants` (numbers) stay the same from run to run; None where nothing
+    is gained by knowing that.
+    """
+    primitive, _ = decompose(graph)
+    parts = list(cut(primitive))
+    part = parts[0].in_reals() if len(parts) == 1 and isinstance(parts[0], Part) else None
+    if part is None or len(part.graph.inputs) != len(graph.inputs):
+        return None
+    inputs = [part.graph.inputs[n] for n in constants]
+    names = frozenset((id(v.call), v.index) for v in inputs)
+    kept: list[Lowered] = []
+    main = _compile_primitives(part.graph, [], target, scope, names, kept)
+    if not kept:
+        return None
+    assembly = Assembly(Plan(scope), target)
+    assembly.place_inputs(inputs)
+    for number, pack in enumerate(kept):
+        made = pack.buffers[-1]
+        place = assembly.buffer(OUTPUT, number, made.spec.nbytes)
+        assembly.places[id(made.call), made.index] = place
+    for pack in kept:
+        assembly.add(pack)
+    packs = assembly.compiled(inputs, [pack.buffers[-1] for pack in kept])
+    return Kept(main, packs, list(constants))
+
+
 def _compile_primitives(
-    primitive: Graph, stored: list[Value], target: Target, scope: SizeScope | None
+    primitive: Graph,
+    stored: list[Value],
+    target: Target,
+    scope: SizeScope | None,
+    constants: frozenset[tuple[int, int]] = frozenset(),
+    kept: list[Lowered] | None = None,
 ) -> Compiled:
+    """`kept` gets the packs of operands that the plan then has as further inputs."""
     boundaries = {(id(v.call), v.index) for v in stored if v.op.kind in STORED_KINDS}
     fusion = Fusion(primitive, boundaries)
     assembly = Assembly(Plan(scope), target)
-    for number, v in enumerate(primitive.inputs):
-        place = assembly.buffer(INPUT, number, v.spec.nbytes)
-        assembly.places[id(v.call), v.index] = place
+    inputs = list(primitive.inputs)
+    assembly.place_inputs(inputs)
     copied = _place_outputs(primitive, assembly)
     groups = [(group, _lowered(group, fusion)) for group in fusion.order()]
-    packing = Packing([lowered for _, lowered in groups], target)
+    packing = Packing([lowered for _, lowered in groups], target, constants)
     for group, lowered in groups:
         with _named(group):
             for source, out in lowered.copies:
                 if hint(out.spec.nbytes) >= LEAST_DONATED:
                     assembly.add_checks(lowered)
                 assembly.add(copy_kernel(source, out, fusion))
-            for one in packing.apply(lowered):
+            launches = packing.apply(lowered)
+            given = [pack.buffers[-1] for pack in packing.kept]
+            assembly.place_inputs(given, len(primitive.inputs))
+            for one in launches:
                 assembly.add(one)
     for v, target_value in copied:
         assembly.add(copy_kernel(v, target_value, fusion))
-    assembly.arrange()
-    assembly.plan.kernels = len(assembly.kernels)
-    return Compiled(
-        words=assembly.plan.words(),
-        kernels=list(assembly.kernels),
-        inputs=[v.spec for v in primitive.inputs],
-        outputs=[v.spec for v in primitive.outputs],
-        ops=assembly.ops,
-        positions=assembly.positions,
-        scope=scope,
-    )
+    if kept is not None:
+        kept += packing.kept
+    inputs += [pack.buffers[-1] for pack in packing.kept]
+    return assembly.compiled(inputs, primitive.outputs)
 
 
 def _lowered(group: Group, fusion: Fusion) -> Lowered:

@@ -65,18 +65,30 @@ class _Side:
     elements: Dim  # of the packed buffer
     size: int  # elements to copy
     copies: int  # how often the contraction's tasks would copy them
+    is_thin: bool = False  # few rows read it where it is, in an order that memory likes less
 
 
 class Packing:
-    """The packed operands of one plan."""
+    """The packed operands of one plan.
 
-    def __init__(self, lowered: Sequence[Lowered], target: Target) -> None:
+    Those made of `constants` alone (values by their call's id and index) are not packed by the plan
+    but given to it: `kept` holds their packs.
+    """
+
+    def __init__(
+        self,
+        lowered: Sequence[Lowered],
+        target: Target,
+        constants: frozenset[tuple[int, int]] = frozenset(),
+    ) -> None:
         self._target = target
+        self._constants = constants
+        self.kept: list[Lowered] = []
         self._sides = {id(one): self._candidates(one) for one in lowered}
         self._copies: Counter[Key] = Counter()
         for sides in self._sides.values():
             for side in sides:
-                self._copies[side.key] += side.copies
+                self._copies[side.key] += 0 if side.is_thin else side.copies
         self._made: dict[Key, Panels] = {}
 
     def apply(self, one: Lowered) -> list[Lowered]:
@@ -87,12 +99,18 @@ class Packing:
         packs: list[Lowered] = []
         for side in chosen:
             if side.key not in self._made:
-                packs.append(self._pack(side))
+                made = self._pack(side)
+                (self.kept if self._is_constant(side) else packs).append(made)
             one = self._reading(one, side)
         return [*packs, one]
 
+    def _is_constant(self, side: _Side) -> bool:
+        return all((id(v.call), v.index) in self._constants for v in side.arguments.buffers)
+
     def _is_worth(self, side: _Side) -> bool:
-        return (self._copies[side.key] - 1) * side.size >= WORTH
+        if self._is_constant(side):
+            return side.size >= WORTH
+        return not side.is_thin and (self._copies[side.key] - 1) * side.size >= WORTH
 
     def _pack(self, side: _Side) -> Lowered:
         arguments = side.arguments
@@ -141,8 +159,9 @@ class Packing:
             width = panel_rows(self._target, chosen.dtype)
             found += self._side(one, chosen, numbers[0], width, lane_blocks)
         stays = read.b.kind == "runs" and rows <= DIRECT_TILES * cut.tile_rows
-        if rows > MOST_ROWS and not stays:
-            found += self._side(one, chosen, numbers[1], cut.panel, row_blocks)
+        if not stays:
+            for side in self._side(one, chosen, numbers[1], cut.panel, row_blocks):
+                found.append(replace(side, is_thin=rows <= MOST_ROWS))
         return found
 
     def _side(

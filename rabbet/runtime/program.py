@@ -17,6 +17,7 @@ from rabbet.graph import interpret
 from rabbet.graph.value import Call, Graph
 from rabbet.runtime import _runtime, buffers, saved
 from rabbet.runtime.compile import Staging, compile_stages
+from rabbet.runtime.compile import compile_kept as compile_kept_plans
 from rabbet.runtime.errors import IndexFailure
 from rabbet.runtime.saved import Launchable
 from rabbet.runtime.staged import StagedProgram
@@ -148,6 +149,28 @@ def find_or_compile(
     if key is not None:
         saved.save(key, program, store)
     return CompiledProgram(program, *loaded)
+
+
+def compile_kept(
+    graph: Graph, scope: SizeScope | None, constants: Sequence[int]
+) -> tuple[CompiledProgram, CompiledProgram] | None:
+    """Two programs for a graph whose inputs `constants` stay the same from run to run: one makes,
+    of those, the further inputs of the other. None where that gains nothing.
+    """
+    if config.engine == "reference":
+        return None
+    target = host_target()
+    store = store_of(target)
+    found = compile_kept_plans(graph, target, constants, scope=scope)
+    if found is None:
+        return None
+    programs = []
+    for compiled in (found.packs, found.main):
+        program = saved.launchable(compiled, store)
+        loaded = store.load_named(program.kernels)
+        assert loaded is not None, "kernels at hand can always be made"
+        programs.append(CompiledProgram(program, *loaded))
+    return programs[0], programs[1]
 
 
 def _staged(stages: Staging, store: KernelStore, scope: SizeScope | None) -> StagedProgram:

@@ -12,60 +12,25 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rabbet.base import tree
 from rabbet.base.interrupt import Interrupts
-from rabbet.base.spec import Spec, intern
+from rabbet.base.spec import Spec
 from rabbet.base.tree import Structure
-from rabbet.recorder import Handle, Node, Replay, Segment, current, leaf_node
+from rabbet.recorder import Handle, Node, Segment, current, leaf_node
 from rabbet.runtime import buffers
 from rabbet.runtime.errors import IndexFailure, NativeIndexFailure
 from rabbet.tensor import programs
 from rabbet.tensor.flush import flush, index_error, value_of
+from rabbet.tensor.kept import graph_to_keep, keeping
 from rabbet.tensor.tensor import Tensor, from_numpy
+from rabbet.tensor.traces import Branch, Final, Source, Stage, Target, native
 
 TRACES_KEPT = 64
-Source = tuple[Any, ...]
-Target = Any  # a captured Handle, or the number of an argument
-# ("argument", i) | ("handle", handle) | ("grad", target) | ("made", stage, output) | ("constant",
-# buffer)
-# | ("offset", generator, relative, dtype)
-
-
-@dataclass(eq=False)
-class Stage:
-    """One segment of a recorded call."""
-
-    program: Any
-    symbols: tuple[int, ...]
-    inputs: list[Source]
-    ops: list[tuple[str, Any]]  # name and site of each op, for errors
-
-
-@dataclass(eq=False)
-class Final:
-    """What a call leaves behind."""
-
-    structure: Structure
-    results: list[tuple[Any, Any]]  # (source, node as recorded), or (None, plain value)
-    assigned: list[tuple[Target, Source, bool, Spec]]  # (handle, its new value, stays a leaf, ...)
-    grads: list[tuple[Target, Source | None, Spec]]
-    draws: list[tuple[Any, int]]  # (generator, how far it moved)
-
-
-@dataclass(eq=False)
-class Branch:
-    """Stages, then either a decision or the end."""
-
-    stages: list[Stage] = field(default_factory=list)
-    decision: Source | None = None
-    after: dict[bool, Branch] = field(default_factory=dict)
-    final: Final | None = None
-    replay: Any = None  # the native record of the above; False: some program is run by Python
 
 
 @dataclass(eq=False)
@@ -184,7 +149,8 @@ class Capture:
         """A segment was run."""
         inputs = [self._source(leaf.node, leaf.index) for leaf in segment.leaves]
         ops = [(n.op.name, n.site) for n in segment.nodes]
-        self.path.append(("stage", Stage(entry.program, symbols, inputs, ops), None))
+        graph = graph_to_keep(segment, entry)
+        self.path.append(("stage", Stage(entry.program, symbols, inputs, ops, graph), None))
         for output, (position, index) in enumerate(entry.keep):
             self.sources[segment.nodes[position], index] = ("made", self.stages, output)
         self.stages += 1
@@ -433,7 +399,11 @@ def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
     stages: list[Stage] = []
     while True:
         if branch.replay is None:
-            branch.replay = _native(branch)
+            branch.replay = native(branch)
+            branch.kept = keeping(branch) if branch.replay else None
+        if branch.kept is not None and branch.kept.look():
+            branch.stages = branch.kept.stages
+            branch.replay = native(branch)
         stages += branch.stages
         if branch.replay:
             try:
@@ -456,72 +426,6 @@ def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
         if outcome not in branch.after:
             return False, None
         branch = branch.after[outcome]
-
-
-KINDS = {"made": 0, "argument": 1, "handle": 2, "grad": 3, "constant": 4, "offset": 5}
-
-
-def _native(branch: Branch) -> Any:
-    """The branch for the recorder (see recorder/native/replay.cpp), or False."""
-    if not all(hasattr(stage.program, "native") for stage in branch.stages):
-        return False
-    final = branch.final
-    stages = tuple(
-        (
-            stage.program.bind(stage.symbols),
-            tuple(_encoded(s) for s in stage.inputs),
-            _givable(stage, final),
-        )
-        for stage in branch.stages
-    )
-    if final is None:
-        return Replay(stages, (), (), (), (), False)
-    return Replay(
-        stages,
-        tuple((t, _encoded(s), (spec,), leaf) for t, s, leaf, spec in final.assigned),
-        tuple((t, s and _encoded(s), s and (spec,), False) for t, s, spec in final.grads),
-        tuple(_encoded_result(s, v) for s, v in final.results),
-        tuple(final.draws),
-        True,
-    )
-
-
-def _givable(stage: Stage, final: Final | None) -> tuple[bool, ...]:
-    """For each input: nobody can see this value after the call. It is the old one of a handle that
-    gets another, or was made on the way. Only the last stage before the end may write over it:
-    nothing can fail, or decide otherwise, after that.
-    """
-    if final is None:
-        return (False,) * len(stage.inputs)
-    ends = [s for _, s, _, _ in final.assigned] + [s for _, s, _ in final.grads if s is not None]
-    ends += [s for s, _ in final.results if s is not None]
-    seen = set(map(_name, ends))
-    targets = [t for t, _, _, _ in final.assigned]
-    replaced = {("handle", id(t)) if isinstance(t, Handle) else ("argument", t) for t in targets}
-    return tuple(
-        (s[0] == "made" or _name(s) in replaced) and _name(s) not in seen for s in stage.inputs
-    )
-
-
-def _name(source: Source) -> tuple[Any, ...]:
-    """What tells sources apart."""
-    return (source[0], id(source[1]) if source[0] == "handle" else source[1], *source[2:])
-
-
-def _encoded(source: Source) -> tuple[Any, ...]:
-    kind = KINDS[source[0]]
-    if source[0] == "offset":
-        _, generator, relative, dtype = source
-        return (kind, generator, relative, intern((), dtype))
-    return (kind, *source[1:])
-
-
-def _encoded_result(source: Source | None, recorded: Any) -> tuple[Any, Any, Any, bool]:
-    if source is None:
-        return (None, None, None, False)
-    node = recorded._node
-    plain = not (node.requires_grad and node.cut)
-    return (None, _encoded(source), (node.specs[recorded._index],) if plain else None, False)
 
 
 def _handed_out(final: Final, results: list[Any]) -> Any:
