@@ -24,7 +24,7 @@ from rabbet.expr.scalars import expand_all
 from rabbet.kernel.loops import ScatterKernel
 from rabbet.kernel.show import kernel_name
 
-_ROWS = {"add": "add", "max": "max", "min": "min"}
+_ROWS = {"add": "add", "mul": "mul", "max": "max", "min": "min"}
 
 
 def emit_scatter(kernel: ScatterKernel, target: Target) -> str:

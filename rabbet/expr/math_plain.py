@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from rabbet.base.dtypes import bool_
-from rabbet.expr.expr import Expr, bitcast, call, const, select
+from rabbet.base.dtypes import BY_NAME, bool_, float32
+from rabbet.expr.expr import Expr, bitcast, call, cast, const, select
 from rabbet.expr.math_base import (
     INF,
     absolute,
     bits_of,
     copysign,
-    format_of,
     number,
 )
 
@@ -60,13 +59,18 @@ def signbit(x: Expr) -> Expr:
 
 
 def nextafter(x: Expr, y: Expr) -> Expr:
-    """The next number after x towards y; equal arguments give y."""
-    form = format_of(x)
-    raw = bits_of(x)
-    away = (x < y).equals(x > 0.0)  # the size grows
-    one, minus = const(1, form.signed), const(-1, form.signed)
-    moved = bitcast(raw + select(away, one, minus), x.dtype)
-    smallest = bitcast(const(1, form.signed), x.dtype)
-    moved = select(x.equals(0.0), copysign(smallest, y), moved)
-    moved = select(x.equals(y), y, moved)
-    return select(x.differs(x) | y.differs(y), x + y, moved)
+    """The next number after x towards y; equal arguments give y.
+
+    Halves are compared in float32 and moved by their own bits: their neighbours are not float32's.
+    """
+    signed = BY_NAME[f"int{x.dtype.bits}"]
+    raw = bitcast(x, signed)
+    a, b = (cast(x, float32), cast(y, float32)) if x.dtype.is_half else (x, y)
+    away = (a < b).equals(a > 0.0)  # the size grows
+    moved = bitcast(raw + select(away, const(1, signed), const(-1, signed)), x.dtype)
+    sign = bitcast(y, signed) & const(-(2 ** (x.dtype.bits - 1)), signed)
+    smallest = bitcast(sign | const(1, signed), x.dtype)
+    moved = select(a.equals(0.0), smallest, moved)
+    moved = select(a.equals(b), y, moved)
+    missing = cast(a + b, x.dtype)
+    return select(a.differs(a) | b.differs(b), missing, moved)

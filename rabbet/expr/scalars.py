@@ -122,7 +122,7 @@ ROWS: dict[str, Row] = _rows(
     Row("square", 1, np.square, math_plain.square),
     Row("sign", 1, meaning.sign, math_plain.sign),
     Row("copysign", 2, np.copysign, floating(math_plain.copy_sign)),
-    Row("nextafter", 2, np.nextafter, floating(math_plain.nextafter)),
+    Row("nextafter", 2, np.nextafter, math_plain.nextafter),
     Row("fmod", 2, np.fmod, floating(math_mod.fmod)),
     Row("isnan", 1, np.isnan, math_plain.isnan, predicate=True),
     Row("isinf", 1, np.isinf, math_plain.isinf, predicate=True),

@@ -50,7 +50,7 @@ def evaluate(call: Call, operands: list[np.ndarray], symbols: list[int]) -> list
     if op.reference is None:
         raise InternalError(f"{op.name}: an input of the graph is missing from graph.inputs")
     wide = [
-        a.astype(np.float32) if v.dtype.is_half else a
+        a.astype(np.float32) if v.dtype.is_half and not op.holds_halves else a
         for a, v in zip(operands, call.inputs, strict=True)
     ]
     named = op.arguments(wide, concrete(call.attrs, symbols), call.form)

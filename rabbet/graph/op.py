@@ -70,6 +70,7 @@ class Op:
     differentiable: bool
     wirtinger: bool
     awaits: int
+    holds_halves: bool
     module: str
     signature: inspect.Signature
     grad: Callable[..., Any] | None = None
@@ -276,7 +277,8 @@ def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
     Tensor method, None for none, default: the op's name if its first parameter is an operand),
     `public`, `differentiable`, `since`, `wirtinger` (the gradient rule is one for complex numbers
     as it stands; else it is taken as the rule of a holomorphic function), `awaits` (how many of a
-    movement's last operands are not read, only waited for: nothing below is computed before them).
+    movement's last operands are not read, only waited for: nothing below is computed before them),
+    `holds_halves` (float16 and bfloat16 come as they are; other ops get them as float32).
     """
 
     def declare(function: Callable[..., Any]) -> Op:
@@ -316,6 +318,7 @@ def make_op(function: Callable[..., Any], *, kind: str, reference: Any, **fields
         differentiable=fields.get("differentiable", True),
         wirtinger=fields.get("wirtinger", False),
         awaits=fields.get("awaits", 0),
+        holds_halves=fields.get("holds_halves", False),
         module=function.__module__,
         signature=signature,
     )

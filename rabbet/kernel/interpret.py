@@ -322,7 +322,7 @@ def _run_scatter(
     value = grid.full(kernel.value).reshape(-1)
     out = buffers[kernel.out]
     _demand(out, index, "store")
-    as_reduction = {"add": "sum", "max": "max", "min": "min"}
+    as_reduction = {"add": "sum", "mul": "prod", "max": "max", "min": "min"}
     for at, new in zip(index, value, strict=True):
         if kernel.combine == "set":
             out[at] = new

@@ -142,8 +142,8 @@ class ScatterKernel:
     """For each point of `updates` in order, for each point of `inner`: out[index] combine= value.
 
     One task per point of the flattened `outer` loops (independent destinations); updates are
-    strictly sequential, so the sum is the same on any number of threads. combine: add, set, max,
-    min. `index` addresses operand `out`. Variables: outer, updates, inner.
+    strictly sequential, so the sum is the same on any number of threads. combine: add, mul, set,
+    max, min. `index` addresses operand `out`. Variables: outer, updates, inner.
     """
 
     operands: tuple[Operand, ...]

@@ -72,6 +72,7 @@ def _cast_samples() -> list[Sample]:
 
 @op(
     "elementwise",
+    holds_halves=True,
     method="astype",
     infer=_cast_spec,
     wirtinger=True,

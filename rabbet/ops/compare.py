@@ -268,6 +268,7 @@ def _where_samples() -> list[Sample]:
 
 @op(
     "elementwise",
+    holds_halves=True,
     promote="common",
     promote_from=1,
     infer=_where_spec,

@@ -351,6 +351,7 @@ def _copysign_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     differentiable=False,
     infer=broadcast("nextafter", FLOATING),
     lower=row("nextafter"),
+    holds_halves=True,
     reference=np.nextafter,
     samples=binary_samples(grad=False),
 )

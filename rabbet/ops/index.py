@@ -112,7 +112,18 @@ def _places(indices: Any, size: int, length: Dim) -> Any:
     return inside + example * length
 
 
-def _scatter_batch(name: str) -> Callable[..., Any]:
+JOINS: dict[str, Callable[[Any, Any], Any]] = {
+    "scatter_add": np.add,
+    "scatter_mul": np.multiply,
+    "scatter_max": np.maximum,
+    "scatter_min": np.minimum,
+    "scatter_set": lambda old, new: new,
+}
+
+
+def scatter_batch(name: str) -> Callable[..., Any]:
+    """The batching rule of a scatter: examples become rows of one scatter."""
+
     def rule(size: int, flags: Flags, base: Any, indices: Any, updates: Any, axis: int) -> Any:
         scatter = lookup(name)
         base = base if flags[0] else expand(base, (size, *base.shape))
@@ -130,7 +141,9 @@ def _scatter_batch(name: str) -> Callable[..., Any]:
     return rule
 
 
-def _scatter_spec(name: str) -> Callable[..., Spec]:
+def scatter_spec(name: str) -> Callable[..., Spec]:
+    """The shape and dtype rule of a scatter."""
+
     def infer(base: Spec, indices: Spec, updates: Spec, axis: int) -> Spec:
         check_indices(name, indices)
         at = axis_of(name, axis, base.ndim)
@@ -152,20 +165,24 @@ def _scatter_spec(name: str) -> Callable[..., Spec]:
     return infer
 
 
-def _scatter_array(
+def scatter_array(
     name: str, base: np.ndarray, indices: np.ndarray, updates: np.ndarray, axis: int
 ) -> np.ndarray:
+    """For references: a scatter, update after update."""
     at = axis % base.ndim
     places = _in_range(name, indices, base.shape[at]).reshape(-1)
     found = np.moveaxis(base, at, 0).copy()
     rest = (*range(at, at + indices.ndim), *range(at), *range(at + indices.ndim, updates.ndim))
     lines = np.transpose(updates, rest).reshape((places.size, *found.shape[1:]))
+    join = JOINS[name]
     for place, line in zip(places, lines, strict=True):
-        found[place] = found[place] + line if name == "scatter_add" else line
+        found[place] = join(found[place], line)
     return np.moveaxis(found, 0, at)
 
 
-def _scatter_samples(dtypes_: tuple[str, ...]) -> Callable[[], list[Sample]]:
+def scatter_samples(dtypes_: tuple[str, ...], kind: str = "float") -> Callable[[], list[Sample]]:
+    """Samples of a scatter: places that repeat, from the end, none at all."""
+
     def samples() -> list[Sample]:
         cases = (
             *(((5, 3), (4,), 0), ((2, 5, 3), (2, 4), 1), ((2, 5), (), -1), ((2, 3), (0,), 0)),
@@ -175,7 +192,11 @@ def _scatter_samples(dtypes_: tuple[str, ...]) -> Callable[[], list[Sample]]:
         for base, places, axis in cases:
             at, n = axis % len(base), base[axis]
             updates = (*base[:at], *places, *base[at + 1 :])
-            operands = (Draw(base), Draw(places, -n, n, "int"), Draw(updates))
+            operands = (
+                Draw(base, 0.6, 1.4, kind) if kind != "float" else Draw(base),
+                Draw(places, -n, n, "int"),
+                Draw(updates, 0.5, 1.5, kind) if kind != "float" else Draw(updates),
+            )
             found.append(Sample(operands, {"axis": axis}, dtypes_))
         return found
 
@@ -186,9 +207,9 @@ def _scatter_samples(dtypes_: tuple[str, ...]) -> Callable[[], list[Sample]]:
     "scatter",
     lower="add",
     method=None,
-    infer=_scatter_spec("scatter_add"),
-    reference=lambda *x: _scatter_array("scatter_add", *x),
-    samples=_scatter_samples(("int32", *FLOATS)),
+    infer=scatter_spec("scatter_add"),
+    reference=lambda *x: scatter_array("scatter_add", *x),
+    samples=scatter_samples(("int32", *FLOATS)),
 )
 def scatter_add(base: Value, indices: Value, updates: Value, axis: int = 0) -> Value:
     """`base` with `updates` added at `indices` along `axis`: the opposite of `take`.
@@ -207,16 +228,17 @@ def _scatter_add_gradient(
     return g, None, take(g, indices, axis)
 
 
-scatter_add.batching(_scatter_batch("scatter_add"))
+scatter_add.batching(scatter_batch("scatter_add"))
 
 
 @op(
     "scatter",
+    holds_halves=True,
     lower="set",
     method=None,
-    infer=_scatter_spec("scatter_set"),
-    reference=lambda *x: _scatter_array("scatter_set", *x),
-    samples=_scatter_samples(ALL),
+    infer=scatter_spec("scatter_set"),
+    reference=lambda *x: scatter_array("scatter_set", *x),
+    samples=scatter_samples(ALL),
 )
 def scatter_set(base: Value, indices: Value, updates: Value, axis: int = 0) -> Value:
     """`base` with `updates` in place of what was at `indices` along `axis`; the last one wins."""
@@ -240,7 +262,7 @@ def _scatter_set_gradient(
     )
 
 
-scatter_set.batching(_scatter_batch("scatter_set"))
+scatter_set.batching(scatter_batch("scatter_set"))
 
 
 # ---- composites ----------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from rabbet.transform.complex import in_parts
 
 GIVEN = ("host", "input")  # hold complex numbers as they lie in memory
 MOVES = ("source", "movement", "gather")
-HELD = ("cast", "where", "scatter_set")  # take halves as they are: no arithmetic
 
 
 class PrimitiveBuilder(Builder):
@@ -38,7 +37,7 @@ class PrimitiveBuilder(Builder):
         self, op: Op, values: tuple[Value, ...], attrs: Attrs, form: tuple[int, ...]
     ) -> tuple[Value, ...]:
         """All outputs of one op, residuals included, as primitives."""
-        if any(v.dtype.is_half for v in values) and op.name not in HELD:
+        if any(v.dtype.is_half for v in values) and not op.holds_halves:
             return self._in_float32(op, values, attrs, form)
         return self._expand(op, values, attrs, form)
 
