@@ -6,12 +6,132 @@ lines translate. Every op that is not listed here is in `rabbet` itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from rabbet.base import dtypes
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
+from rabbet.nn.functional_activations import (
+    alpha_dropout as alpha_dropout,
+)
+from rabbet.nn.functional_activations import (
+    celu as celu,
+)
+from rabbet.nn.functional_activations import (
+    feature_alpha_dropout as feature_alpha_dropout,
+)
+from rabbet.nn.functional_activations import (
+    gumbel_softmax as gumbel_softmax,
+)
+from rabbet.nn.functional_activations import (
+    hardshrink as hardshrink,
+)
+from rabbet.nn.functional_activations import (
+    rrelu as rrelu,
+)
+from rabbet.nn.functional_activations import (
+    softmin as softmin,
+)
+from rabbet.nn.functional_activations import (
+    softshrink as softshrink,
+)
+from rabbet.nn.functional_activations import (
+    tanhshrink as tanhshrink,
+)
+from rabbet.nn.functional_activations import (
+    threshold as threshold,
+)
+from rabbet.nn.functional_images import (
+    adaptive_max_pool1d as adaptive_max_pool1d,
+)
+from rabbet.nn.functional_images import (
+    adaptive_max_pool2d as adaptive_max_pool2d,
+)
+from rabbet.nn.functional_images import (
+    adaptive_max_pool3d as adaptive_max_pool3d,
+)
+from rabbet.nn.functional_images import (
+    affine_grid as affine_grid,
+)
+from rabbet.nn.functional_images import (
+    channel_shuffle as channel_shuffle,
+)
+from rabbet.nn.functional_images import (
+    dropout1d as dropout1d,
+)
+from rabbet.nn.functional_images import (
+    dropout2d as dropout2d,
+)
+from rabbet.nn.functional_images import (
+    dropout3d as dropout3d,
+)
+from rabbet.nn.functional_images import (
+    fold as fold,
+)
+from rabbet.nn.functional_images import (
+    grid_sample as grid_sample,
+)
+from rabbet.nn.functional_images import (
+    interpolate as interpolate,
+)
+from rabbet.nn.functional_images import (
+    local_response_norm as local_response_norm,
+)
+from rabbet.nn.functional_images import (
+    max_pool1d as max_pool1d,
+)
+from rabbet.nn.functional_images import (
+    max_pool2d as max_pool2d,
+)
+from rabbet.nn.functional_images import (
+    max_pool3d as max_pool3d,
+)
+from rabbet.nn.functional_images import (
+    max_unpool1d as max_unpool1d,
+)
+from rabbet.nn.functional_images import (
+    max_unpool2d as max_unpool2d,
+)
+from rabbet.nn.functional_images import (
+    max_unpool3d as max_unpool3d,
+)
+from rabbet.nn.functional_images import (
+    pad as pad,
+)
+from rabbet.nn.functional_images import (
+    pixel_shuffle as pixel_shuffle,
+)
+from rabbet.nn.functional_images import (
+    pixel_unshuffle as pixel_unshuffle,
+)
+from rabbet.nn.functional_images import (
+    unfold as unfold,
+)
+from rabbet.nn.functional_images import (
+    upsample as upsample,
+)
+from rabbet.nn.functional_losses import (
+    bilinear as bilinear,
+)
+from rabbet.nn.functional_losses import (
+    ctc_loss as ctc_loss,
+)
+from rabbet.nn.functional_losses import (
+    embedding_bag as embedding_bag,
+)
+from rabbet.nn.functional_losses import (
+    multi_margin_loss as multi_margin_loss,
+)
+from rabbet.nn.functional_losses import (
+    pdist as pdist,
+)
+from rabbet.nn.functional_losses import (
+    poisson_nll_loss as poisson_nll_loss,
+)
+from rabbet.nn.functional_losses import (
+    triplet_margin_with_distance_loss as triplet_margin_with_distance_loss,
+)
 from rabbet.tensor import Tensor, functions, no_grad
 from rabbet.tensor.random import dropout_operands
 
@@ -45,12 +165,16 @@ conv2d: Function = functions["conv2d"]
 conv3d: Function = functions["conv3d"]
 conv_transpose1d: Function = functions["conv_transpose1d"]
 conv_transpose2d: Function = functions["conv_transpose2d"]
-max_pool1d: Function = functions["max_pool1d"]
-max_pool2d: Function = functions["max_pool2d"]
+conv_transpose3d: Function = functions["conv_transpose3d"]
 avg_pool1d: Function = functions["avg_pool1d"]
 avg_pool2d: Function = functions["avg_pool2d"]
+avg_pool3d: Function = functions["avg_pool3d"]
+lp_pool1d: Function = functions["lp_pool1d"]
+lp_pool2d: Function = functions["lp_pool2d"]
+lp_pool3d: Function = functions["lp_pool3d"]
 adaptive_avg_pool1d: Function = functions["adaptive_avg_pool1d"]
 adaptive_avg_pool2d: Function = functions["adaptive_avg_pool2d"]
+adaptive_avg_pool3d: Function = functions["adaptive_avg_pool3d"]
 embedding: Function = functions["embedding"]
 flatten: Function = functions["flatten"]
 
@@ -69,6 +193,18 @@ huber_loss: Function = functions["huber_loss"]
 binary_cross_entropy: Function = functions["binary_cross_entropy"]
 binary_cross_entropy_with_logits: Function = functions["binary_cross_entropy_with_logits"]
 kl_div: Function = functions["kl_div"]
+margin_ranking_loss: Function = functions["margin_ranking_loss"]
+hinge_embedding_loss: Function = functions["hinge_embedding_loss"]
+cosine_embedding_loss: Function = functions["cosine_embedding_loss"]
+triplet_margin_loss: Function = functions["triplet_margin_loss"]
+multilabel_margin_loss: Function = functions["multilabel_margin_loss"]
+soft_margin_loss: Function = functions["soft_margin_loss"]
+multilabel_soft_margin_loss: Function = functions["multilabel_soft_margin_loss"]
+gaussian_nll_loss: Function = functions["gaussian_nll_loss"]
+
+# ---- distances ----
+pairwise_distance: Function = functions["pairwise_distance"]
+cosine_similarity: Function = functions["cosine_similarity"]
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -194,40 +330,6 @@ def one_hot(tensor: Tensor, num_classes: int) -> Tensor:
     return functions["one_hot"](tensor, num_classes, dtype=dtypes.int64)
 
 
-def pad(
-    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
-) -> Tensor:
-    """Add `value` around the last axes.
-
-    `pad` is (before, after) of the last axis, then of the one before it, and so on. Negative
-    numbers cut off. Only mode="constant" exists; ShapeError for a wrong count.
-    """
-    if mode != "constant":
-        raise RabbetError(f"pad: mode={mode!r} does not exist; there is 'constant'")
-    if len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise ShapeError(f"pad: {len(pad)} numbers do not fit an input {show(input.shape)}")
-    pairs = [(0, 0)] * (input.ndim - len(pad) // 2)
-    pairs += [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
-    low = tuple(max(a, 0) for a, _ in pairs)
-    high = tuple(max(b, 0) for _, b in pairs)
-    fill = 0.0 if value is None else float(value)
-    wide = functions["pad"](input, low, high, (0,) * input.ndim, fill)
-    cuts = tuple(
-        slice(max(-a, 0), size - max(-b, 0)) for (a, b), size in zip(pairs, wide.shape, strict=True)
-    )
-    return wide[cuts] if min(pad, default=0) < 0 else wide
-
-
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """input divided by its p-norm along an axis, or by eps where that is smaller."""
-    size = abs(input)
-    if p == 2:
-        norm = (input * input).sum(axis=dim, keepdims=True).sqrt()
-    else:
-        norm = (size**p).sum(axis=dim, keepdims=True) ** (1 / p)
-    return input / norm.clip(eps, None)
-
-
-def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """The cosine of the angle between x1 and x2 along an axis."""
-    return (normalize(x1, 2, dim, eps) * normalize(x2, 2, dim, eps)).sum(axis=dim)
+    return functions["normalize"](input, p, dim, eps)

@@ -253,8 +253,10 @@ def _transposed_sizes(
     """
     found = []
     for size, k, s, p, e, d in zip(sizes, kernel, stride, pad, extra, dilation, strict=True):
-        if e >= s:
-            raise ShapeError(f"{name}: output_padding {e} must be smaller than the stride {s}")
+        if e >= s and e >= d:
+            raise ShapeError(
+                f"{name}: output_padding {e} must be smaller than the stride {s} or dilation {d}"
+            )
         out = (size - 1) * s - 2 * p + d * (k - 1) + e + 1
         if out < 1:
             raise ShapeError(f"{name}: input sizes {show(sizes)} give an output size of {out}")
@@ -323,8 +325,8 @@ def _transpose_reference(
 
 def _transpose_samples(rank: int) -> list[Sample]:
     def sample(channels: int, weight: Ints, bias: int, batch: Ints = (2,), **attrs: Any) -> Sample:
-        x = Draw((*batch, channels, *(3, 4)[:rank]))
-        w = Draw((*weight, *(3, 2)[:rank]))
+        x = Draw((*batch, channels, *(3, 4, 2)[:rank]))
+        w = Draw((*weight, *(3, 2, 2)[:rank]))
         base = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}
         return Sample((x, w, Draw((bias,)) if bias else None), base | attrs)
 
@@ -379,3 +381,26 @@ def conv_transpose2d(
     (1, 2, 8, 8)
     """
     return _conv_transpose(2, x, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+@op("composite", reference=_transpose_reference, samples=lambda: _transpose_samples(3), method=None)
+def conv_transpose3d(
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: int | Ints = 1,
+    padding: int | Ints = 0,
+    output_padding: int | Ints = 0,
+    groups: int = 1,
+    dilation: int | Ints = 1,
+) -> Value:
+    """Transposed 3-D convolution (the gradient of conv3d's input), as in PyTorch.
+
+    (N, C, D, H, W), (C, O / groups, KD, KH, KW) -> (N, O, D', H', W'); without N too. One dtype for
+    all operands. Raises ShapeError where channels do not fit or output_padding is not smaller than
+    the stride.
+
+    >>> rb.conv_transpose3d(rb.ones((1, 3, 2, 2, 2)), rb.ones((3, 2, 2, 2, 2)), stride=2).shape
+    (1, 2, 4, 4, 4)
+    """
+    return _conv_transpose(3, x, weight, bias, stride, padding, output_padding, groups, dilation)

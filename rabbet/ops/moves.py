@@ -527,7 +527,7 @@ def _window_gradient(
 ) -> tuple[Any]:
     """Overlapping windows add up, one axis at a time."""
     for axis, size, s, d in reversed(list(zip(axes, window, stride, dilation, strict=True))):
-        g = _fold(g, axis, x.shape[axis], size, s, d)
+        g = fold_window(g, axis, x.shape[axis], size, s, d)
     return (g,)
 
 
@@ -538,7 +538,7 @@ def _window_batch(
     return lookup("window")(x, tuple(a + 1 for a in axes), window, stride, dilation)
 
 
-def _fold(g: Any, axis: int, n: Dim, size: Dim, stride: int, dilation: int) -> Any:
+def fold_window(g: Any, axis: int, n: Dim, size: Dim, stride: int, dilation: int) -> Any:
     """(..., windows, ..., size) -> (..., n, ...): adds g[o, w] at o * stride + w * dilation.
 
     Window elements become rows of n + dilation numbers, where o stands at o * stride; read again as

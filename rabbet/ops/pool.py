@@ -1,4 +1,4 @@
-"""Pooling over windows of images, with PyTorch's arguments: largest, average, and to a given size.
+"""The largest element of every window of images, with PyTorch's arguments.
 
 Gradients are gathered: each image element looks at the outputs whose windows hold it, so the order
 of additions is fixed. Windows that neither overlap nor leave the image need no gathering at all.
@@ -6,33 +6,54 @@ of additions is fixed. Windows that neither overlap nor leave the image need no 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rabbet.base.dtypes import DType, int64, uint8
+from rabbet.base.dtypes import DType, dtype_of, int64, uint8
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
-from rabbet.ops.arithmetic import cast, maximum
-from rabbet.ops.checks import fixed, need_float, per_axis, wide
+from rabbet.ops.arithmetic import cast, clip, maximum
+from rabbet.ops.checks import fixed, per_axis
 from rabbet.ops.compare import isnan, where
-from rabbet.ops.create import constant, iota, ones, zeros
-from rabbet.ops.index import take
-from rabbet.ops.moves import expand, pad, reshape, slice_
+from rabbet.ops.create import constant, extent, iota, zeros
+from rabbet.ops.moves import pad, reshape, slice_
 from rabbet.ops.patches import Ints, output_sizes, padded_array, patch_slices, patches, spread
-from rabbet.ops.reduce import max_, mean, min_, sum_
+from rabbet.ops.reduce import max_, min_, sum_
 
 MOST_WRITTEN_OUT = 16  # windows of up to this many elements are compared one element at a time
 
-Windows = tuple[Ints, Ints, Ints, Ints]  # kernel, stride, padding, dilation
+
+class Windows(NamedTuple):
+    """The geometry of a pooling op, one number per spatial axis."""
+
+    kernel: Ints
+    stride: Ints
+    low: Ints
+    high: Ints
+    dilation: Ints
+
+    @property
+    def tile(self) -> bool:
+        """True where windows lie side by side inside the image: no element is in two."""
+        padded = any(self.low) or any(self.high)
+        return self.kernel == self.stride and not padded and all(d == 1 for d in self.dilation)
 
 
-def _windows(
-    name: str, x: Any, rank: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1
+def windows(
+    name: str,
+    x: Any,
+    rank: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
 ) -> Windows:
     """The arguments of a pooling op, checked, one number per axis."""
     if x.ndim not in (rank + 1, rank + 2):
@@ -44,14 +65,22 @@ def _windows(
     for p, k in zip(border, kernel, strict=True):
         if p > k // 2:
             raise ShapeError(f"{name}: padding {p} is more than half of the kernel size {k}")
-    output_sizes(name, x.shape[-rank:], kernel, step, border, border, apart)
-    return kernel, step, border, apart
+    high = border
+    if ceil_mode:
+        axes = zip(x.shape[-rank:], kernel, step, border, apart, strict=True)
+        high = tuple(_reach(fixed(n), *numbers) for n, *numbers in axes)
+    output_sizes(name, x.shape[-rank:], kernel, step, border, high, apart)
+    return Windows(kernel, step, border, high, apart)
 
 
-def _tiles(windows: Windows) -> bool:
-    """True where windows lie side by side inside the image: every element is in at most one."""
-    kernel, stride, padding, dilation = windows
-    return kernel == stride and not any(padding) and all(d == 1 for d in dilation)
+def _reach(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Padding behind so that a last, partial window counts that starts in front of the padding."""
+    span = dilation * (kernel - 1) + 1
+    room = size + 2 * padding - span
+    count = -(-room // stride) + 1
+    if (count - 1) * stride >= size + padding:
+        count -= 1
+    return max(padding, (count - 1) * stride + span - size - padding)
 
 
 def _lowest(dtype: DType) -> float:
@@ -61,7 +90,7 @@ def _lowest(dtype: DType) -> float:
     return float(np.iinfo(dtype.numpy).min) if dtype.is_integer else 0.0
 
 
-def _tile_back(g: Any, kernel: Ints) -> Any:
+def tile_back(g: Any, kernel: Ints) -> Any:
     """Outputs (..., *O) as (..., O1, 1, O2, 1, ...), to be set against elements of the same
     windows.
     """
@@ -72,7 +101,7 @@ def _tile_back(g: Any, kernel: Ints) -> Any:
     return reshape(g, tuple(shape))
 
 
-def _untile(tiled: Any, x: Any, kernel: Ints) -> Any:
+def untile(tiled: Any, x: Any, kernel: Ints) -> Any:
     """(..., O1, K1, O2, K2, ...) -> the shape of `x`, with zeros where no window reaches."""
     rank = len(kernel)
     lead = x.ndim - rank
@@ -89,10 +118,10 @@ def _untile(tiled: Any, x: Any, kernel: Ints) -> Any:
 # ---- largest -------------------------------------------------------------------------------------
 
 
-def _max_pool(x: Any, windows: Windows) -> Any:
+def _max_pool(x: Any, at: Windows) -> Any:
     # The values, and as a residual the number of the element that each was in its window.
-    kernel, stride, padding, dilation = windows
-    found = patches(x, kernel, stride, padding, padding, dilation, _lowest(x.dtype))
+    kernel = at.kernel
+    found = patches(x, *at, _lowest(x.dtype))
     if int(np.prod(kernel)) <= MOST_WRITTEN_OUT:
         return _largest(found, x.ndim, kernel)
     axes = tuple(range(x.ndim, found.ndim))
@@ -142,39 +171,75 @@ def _element_numbers(
     return cast(total, dtype)
 
 
-def _max_pool_gradient(g: Any, index: Any, x: Any, windows: Windows) -> Any:
-    kernel, stride, padding, dilation = windows
+def _max_pool_gradient(g: Any, index: Any, x: Any, at: Windows) -> Any:
+    kernel = at.kernel
     rank, lead = len(kernel), x.ndim - len(kernel)
-    if _tiles(windows):
+    if at.tile:
         axes = tuple(range(lead + 1, lead + 2 * rank, 2))
         numbers = _element_numbers(g, kernel, axes, lead + 2 * rank, False, index.dtype)
-        hit = _tile_back(index, kernel) == numbers
-        return _untile(where(hit, _tile_back(g, kernel), 0.0), x, kernel)
-    geometry = (x.shape[lead:], kernel, stride, padding, padding, dilation)
+        hit = tile_back(index, kernel) == numbers
+        return untile(where(hit, tile_back(g, kernel), 0.0), x, kernel)
+    geometry = (x.shape[lead:], *at)
     axes = tuple(range(x.ndim, x.ndim + rank))
     numbers = _element_numbers(g, kernel, axes, x.ndim + rank, True, index.dtype)
     hit = spread(index, *geometry, float(np.iinfo(index.dtype.numpy).max)) == numbers
     return sum_(where(hit, spread(g, *geometry), 0.0), axes)
 
 
-def _max_pool_reference(
-    x: np.ndarray, kernel_size: Any, stride: Any, padding: Any, dilation: Any, rank: int
-) -> tuple[np.ndarray, np.ndarray]:
-    kernel, step, border, apart = _windows(
-        "max_pool", x, rank, kernel_size, stride, padding, dilation
-    )
-    lowest = (
-        -np.inf if x.dtype.kind not in "biu" else (np.iinfo(x.dtype).min if x.dtype != bool else 0)
-    )
-    padded = padded_array(x, border, border, lowest)
-    counts = output_sizes("max_pool", x.shape[-rank:], kernel, step, border, border, apart)
-    elements = [padded[patch_slices(at, counts, step, apart)] for at in np.ndindex(*kernel)]
-    stacked = np.stack(elements, axis=-1)
-    number = np.uint8 if stacked.shape[-1] <= MOST_WRITTEN_OUT else np.int64
-    return stacked.max(axis=-1), stacked.argmax(axis=-1).astype(number)
+def _positions(index: Any, x: Any, at: Windows) -> Any:
+    """Where the elements of windows lie in the flattened image, by their numbers in the windows."""
+    rank = len(at.kernel)
+    sizes_ = x.shape[x.ndim - rank :]
+    number, total = cast(index, int64), None
+    inner = int(np.prod(at.kernel))
+    for axis, (size, k, s, low, _, d) in enumerate(zip(sizes_, *at, strict=True)):
+        inner //= k
+        element = number // inner % k
+        shape = (1,) * axis + (index.shape[index.ndim - rank + axis],) + (1,) * (rank - axis - 1)
+        first = iota.like(index, shape, axis, int64) * s - low
+        # Where a window holds nothing but minus infinity its padding may have been the first.
+        place = clip(first + element * d, 0, extent.like(index, size - 1, int64))
+        total = place if total is None else total * extent.like(index, size, int64) + place
+    return total
 
 
-def _pool_samples(rank: int, draw: str, **options: Any) -> list[Sample]:
+def _max_pool_reference(rank: int) -> Callable[..., tuple[np.ndarray, ...]]:
+    def reference(x: np.ndarray, *attrs: Any) -> tuple[np.ndarray, np.ndarray]:
+        at = windows("max_pool", x, rank, *attrs)
+        lowest = _lowest(dtype_of(x.dtype))
+        padded = padded_array(x, at.low, at.high, lowest)
+        counts = output_sizes("max_pool", x.shape[-rank:], *at)
+        elements = [
+            padded[patch_slices(e, counts, at.stride, at.dilation)] for e in np.ndindex(*at.kernel)
+        ]
+        stacked = np.stack(elements, axis=-1)
+        number = np.uint8 if stacked.shape[-1] <= MOST_WRITTEN_OUT else np.int64
+        return stacked.max(axis=-1), stacked.argmax(axis=-1).astype(number)
+
+    return reference
+
+
+def _positions_reference(rank: int) -> Callable[..., tuple[np.ndarray, ...]]:
+    values = _max_pool_reference(rank)
+
+    def reference(x: np.ndarray, *attrs: Any) -> tuple[np.ndarray, ...]:
+        found, number = values(x, *attrs)
+        at = windows("max_pool", x, rank, *attrs)
+        element = np.unravel_index(number.astype(np.int64), at.kernel)
+        places = np.indices(found.shape)[x.ndim - rank :]
+        place = [
+            p * s - low + e * d
+            for p, s, low, e, d in zip(places, at.stride, at.low, element, at.dilation, strict=True)
+        ]
+        flat = np.ravel_multi_index(place, x.shape[-rank:], "clip") if found.size else place[0]
+        return found, np.asarray(flat, np.int64), number
+
+    return reference
+
+
+def pool_samples(rank: int, draw: str, **options: Any) -> list[Sample]:
+    """Samples that every kind of pooling shares."""
+
     def sample(lead: Ints, low: float = -2, **attrs: Any) -> Sample:
         shape = (*lead, *(7, 6, 5)[:rank])
         return Sample((Draw(shape, kind=draw),), options | attrs)
@@ -186,24 +251,26 @@ def _pool_samples(rank: int, draw: str, **options: Any) -> list[Sample]:
         sample((1, 1), kernel_size=(2,) + (1,) * (rank - 1), stride=3),
         sample((0, 2), kernel_size=2),
     ]
-    if "dilation" in options:
-        found.append(sample((1, 2), kernel_size=2, stride=1, padding=1, dilation=3))
-    else:
-        found.append(sample((1, 2), kernel_size=3, stride=2, padding=1, count_include_pad=False))
     return found
 
 
 def _max_samples(rank: int) -> list[Sample]:
-    return _pool_samples(rank, "distinct", stride=None, padding=0, dilation=1)
+    options = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
+    found = pool_samples(rank, "distinct", **options)
+    x = Draw((1, 2, *(7, 6, 5)[:rank]), kind="distinct")
+    more: tuple[dict[str, Any], ...] = (
+        {"kernel_size": 2, "stride": 1, "padding": 1, "dilation": 3},
+        {"kernel_size": 3, "stride": 2, "ceil_mode": True},
+        {"kernel_size": 2, "stride": 3, "padding": 1, "ceil_mode": True},
+    )
+    return found[: 5 if rank < 3 else 2] + [Sample((x,), options | m) for m in more]
 
 
 @op(
     "composite",
     residuals=1,
     method=None,
-    reference=lambda x, kernel_size, stride, padding, dilation: _max_pool_reference(
-        x, kernel_size, stride, padding, dilation, 1
-    ),
+    reference=_max_pool_reference(1),
     samples=lambda: _max_samples(1),
 )
 def max_pool1d(
@@ -212,31 +279,50 @@ def max_pool1d(
     stride: int | Ints | None = None,
     padding: int | Ints = 0,
     dilation: int | Ints = 1,
+    ceil_mode: bool = False,
 ) -> Value:
     """The largest element of every window; NaN wins; of equal ones the first gets the gradient.
 
-    (N, C, L) -> (N, C, L'), any dtype; without N too. `stride` is the kernel size unless given.
-    Raises ShapeError where no window fits or the padding is more than half a kernel.
+    (N, C, L) -> (N, C, L'), any real dtype; without N too.
+    `stride` is the kernel size unless given; with `ceil_mode` a last window may reach over the
+    end. Raises ShapeError where no window fits or the padding is more than half a kernel.
 
     >>> rb.max_pool1d(rb.ones((1, 1, 6)), 2).shape
     (1, 1, 3)
     """
-    windows = _windows("max_pool1d", x, 1, kernel_size, stride, padding, dilation)
-    return _max_pool(x, windows)
+    at = windows("max_pool1d", x, 1, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool(x, at)
 
 
-@max_pool1d.gradient
-def _max_pool1d_gradient(g: Any, y: Any, x: Any, **attrs: Any) -> tuple[Any]:
-    return (_max_pool_gradient(g, y[1], x, _windows("max_pool1d", x, 1, **attrs)),)
+@op(
+    "composite",
+    outputs=2,
+    residuals=1,
+    method=None,
+    reference=_positions_reference(1),
+    samples=lambda: _max_samples(1)[1:],
+)
+def max_pool1d_with_indices(
+    x: Value,
+    kernel_size: int | Ints,
+    stride: int | Ints | None = None,
+    padding: int | Ints = 0,
+    dilation: int | Ints = 1,
+    ceil_mode: bool = False,
+) -> tuple[Value, Value]:
+    """As `max_pool1d`, and where the elements lie in the flattened image (int64), for
+    `max_unpool1d`.
+    """
+    at = windows("max_pool1d", x, 1, kernel_size, stride, padding, dilation, ceil_mode)
+    values, number = _max_pool(x, at)
+    return values, _positions(number, x, at), number
 
 
 @op(
     "composite",
     residuals=1,
     method=None,
-    reference=lambda x, kernel_size, stride, padding, dilation: _max_pool_reference(
-        x, kernel_size, stride, padding, dilation, 2
-    ),
+    reference=_max_pool_reference(2),
     samples=lambda: _max_samples(2),
 )
 def max_pool2d(
@@ -245,247 +331,113 @@ def max_pool2d(
     stride: int | Ints | None = None,
     padding: int | Ints = 0,
     dilation: int | Ints = 1,
+    ceil_mode: bool = False,
 ) -> Value:
     """The largest element of every window; NaN wins; of equal ones the first gets the gradient.
 
-    (N, C, H, W) -> (N, C, H', W'), any dtype; without N too. `stride` is the kernel size unless
-    given. Raises ShapeError where no window fits or the padding is more than half a kernel.
+    (N, C, H, W) -> (N, C, H', W'), any real dtype; without N too.
+    `stride` is the kernel size unless given; with `ceil_mode` a last window may reach over the
+    end. Raises ShapeError where no window fits or the padding is more than half a kernel.
 
     >>> rb.max_pool2d(rb.ones((1, 1, 6, 6)), 2).shape
     (1, 1, 3, 3)
     """
-    windows = _windows("max_pool2d", x, 2, kernel_size, stride, padding, dilation)
-    return _max_pool(x, windows)
-
-
-@max_pool2d.gradient
-def _max_pool2d_gradient(g: Any, y: Any, x: Any, **attrs: Any) -> tuple[Any]:
-    return (_max_pool_gradient(g, y[1], x, _windows("max_pool2d", x, 2, **attrs)),)
-
-
-# ---- average -------------------------------------------------------------------------------------
-
-
-def _avg_windows(
-    name: str, x: Any, rank: int, kernel_size: Any, stride: Any, padding: Any
-) -> Windows:
-    need_float(name, "input", x.dtype)
-    return _windows(name, x, rank, kernel_size, stride, padding)
-
-
-def _counts(x: Any, windows: Windows, count_include_pad: bool) -> Any:
-    """By how much each window's sum is divided: a number, or one per output position."""
-    kernel, stride, padding, dilation = windows
-    if count_include_pad or not any(padding):
-        return float(np.prod(kernel))
-    shape = (1,) * (x.ndim - len(kernel)) + x.shape[x.ndim - len(kernel) :]
-    inside = patches(ones.like(x, shape, x.dtype), kernel, stride, padding, padding, dilation)
-    return sum_(inside, tuple(range(x.ndim, inside.ndim)))
-
-
-def _avg_pool(x: Any, windows: Windows, count_include_pad: bool) -> Any:
-    kernel, stride, padding, dilation = windows
-    found = patches(x, kernel, stride, padding, padding, dilation)
-    total = sum_(found, tuple(range(x.ndim, found.ndim)))
-    return total / _counts(x, windows, count_include_pad)
-
-
-def _avg_pool_gradient(g: Any, x: Any, windows: Windows, count_include_pad: bool) -> Any:
-    kernel, stride, padding, dilation = windows
-    g = g / _counts(x, windows, count_include_pad)
-    lead = x.ndim - len(kernel)
-    if _tiles(windows):
-        shape = list(g.shape[:lead])
-        for size, k in zip(g.shape[lead:], kernel, strict=True):
-            shape += [size, k]
-        return _untile(expand(_tile_back(g, kernel), tuple(shape)), x, kernel)
-    found = spread(g, x.shape[lead:], kernel, stride, padding, padding, dilation)
-    return sum_(found, tuple(range(x.ndim, found.ndim)))
-
-
-def _avg_pool_reference(
-    x: np.ndarray, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool, rank: int
-) -> np.ndarray:
-    kernel, step, border, _ = windows = _windows("avg_pool", x, rank, kernel_size, stride, padding)
-    counts = output_sizes("avg_pool", x.shape[-rank:], *windows[:3], border, windows[3])
-    y = np.zeros((*x.shape[:-rank], *counts))
-    for position in np.ndindex(*counts):
-        inside: list[Any] = [...]
-        for o, s, p, k, size in zip(position, step, border, kernel, x.shape[-rank:], strict=True):
-            inside.append(slice(max(o * s - p, 0), min(o * s - p + k, size)))
-        window = wide(x)[tuple(inside)]
-        elements = np.prod(kernel if count_include_pad else window.shape[-rank:])
-        axes = tuple(range(-rank, 0))
-        y[(..., *position)] = window.sum(axis=axes) / elements
-    return y.astype(x.dtype)
-
-
-def _avg_samples(rank: int) -> list[Sample]:
-    return _pool_samples(rank, "float", stride=None, padding=0, count_include_pad=True)
+    at = windows("max_pool2d", x, 2, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool(x, at)
 
 
 @op(
     "composite",
+    outputs=2,
+    residuals=1,
     method=None,
-    reference=lambda x, kernel_size, stride, padding, count_include_pad: _avg_pool_reference(
-        x, kernel_size, stride, padding, count_include_pad, 1
-    ),
-    samples=lambda: _avg_samples(1),
+    reference=_positions_reference(2),
+    samples=lambda: _max_samples(2)[1:],
 )
-def avg_pool1d(
+def max_pool2d_with_indices(
     x: Value,
     kernel_size: int | Ints,
     stride: int | Ints | None = None,
     padding: int | Ints = 0,
-    count_include_pad: bool = True,
-) -> Value:
-    """The mean of every window; padding counts as zeros unless `count_include_pad` is False.
-
-    (N, C, L) -> (N, C, L'), floats; without N too. `stride` is the kernel size unless given. Raises
-    ShapeError where no window fits or the padding is more than half a kernel.
-
-    >>> rb.avg_pool1d(rb.ones((1, 1, 6)), 2).shape
-    (1, 1, 3)
+    dilation: int | Ints = 1,
+    ceil_mode: bool = False,
+) -> tuple[Value, Value]:
+    """As `max_pool2d`, and where the elements lie in the flattened image (int64), for
+    `max_unpool2d`.
     """
-    windows = _avg_windows("avg_pool1d", x, 1, kernel_size, stride, padding)
-    return _avg_pool(x, windows, count_include_pad)
-
-
-@avg_pool1d.gradient
-def _avg_pool1d_gradient(
-    g: Any, y: Any, x: Any, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool
-) -> tuple[Any]:
-    windows = _windows("avg_pool1d", x, 1, kernel_size, stride, padding)
-    return (_avg_pool_gradient(g, x, windows, count_include_pad),)
+    at = windows("max_pool2d", x, 2, kernel_size, stride, padding, dilation, ceil_mode)
+    values, number = _max_pool(x, at)
+    return values, _positions(number, x, at), number
 
 
 @op(
     "composite",
+    residuals=1,
     method=None,
-    reference=lambda x, kernel_size, stride, padding, count_include_pad: _avg_pool_reference(
-        x, kernel_size, stride, padding, count_include_pad, 2
-    ),
-    samples=lambda: _avg_samples(2),
+    reference=_max_pool_reference(3),
+    samples=lambda: _max_samples(3),
 )
-def avg_pool2d(
+def max_pool3d(
     x: Value,
     kernel_size: int | Ints,
     stride: int | Ints | None = None,
     padding: int | Ints = 0,
-    count_include_pad: bool = True,
+    dilation: int | Ints = 1,
+    ceil_mode: bool = False,
 ) -> Value:
-    """The mean of every window; padding counts as zeros unless `count_include_pad` is False.
+    """The largest element of every window; NaN wins; of equal ones the first gets the gradient.
 
-    (N, C, H, W) -> (N, C, H', W'), floats; without N too. `stride` is the kernel size unless given.
-    Raises ShapeError where no window fits or the padding is more than half a kernel.
+    (N, C, D, H, W) -> (N, C, D', H', W'), any real dtype; without N too.
+    `stride` is the kernel size unless given; with `ceil_mode` a last window may reach over the
+    end. Raises ShapeError where no window fits or the padding is more than half a kernel.
 
-    >>> rb.avg_pool2d(rb.ones((1, 1, 6, 6)), 2).shape
-    (1, 1, 3, 3)
+    >>> rb.max_pool3d(rb.ones((1, 1, 6, 6, 6)), 2).shape
+    (1, 1, 3, 3, 3)
     """
-    windows = _avg_windows("avg_pool2d", x, 2, kernel_size, stride, padding)
-    return _avg_pool(x, windows, count_include_pad)
-
-
-@avg_pool2d.gradient
-def _avg_pool2d_gradient(
-    g: Any, y: Any, x: Any, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool
-) -> tuple[Any]:
-    windows = _windows("avg_pool2d", x, 2, kernel_size, stride, padding)
-    return (_avg_pool_gradient(g, x, windows, count_include_pad),)
-
-
-# ---- to a given size -----------------------------------------------------------------------------
-
-
-def _adaptive_axis(x: Any, axis: int, outputs: int) -> Any:
-    """Mean over windows [o * size // outputs, ceil((o + 1) * size / outputs)) of one axis."""
-    size = x.shape[axis]
-    if isinstance(size, int) and size == 0:
-        raise ShapeError(f"adaptive_avg_pool: input {show(x.shape)} is empty along axis {axis}")
-    if outputs == 1:
-        return mean(x, axis, keepdims=True)
-    if size % outputs == 0:
-        split = (*x.shape[:axis], outputs, size // outputs, *x.shape[axis + 1 :])
-        return mean(reshape(x, split), axis + 1)
-    # Windows of unequal lengths: gather as many elements as the longest has, mask the surplus.
-    size = fixed(size)
-    longest = (size + outputs - 1) // outputs + 1
-    rest = (1,) * (x.ndim - axis - 1)
-    number = iota.like(x, (outputs, 1), 0, int64)
-    start = number * size // outputs
-    end = ((number + 1) * size + (outputs - 1)) // outputs
-    at = start + iota.like(x, (1, longest), 1, int64)
-    inside = at < end
-    found = take(x, where(inside, at, start), axis)
-    total = sum_(where(reshape(inside, (outputs, longest, *rest)), found, 0.0), axis + 1)
-    return total / reshape(cast(end - start, x.dtype), (outputs, *rest))
-
-
-def _adaptive(name: str, x: Any, rank: int, output_size: Any) -> Any:
-    need_float(name, "input", x.dtype)
-    if x.ndim not in (rank + 1, rank + 2):
-        raise ShapeError(f"{name}: input {show(x.shape)} needs {rank + 2} axes (or {rank + 1})")
-    wanted = (output_size,) * rank if not isinstance(output_size, tuple) else output_size
-    if len(wanted) != rank:
-        raise ShapeError(f"{name}: output_size {show(wanted)} needs {rank} numbers")
-    for axis, outputs in zip(range(x.ndim - rank, x.ndim), wanted, strict=True):
-        if outputs is not None:  # None keeps the size, as in PyTorch
-            x = _adaptive_axis(x, axis, per_axis(name, "output_size", outputs, 1, 1)[0])
-    return x
-
-
-def _adaptive_reference(x: np.ndarray, output_size: Any, rank: int) -> np.ndarray:
-    wanted = output_size if isinstance(output_size, tuple) else (output_size,) * rank
-    y = wide(x)
-    for axis, outputs in zip(range(x.ndim - rank, x.ndim), wanted, strict=True):
-        n = y.shape[axis]
-        outputs = n if outputs is None else outputs
-        bounds = [(o * n // outputs, -(-(o + 1) * n // outputs)) for o in range(outputs)]
-        means = [y.take(range(a, b), axis).mean(axis, keepdims=True) for a, b in bounds]
-        y = np.concatenate(means, axis)
-    return y.astype(x.dtype)
+    at = windows("max_pool3d", x, 3, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool(x, at)
 
 
 @op(
     "composite",
+    outputs=2,
+    residuals=1,
     method=None,
-    reference=lambda x, output_size: _adaptive_reference(x, output_size, 1),
-    samples=lambda: [
-        Sample((Draw((2, 3, 7)),), {"output_size": n}) for n in (1, 7, 3, (5,), None, 9)
-    ],
+    reference=_positions_reference(3),
+    samples=lambda: _max_samples(3)[1:],
 )
-def adaptive_avg_pool1d(x: Value, output_size: int | tuple[int | None, ...] | None) -> Value:
-    """Means of `output_size` windows that divide the image as evenly as possible; None keeps the
-    size.
-
-    (N, C, L) -> (N, C, output_size), floats; without N too.
-
-    >>> rb.adaptive_avg_pool1d(rb.ones((1, 3, 8)), 2).shape
-    (1, 3, 2)
+def max_pool3d_with_indices(
+    x: Value,
+    kernel_size: int | Ints,
+    stride: int | Ints | None = None,
+    padding: int | Ints = 0,
+    dilation: int | Ints = 1,
+    ceil_mode: bool = False,
+) -> tuple[Value, Value]:
+    """As `max_pool3d`, and where the elements lie in the flattened image (int64), for
+    `max_unpool3d`.
     """
-    return _adaptive("adaptive_avg_pool1d", x, 1, output_size)
+    at = windows("max_pool3d", x, 3, kernel_size, stride, padding, dilation, ceil_mode)
+    values, number = _max_pool(x, at)
+    return values, _positions(number, x, at), number
 
 
-@op(
-    "composite",
-    method=None,
-    reference=lambda x, output_size: _adaptive_reference(x, output_size, 2),
-    samples=lambda: (
-        [
-            Sample((Draw((2, 3, 6, 4)),), {"output_size": n})
-            for n in (1, (3, 2), (4, 3), (None, 1), (7, 5))
-        ]
-        + [Sample((Draw((2, 3, 3)),), {"output_size": 2})]
+def _gradient(rank: int) -> Callable[..., tuple[Any]]:
+    def rule(g: Any, y: Any, x: Any, **attrs: Any) -> tuple[Any]:
+        slope = g[0] if isinstance(g, tuple) else g  # positions have none
+        at = windows(f"max_pool{rank}d", x, rank, **attrs)
+        return (_max_pool_gradient(slope, y[-1], x, at),)
+
+    return rule
+
+
+for _rank, _ops in enumerate(
+    (
+        (max_pool1d, max_pool1d_with_indices),
+        (max_pool2d, max_pool2d_with_indices),
+        (max_pool3d, max_pool3d_with_indices),
     ),
-)
-def adaptive_avg_pool2d(x: Value, output_size: int | tuple[int | None, ...] | None) -> Value:
-    """Means of `output_size` windows that divide the image as evenly as possible; None keeps a
-    size.
-
-    (N, C, H, W) -> (N, C, *output_size), floats; without N too. `adaptive_avg_pool2d(x, 1)` is
-    global pooling.
-
-    >>> rb.adaptive_avg_pool2d(rb.ones((1, 3, 8, 8)), 1).shape
-    (1, 3, 1, 1)
-    """
-    return _adaptive("adaptive_avg_pool2d", x, 2, output_size)
+    1,
+):
+    for _op in _ops:
+        _op.gradient(_gradient(_rank))
