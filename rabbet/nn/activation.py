@@ -203,3 +203,80 @@ class PReLU(Module):
 
     def extra_repr(self) -> str:
         return f"num_parameters={self.num_parameters}"
+
+
+class CELU(_Activation):
+    """x where positive, alpha (exp(x / alpha) - 1) elsewhere."""
+
+    function = functional.celu
+    options = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace)
+        self.alpha = alpha
+
+
+class Hardshrink(_Activation):
+    """x where its size is more than lambd, 0 elsewhere."""
+
+    function = functional.hardshrink
+    options = ("lambd",)
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+
+class Softshrink(_Activation):
+    """x moved towards 0 by lambd, and no further."""
+
+    function = functional.softshrink
+    options = ("lambd",)
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+
+class Tanhshrink(_Activation):
+    """x - tanh(x)."""
+
+    function = functional.tanhshrink
+
+
+class Threshold(_Activation):
+    """x where it is more than threshold, value elsewhere."""
+
+    function = functional.threshold
+    options = ("threshold", "value")
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        super().__init__(inplace)
+        self.threshold, self.value = threshold, value
+
+
+class RReLU(_Activation):
+    """x where positive, else times a number from [lower, upper), random while training."""
+
+    function = functional.rrelu
+    options = ("lower", "upper", "training")
+
+    def __init__(
+        self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False
+    ) -> None:
+        super().__init__(inplace)
+        self.lower, self.upper = lower, upper
+
+
+class Softmin(_AxisActivation):
+    """softmax(-x) along axis `dim`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.softmin(input, self.dim)
+
+
+class Softmax2d(Module):
+    """softmax over the channels of (N, C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.softmax(input, axis=-3)

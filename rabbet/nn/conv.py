@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.base.shapes import show
 from rabbet.nn import functional
 from rabbet.nn.linear import start_weights
 from rabbet.nn.module import Module
@@ -13,6 +14,7 @@ from rabbet.nn.parameter import Parameter
 from rabbet.tensor import Tensor, zeros
 
 Sizes = int | tuple[int, ...]
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def per_axis(value: Any, rank: int) -> Any:
@@ -44,8 +46,12 @@ class _Conv(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if padding_mode != "zeros":
-            raise RabbetError(f"{type(self).__name__}: padding_mode={padding_mode!r} is not there")
+        if padding_mode not in (("zeros",) if self.is_transposed else PADDING_MODES):
+            raise RabbetError(
+                f"{type(self).__name__}: padding_mode={padding_mode!r} is not one of "
+                f"{', '.join(PADDING_MODES[:1] if self.is_transposed else PADDING_MODES)}"
+            )
+        self.padding_mode = padding_mode
         if in_channels % groups or out_channels % groups:
             raise ShapeError(
                 f"{type(self).__name__}: groups={groups} must divide the channels "
@@ -72,15 +78,29 @@ class _Conv(Module):
         start_weights(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            low, high = self._border()
+            pairs = [n for pair in zip(low[::-1], high[::-1], strict=True) for n in pair]
+            input, padding = functional.pad(input, pairs, self.padding_mode), (0,) * self.rank
         return type(self).function(
             input,
             self.weight,
             self.bias,
             stride=self.stride,
-            padding=self.padding,
+            padding=padding,
             dilation=self.dilation,
             groups=self.groups,
         )
+
+    def _border(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Elements before and behind each axis."""
+        if self.padding == "valid":
+            return (0,) * self.rank, (0,) * self.rank
+        if self.padding != "same":
+            return self.padding, self.padding
+        total = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
 
     def extra_repr(self) -> str:
         text = (
@@ -153,17 +173,35 @@ class _ConvTranspose(_Conv):
         )
         self.output_padding = per_axis(output_padding, self.rank)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, output_size: tuple[int, ...] | None = None) -> Tensor:
         return type(self).function(
             input,
             self.weight,
             self.bias,
             stride=self.stride,
             padding=self.padding,
-            output_padding=self.output_padding,
+            output_padding=self._extra(input, output_size),
             groups=self.groups,
             dilation=self.dilation,
         )
+
+    def _extra(self, input: Tensor, output_size: tuple[int, ...] | None) -> tuple[int, ...]:
+        """The output padding that gives a wanted size."""
+        if output_size is None:
+            return tuple(self.output_padding)
+        wanted = tuple(output_size)[-self.rank :]
+        sizes = zip(
+            *(input.shape[-self.rank :], self.stride, self.padding, self.dilation),
+            *(self.kernel_size, wanted),
+            strict=True,
+        )
+        extra = tuple(w - ((n - 1) * s - 2 * p + d * (k - 1) + 1) for n, s, p, d, k, w in sizes)
+        if any(not 0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
+            raise ShapeError(
+                f"{type(self).__name__}: output_size {wanted} of an input {show(input.shape)} is "
+                f"not within a stride {self.stride} of the smallest size"
+            )
+        return extra
 
 
 class ConvTranspose1d(_ConvTranspose):
@@ -178,3 +216,10 @@ class ConvTranspose2d(_ConvTranspose):
 
     rank = 2
     function = functional.conv_transpose2d
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """The gradient of Conv3d's input as a layer of its own, for volumes (N, C, D, H, W)."""
+
+    rank = 3
+    function = functional.conv_transpose3d

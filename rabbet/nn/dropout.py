@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.nn import functional
+from rabbet.nn.functional_images import channel_dropout
 from rabbet.nn.module import Module
-from rabbet.tensor import Tensor, functions, ones
-from rabbet.tensor.random import dropout_operands
+from rabbet.tensor import Tensor
 
 
 class Dropout(Module):
@@ -31,16 +33,43 @@ class Dropout(Module):
         return f"p={self.p}"
 
 
-class Dropout2d(Dropout):
-    """Sets whole channels of (N, C, H, W) to 0."""
+class _ChannelDropout(Dropout):
+    rank: ClassVar[int]
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.ndim != 4:
-            raise ShapeError(f"Dropout2d: the input {show(input.shape)} must be (N, C, H, W)")
-        if not self.training or self.p == 0:
-            return input
-        if self.p == 1:
-            return input * 0.0
-        channels = ones((*input.shape[:2], 1, 1), dtype=input.dtype)
-        mask = functions["dropout"](channels, float(self.p), *dropout_operands(channels))
-        return input * mask
+        name = f"Dropout{self.rank}d"
+        if input.ndim != self.rank + 2:
+            raise ShapeError(f"{name}: the input {show(input.shape)} needs {self.rank + 2} axes")
+        return channel_dropout(name, self.rank, input, self.p, self.training)
+
+
+class Dropout1d(_ChannelDropout):
+    """Sets whole channels of (N, C, L) to 0."""
+
+    rank = 1
+
+
+class Dropout2d(_ChannelDropout):
+    """Sets whole channels of (N, C, H, W) to 0."""
+
+    rank = 2
+
+
+class Dropout3d(_ChannelDropout):
+    """Sets whole channels of (N, C, D, H, W) to 0."""
+
+    rank = 3
+
+
+class AlphaDropout(Dropout):
+    """Dropout for selu nets: mean and variance stay."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.alpha_dropout(input, self.p, self.training)
+
+
+class FeatureAlphaDropout(Dropout):
+    """AlphaDropout of whole channels of (N, C, ...)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.feature_alpha_dropout(input, self.p, self.training)

@@ -12,126 +12,9 @@ from typing import Any
 from rabbet.base import dtypes
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
-from rabbet.nn.functional_activations import (
-    alpha_dropout as alpha_dropout,
-)
-from rabbet.nn.functional_activations import (
-    celu as celu,
-)
-from rabbet.nn.functional_activations import (
-    feature_alpha_dropout as feature_alpha_dropout,
-)
-from rabbet.nn.functional_activations import (
-    gumbel_softmax as gumbel_softmax,
-)
-from rabbet.nn.functional_activations import (
-    hardshrink as hardshrink,
-)
-from rabbet.nn.functional_activations import (
-    rrelu as rrelu,
-)
-from rabbet.nn.functional_activations import (
-    softmin as softmin,
-)
-from rabbet.nn.functional_activations import (
-    softshrink as softshrink,
-)
-from rabbet.nn.functional_activations import (
-    tanhshrink as tanhshrink,
-)
-from rabbet.nn.functional_activations import (
-    threshold as threshold,
-)
-from rabbet.nn.functional_images import (
-    adaptive_max_pool1d as adaptive_max_pool1d,
-)
-from rabbet.nn.functional_images import (
-    adaptive_max_pool2d as adaptive_max_pool2d,
-)
-from rabbet.nn.functional_images import (
-    adaptive_max_pool3d as adaptive_max_pool3d,
-)
-from rabbet.nn.functional_images import (
-    affine_grid as affine_grid,
-)
-from rabbet.nn.functional_images import (
-    channel_shuffle as channel_shuffle,
-)
-from rabbet.nn.functional_images import (
-    dropout1d as dropout1d,
-)
-from rabbet.nn.functional_images import (
-    dropout2d as dropout2d,
-)
-from rabbet.nn.functional_images import (
-    dropout3d as dropout3d,
-)
-from rabbet.nn.functional_images import (
-    fold as fold,
-)
-from rabbet.nn.functional_images import (
-    grid_sample as grid_sample,
-)
-from rabbet.nn.functional_images import (
-    interpolate as interpolate,
-)
-from rabbet.nn.functional_images import (
-    local_response_norm as local_response_norm,
-)
-from rabbet.nn.functional_images import (
-    max_pool1d as max_pool1d,
-)
-from rabbet.nn.functional_images import (
-    max_pool2d as max_pool2d,
-)
-from rabbet.nn.functional_images import (
-    max_pool3d as max_pool3d,
-)
-from rabbet.nn.functional_images import (
-    max_unpool1d as max_unpool1d,
-)
-from rabbet.nn.functional_images import (
-    max_unpool2d as max_unpool2d,
-)
-from rabbet.nn.functional_images import (
-    max_unpool3d as max_unpool3d,
-)
-from rabbet.nn.functional_images import (
-    pad as pad,
-)
-from rabbet.nn.functional_images import (
-    pixel_shuffle as pixel_shuffle,
-)
-from rabbet.nn.functional_images import (
-    pixel_unshuffle as pixel_unshuffle,
-)
-from rabbet.nn.functional_images import (
-    unfold as unfold,
-)
-from rabbet.nn.functional_images import (
-    upsample as upsample,
-)
-from rabbet.nn.functional_losses import (
-    bilinear as bilinear,
-)
-from rabbet.nn.functional_losses import (
-    ctc_loss as ctc_loss,
-)
-from rabbet.nn.functional_losses import (
-    embedding_bag as embedding_bag,
-)
-from rabbet.nn.functional_losses import (
-    multi_margin_loss as multi_margin_loss,
-)
-from rabbet.nn.functional_losses import (
-    pdist as pdist,
-)
-from rabbet.nn.functional_losses import (
-    poisson_nll_loss as poisson_nll_loss,
-)
-from rabbet.nn.functional_losses import (
-    triplet_margin_with_distance_loss as triplet_margin_with_distance_loss,
-)
+from rabbet.nn import functional_activations as activations
+from rabbet.nn import functional_images as images
+from rabbet.nn import functional_losses as losses
 from rabbet.tensor import Tensor, functions, no_grad
 from rabbet.tensor.random import dropout_operands
 
@@ -205,6 +88,52 @@ gaussian_nll_loss: Function = functions["gaussian_nll_loss"]
 # ---- distances ----
 pairwise_distance: Function = functions["pairwise_distance"]
 cosine_similarity: Function = functions["cosine_similarity"]
+
+# ---- made of a few ops: activations ----
+celu = activations.celu
+hardshrink = activations.hardshrink
+softshrink = activations.softshrink
+tanhshrink = activations.tanhshrink
+threshold = activations.threshold
+softmin = activations.softmin
+rrelu = activations.rrelu
+gumbel_softmax = activations.gumbel_softmax
+alpha_dropout = activations.alpha_dropout
+feature_alpha_dropout = activations.feature_alpha_dropout
+
+# ---- images ----
+max_pool1d = images.max_pool1d
+max_pool2d = images.max_pool2d
+max_pool3d = images.max_pool3d
+adaptive_max_pool1d = images.adaptive_max_pool1d
+adaptive_max_pool2d = images.adaptive_max_pool2d
+adaptive_max_pool3d = images.adaptive_max_pool3d
+max_unpool1d = images.max_unpool1d
+max_unpool2d = images.max_unpool2d
+max_unpool3d = images.max_unpool3d
+unfold = images.unfold
+fold = images.fold
+pixel_shuffle = images.pixel_shuffle
+pixel_unshuffle = images.pixel_unshuffle
+channel_shuffle = images.channel_shuffle
+interpolate = images.interpolate
+upsample = images.upsample
+pad = images.pad
+grid_sample = images.grid_sample
+affine_grid = images.affine_grid
+local_response_norm = images.local_response_norm
+dropout1d = images.dropout1d
+dropout2d = images.dropout2d
+dropout3d = images.dropout3d
+
+# ---- losses and distances with arguments in another order ----
+multi_margin_loss = losses.multi_margin_loss
+poisson_nll_loss = losses.poisson_nll_loss
+triplet_margin_with_distance_loss = losses.triplet_margin_with_distance_loss
+ctc_loss = losses.ctc_loss
+pdist = losses.pdist
+bilinear = losses.bilinear
+embedding_bag = losses.embedding_bag
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:

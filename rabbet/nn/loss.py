@@ -144,3 +144,168 @@ class BCEWithLogitsLoss(_Loss):
         super().__init__(reduction)
         self.register_buffer("weight", weight)
         self.register_buffer("pos_weight", pos_weight)
+
+
+class HingeEmbeddingLoss(_Loss):
+    """input where target is 1, max(0, margin - input) where it is -1."""
+
+    function = functional.hinge_embedding_loss
+    options = ("margin", "reduction")
+
+    def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.margin = margin
+
+
+class SoftMarginLoss(_Loss):
+    """log(1 + exp(-target * input)) for targets 1 and -1."""
+
+    function = functional.soft_margin_loss
+
+
+class MultiLabelMarginLoss(_Loss):
+    """Margins between a row's own classes (up to the first negative number) and all others."""
+
+    function = functional.multilabel_margin_loss
+
+
+class MultiLabelSoftMarginLoss(_Loss):
+    """The mean over classes of binary cross-entropies of logits."""
+
+    function = functional.multilabel_soft_margin_loss
+    options = ("weight", "reduction")
+
+    def __init__(self, weight: Tensor | None = None, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.register_buffer("weight", weight)
+
+
+class MultiMarginLoss(_Loss):
+    """The mean over classes of max(0, margin - input[target] + input[other])^p."""
+
+    function = functional.multi_margin_loss
+    options = ("p", "margin", "weight", "reduction")
+
+    def __init__(
+        self,
+        p: int = 1,
+        margin: float = 1.0,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.p, self.margin = p, margin
+        self.register_buffer("weight", weight)
+
+
+class PoissonNLLLoss(_Loss):
+    """exp(input) - target * input, or input - target * log(input + eps) without `log_input`."""
+
+    function = functional.poisson_nll_loss
+    options = ("log_input", "full", "eps", "reduction")
+
+    def __init__(
+        self,
+        log_input: bool = True,
+        full: bool = False,
+        eps: float = 1e-8,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.log_input, self.full, self.eps = log_input, full, eps
+
+
+class _WiderLoss(_Loss):
+    """A loss of three tensors or more."""
+
+    def forward(self, *inputs: Any) -> Tensor:  # type: ignore[override]
+        given = {name: getattr(self, name) for name in self.options}
+        return type(self).function(*inputs, **given)
+
+
+class GaussianNLLLoss(_WiderLoss):
+    """input, target, var -> half of log(var) + (input - target)^2 / var."""
+
+    function = functional.gaussian_nll_loss
+    options = ("full", "eps", "reduction")
+
+    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.full, self.eps = full, eps
+
+
+class MarginRankingLoss(_WiderLoss):
+    """input1, input2, target -> max(0, -target (input1 - input2) + margin)."""
+
+    function = functional.margin_ranking_loss
+    options = ("margin", "reduction")
+
+    def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.margin = margin
+
+
+class CosineEmbeddingLoss(_WiderLoss):
+    """input1, input2, target -> 1 - cosine for target 1, max(0, cosine - margin) for -1."""
+
+    function = functional.cosine_embedding_loss
+    options = ("margin", "reduction")
+
+    def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.margin = margin
+
+
+class TripletMarginLoss(_WiderLoss):
+    """anchor, positive, negative -> max(0, near distance - far distance + margin).
+
+    Example:
+        >>> nn.TripletMarginLoss()(rb.zeros((2, 3)), rb.zeros((2, 3)), rb.ones((2, 3))).shape
+        ()
+    """
+
+    function = functional.triplet_margin_loss
+    options = ("margin", "p", "eps", "swap", "reduction")
+
+    def __init__(
+        self,
+        margin: float = 1.0,
+        p: float = 2.0,
+        eps: float = 1e-6,
+        swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.margin, self.p, self.eps, self.swap = margin, p, eps, swap
+
+
+class TripletMarginWithDistanceLoss(_WiderLoss):
+    """TripletMarginLoss with any distance: a function of two tensors, or a module."""
+
+    function = functional.triplet_margin_with_distance_loss
+    options = ("distance_function", "margin", "swap", "reduction")
+
+    def __init__(
+        self,
+        *,
+        distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.distance_function = distance_function
+        self.margin, self.swap = margin, swap
+
+
+class CTCLoss(_WiderLoss):
+    """log_probs (T, N, C), targets, input_lengths, target_lengths -> the loss of all alignments."""
+
+    function = functional.ctc_loss
+    options = ("blank", "reduction", "zero_infinity")
+
+    def __init__(
+        self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False
+    ) -> None:
+        super().__init__(reduction)
+        self.blank, self.zero_infinity = blank, zero_infinity

@@ -262,6 +262,12 @@ class InstanceNorm2d(_InstanceNorm):
     ranks = (4,)
 
 
+class InstanceNorm3d(_InstanceNorm):
+    """Instance normalisation of volumes (N, C, D, H, W)."""
+
+    ranks = (5,)
+
+
 def start_scale(weight: Tensor | None, bias: Tensor | None) -> None:
     """Scale 1 and shift 0, where there are any."""
     if weight is not None:

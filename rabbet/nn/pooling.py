@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from rabbet.base.errors import RabbetError
 from rabbet.nn import functional
 from rabbet.nn.module import Module
 from rabbet.tensor import Tensor
@@ -28,7 +27,7 @@ class _Pool(Module):
 
 
 class _MaxPool(_Pool):
-    """The largest element of each window."""
+    """The largest element of each window; with `return_indices` also where it was."""
 
     def __init__(
         self,
@@ -40,12 +39,12 @@ class _MaxPool(_Pool):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding)
-        refuse(self, return_indices=return_indices, ceil_mode=ceil_mode)
-        self.dilation = dilation
+        self.dilation, self.return_indices, self.ceil_mode = dilation, return_indices, ceil_mode
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Any:
         return type(self).function(
-            input, self.kernel_size, self.stride, self.padding, self.dilation
+            *(input, self.kernel_size, self.stride, self.padding, self.dilation),
+            *(self.ceil_mode, self.return_indices),
         )
 
 
@@ -66,6 +65,44 @@ class MaxPool2d(_MaxPool):
     function = functional.max_pool2d
 
 
+class MaxPool3d(_MaxPool):
+    """The largest element of each window of (N, C, D, H, W)."""
+
+    function = functional.max_pool3d
+
+
+class _MaxUnpool(_Pool):
+    """Elements back where max pooling found them, zeros elsewhere."""
+
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0) -> None:
+        super().__init__(kernel_size, stride, padding)
+
+    def forward(
+        self, input: Tensor, indices: Tensor, output_size: tuple[int, ...] | None = None
+    ) -> Tensor:
+        return type(self).function(
+            input, indices, self.kernel_size, self.stride, self.padding, output_size
+        )
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """The opposite of MaxPool1d with return_indices=True."""
+
+    function = functional.max_unpool1d
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """The opposite of MaxPool2d with return_indices=True."""
+
+    function = functional.max_unpool2d
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """The opposite of MaxPool3d with return_indices=True."""
+
+    function = functional.max_unpool3d
+
+
 class _AvgPool(_Pool):
     """The mean of each window."""
 
@@ -76,18 +113,16 @@ class _AvgPool(_Pool):
         padding: Sizes = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
+        divisor_override: int | None = None,
     ) -> None:
         super().__init__(kernel_size, stride, padding)
-        refuse(self, ceil_mode=ceil_mode)
-        self.count_include_pad = count_include_pad
+        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+        self.divisor_override = divisor_override
 
     def forward(self, input: Tensor) -> Tensor:
         return type(self).function(
-            input,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            count_include_pad=self.count_include_pad,
+            *(input, self.kernel_size, self.stride, self.padding),
+            *(self.ceil_mode, self.count_include_pad, self.divisor_override),
         )
 
 
@@ -103,6 +138,58 @@ class AvgPool2d(_AvgPool):
     function = functional.avg_pool2d
 
 
+class AvgPool3d(_AvgPool):
+    """The mean of each window of (N, C, D, H, W)."""
+
+    function = functional.avg_pool3d
+
+
+class _LPPool(Module):
+    """The norm of each window: (sum of |x|^norm_type)^(1 / norm_type)."""
+
+    function: ClassVar[Callable[..., Any]]
+
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm_type, self.kernel_size = norm_type, kernel_size
+        self.stride, self.ceil_mode = stride, ceil_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        return type(self).function(
+            input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"ceil_mode={self.ceil_mode}"
+        )
+
+
+class LPPool1d(_LPPool):
+    """The norm of each window of (N, C, L)."""
+
+    function = functional.lp_pool1d
+
+
+class LPPool2d(_LPPool):
+    """The norm of each window of (N, C, H, W)."""
+
+    function = functional.lp_pool2d
+
+
+class LPPool3d(_LPPool):
+    """The norm of each window of (N, C, D, H, W)."""
+
+    function = functional.lp_pool3d
+
+
 class _AdaptivePool(Module):
     function: ClassVar[Callable[..., Any]]
 
@@ -110,7 +197,7 @@ class _AdaptivePool(Module):
         super().__init__()
         self.output_size = output_size
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Any:
         return type(self).function(input, self.output_size)
 
     def extra_repr(self) -> str:
@@ -129,8 +216,34 @@ class AdaptiveAvgPool2d(_AdaptivePool):
     function = functional.adaptive_avg_pool2d
 
 
-def refuse(module: Module, **options: bool) -> None:
-    """RabbetError for an option of PyTorch's that is asked for and not there."""
-    for name, asked in options.items():
-        if asked:
-            raise RabbetError(f"{type(module).__name__}: {name}=True is not there yet")
+class AdaptiveAvgPool3d(_AdaptivePool):
+    """Means of `output_size` windows of (N, C, D, H, W)."""
+
+    function = functional.adaptive_avg_pool3d
+
+
+class _AdaptiveMaxPool(_AdaptivePool):
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+    def forward(self, input: Tensor) -> Any:
+        return type(self).function(input, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """The largest elements of `output_size` windows of (N, C, L)."""
+
+    function = functional.adaptive_max_pool1d
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """The largest elements of `output_size` windows of (N, C, H, W)."""
+
+    function = functional.adaptive_max_pool2d
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """The largest elements of `output_size` windows of (N, C, D, H, W)."""
+
+    function = functional.adaptive_max_pool3d
