@@ -81,7 +81,7 @@ class EmbeddingBag(Embedding):
         super().__init__(num_embeddings, embedding_dim, padding_idx, device=device, dtype=dtype)
         self.mode = mode
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input: Tensor,
         offsets: Tensor | None = None,

@@ -218,7 +218,7 @@ class PoissonNLLLoss(_Loss):
 class _WiderLoss(_Loss):
     """A loss of three tensors or more."""
 
-    def forward(self, *inputs: Any) -> Tensor:  # type: ignore[override]
+    def forward(self, *inputs: Any) -> Tensor:
         given = {name: getattr(self, name) for name in self.options}
         return type(self).function(*inputs, **given)
 

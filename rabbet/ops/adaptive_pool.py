@@ -199,7 +199,7 @@ def _max_reference(rank: int) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
         places = np.zeros(values.shape, np.int64)
         numbers = np.arange(int(np.prod(image))).reshape(image)
         for at in np.ndindex(*map(len, bounds)):
-            cut = tuple(slice(*b[i]) for b, i in zip(bounds, at, strict=True))
+            cut: Any = tuple(slice(*b[i]) for b, i in zip(bounds, at, strict=True))
             window = x[(..., *cut)].reshape((*lead, -1))
             values[(..., *at)] = window.max(-1)
             places[(..., *at)] = numbers[cut].reshape(-1)[window.argmax(-1)]
@@ -315,9 +315,9 @@ def max_unpool(x: Value, indices: Value, output_size: tuple[Dim, ...]) -> Value:
     lead = x.shape[: x.ndim - len(output_size)]
     lines, size = sizes.product(lead), sizes.product(output_size)
     count = sizes.product(x.shape[len(lead) :])
-    places, inside = checked_places(reshape(indices, (lines, count)), size)
+    places = checked_places(reshape(indices, (lines, count)), size)
     start = iota.like(x, (lines, 1), 0, int64) * number(x, size, int64)
-    everywhere = where(inside, places + start, number(x, lines * size, int64))
+    everywhere = places + start
     base = full(number(x, 0, x.dtype), (lines * size,))
     flat = (lines * count,)
     found = scatter_set(base, reshape(everywhere, flat), reshape(x, flat), 0)

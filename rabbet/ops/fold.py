@@ -34,8 +34,8 @@ def _unfold_array(x: np.ndarray, *attrs: Any) -> np.ndarray:
     outputs = output_sizes("unfold", x.shape[-2:], kernel, step, border, border, apart)
     padded = padded_array(x, border, border)
     parts = [padded[patch_slices(at, outputs, step, apart)] for at in np.ndindex(*kernel)]
-    rows = x.shape[-3] * int(np.prod(kernel))
-    return np.stack(parts, -3).reshape((*x.shape[:-3], rows, int(np.prod(outputs))))
+    shape: Any = (*x.shape[:-3], x.shape[-3] * int(np.prod(kernel)), sizes.product(outputs))
+    return np.stack(parts, -3).reshape(shape)
 
 
 _CASES: tuple[tuple[Any, ...], ...] = (

@@ -145,7 +145,8 @@ def _sample_array(
 
     def read(n: int, at: list[int]) -> np.ndarray:
         if all(0 <= a < s for a, s in zip(at, x.shape[2:], strict=True)):
-            return image[(n, slice(None), *at)]
+            place: Any = (n, slice(None), *at)
+            return image[place]
         return np.zeros(x.shape[1])
 
     def inside(p: float, s: int) -> float:

@@ -309,7 +309,7 @@ def max_pool1d_with_indices(
     padding: int | Ints = 0,
     dilation: int | Ints = 1,
     ceil_mode: bool = False,
-) -> tuple[Value, Value]:
+) -> tuple[Value, ...]:
     """As `max_pool1d`, and where the elements lie in the flattened image (int64), for
     `max_unpool1d`.
     """
@@ -361,7 +361,7 @@ def max_pool2d_with_indices(
     padding: int | Ints = 0,
     dilation: int | Ints = 1,
     ceil_mode: bool = False,
-) -> tuple[Value, Value]:
+) -> tuple[Value, ...]:
     """As `max_pool2d`, and where the elements lie in the flattened image (int64), for
     `max_unpool2d`.
     """
@@ -413,7 +413,7 @@ def max_pool3d_with_indices(
     padding: int | Ints = 0,
     dilation: int | Ints = 1,
     ceil_mode: bool = False,
-) -> tuple[Value, Value]:
+) -> tuple[Value, ...]:
     """As `max_pool3d`, and where the elements lie in the flattened image (int64), for
     `max_unpool3d`.
     """

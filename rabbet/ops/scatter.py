@@ -24,6 +24,7 @@ from rabbet.ops.compare import equal, where
 from rabbet.ops.create import full, iota, number, ones_like, zeros_like
 from rabbet.ops.index import (
     check_indices,
+    checked_places,
     flat_places,
     scatter_add,
     scatter_array,
@@ -168,15 +169,15 @@ def _put_array(
     for target, values in groups.items():
         values = [x[target], *values] if include_self else values
         line = np.asarray(values, np.float64 if x.dtype.kind == "f" else x.dtype)
-        joined = {
+        rules: dict[str, Callable[[Any], Any]] = {
             "set": lambda v: v[-1],
             "add": np.sum,
             "mul": np.prod,
             "max": np.max,
             "min": np.min,
             "mean": lambda v: np.mean(v) if v.dtype.kind == "f" else np.sum(v) // v.size,
-        }[reduce](line)
-        found[target] = joined
+        }
+        found[target] = rules[reduce](line)
     return found
 
 
@@ -238,7 +239,10 @@ def put_along_axis(
         )
     if x.dtype is not updates.dtype:
         raise DTypeError(f"{name}: x is {x.dtype.name}, updates are {updates.dtype.name}; cast one")
-    places = [indices if a == at else iota.like(x, indices.shape, a, int64) for a in range(x.ndim)]
+    places = [
+        checked_places(indices, x.shape[at]) if a == at else iota.like(x, indices.shape, a, int64)
+        for a in range(x.ndim)
+    ]
     flat = reshape(x, (sizes.product(x.shape),))
     where_ = reshape(flat_places(places, x.shape), (sizes.product(indices.shape),))
     found = _put(flat, where_, reshape(updates, where_.shape), reduce, include_self)
