@@ -29,7 +29,7 @@ from rabbet.ops.statistics import logsumexp
 BLOCK = 64  # elements reduced directly; blocks are joined by their totals
 
 
-class _Rule(NamedTuple):
+class Running(NamedTuple):
     """A reduction that can run: how windows fold, how two results join, the result of nothing."""
 
     fold: Callable[[Any, tuple[int, ...], bool], Any]
@@ -37,12 +37,12 @@ class _Rule(NamedTuple):
     nothing: float
 
 
-_SUM = _Rule(reduce_sum, add, 0)
-_PROD = _Rule(reduce_prod, multiply, 1)
-_LOGSUMEXP = _Rule(logsumexp, logaddexp, -np.inf)
+_SUM = Running(reduce_sum, add, 0)
+_PROD = Running(reduce_prod, multiply, 1)
+_LOGSUMEXP = Running(logsumexp, logaddexp, -np.inf)
 
 
-def _run(x: Any, axis: int, rule: _Rule) -> Any:
+def run_along(x: Any, axis: int, rule: Running) -> Any:
     """The running reduction along `axis`, inclusive."""
     size = x.shape[axis]
     if size == 0:
@@ -59,13 +59,13 @@ def _framed(x: Any, axis: int, low: Dim, high: Dim, fill: float) -> Any:
     return pad(x, before, tuple(high if a == axis else 0 for a in range(x.ndim)), none, fill)
 
 
-def _running(x: Any, axis: int, size: Dim, low: Dim, rule: _Rule) -> Any:
+def _running(x: Any, axis: int, size: Dim, low: Dim, rule: Running) -> Any:
     """Windows of `size` elements over `low` - 1 times nothing and x, folded."""
     framed = _framed(x, axis, low - 1, 0, rule.nothing)
     return rule.fold(window(framed, (axis,), (size,), (1,), (1,)), (x.ndim,), False)
 
 
-def _running_in_blocks(x: Any, axis: int, rule: _Rule) -> Any:
+def _running_in_blocks(x: Any, axis: int, rule: Running) -> Any:
     """The same in two levels: inside blocks of BLOCK elements, and over the blocks' totals."""
     size = x.shape[axis]
     count = (size + (BLOCK - 1)) // BLOCK
@@ -125,7 +125,7 @@ def cumulative_sum(
     tensor([1, 3, 6])
     """
     at = _axis("cumulative_sum", x, axis)
-    found = _run(cast(x, sum_dtype(x.dtype, dtype)), at, _SUM)
+    found = run_along(cast(x, sum_dtype(x.dtype, dtype)), at, _SUM)
     return _framed(found, at, 1, 0, 0) if include_initial else found
 
 
@@ -151,7 +151,7 @@ def cumulative_prod(
     tensor([1, 2, 6])
     """
     at = _axis("cumulative_prod", x, axis)
-    found = _run(cast(x, sum_dtype(x.dtype, dtype)), at, _PROD)
+    found = run_along(cast(x, sum_dtype(x.dtype, dtype)), at, _PROD)
     return _framed(found, at, 1, 0, 1) if include_initial else found
 
 
@@ -175,7 +175,7 @@ def logcumsumexp(x: Value, axis: int | None = None) -> Value:
     >>> rb.logcumsumexp(rb.asarray([1000.0, 1000.0]))
     tensor([1000.    , 1000.6932])
     """
-    return _run(x, _axis("logcumsumexp", x, axis), _LOGSUMEXP)
+    return run_along(x, _axis("logcumsumexp", x, axis), _LOGSUMEXP)
 
 
 # ---- differences ---------------------------------------------------------------------------------

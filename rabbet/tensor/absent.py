@@ -10,20 +10,16 @@ METHODS = {
     "mv": "use x @ y",
     "dot": "use x @ y",
     "cumsum": "use rb.cumulative_sum(x, axis=...)",
-    "masked_fill": "use rb.where(mask, value, x)",
-    "gather": "use rb.take_along_axis(x, indices, axis=...)",
-    "index_select": "use rb.take(x, indices, axis=...)",
     "allclose": "compare numpy.allclose(a, b)",
     "data": "use .detach()",
     "type": "use .astype(dtype)",
     "masked_select": "use x[mask]",
 }
 FUNCTIONS = {
-    **{name: METHODS[name] for name in ("mm", "bmm", "mv", "dot", "cumsum", "gather")},
+    **{name: METHODS[name] for name in ("mm", "bmm", "mv", "dot", "cumsum")},
     "compile": "repeated code is compiled by itself; rb.jit leaves the Python out too",
     "inference_mode": "use rb.no_grad()",
     "allclose": "compare numpy.allclose(a, b)",
-    "index_select": "use rb.take(x, indices, axis=...)",
     "masked_select": "use x[mask]",
     "cuda": "there is only the device 'cpu'",
 }

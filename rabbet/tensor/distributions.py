@@ -7,10 +7,10 @@ from typing import Any
 
 from rabbet.base import dtypes
 from rabbet.base.errors import DTypeError, ShapeError
-from rabbet.base.shapes import axis_of, show
+from rabbet.base.shapes import axis_of, broadcast, show
 from rabbet.tensor.lift import functions
-from rabbet.tensor.random import Generator, default_generator, draw, rand
-from rabbet.tensor.tensor import Tensor, as_operand
+from rabbet.tensor.random import Generator, default_generator, draw, rand, randn
+from rabbet.tensor.tensor import Tensor, as_operand, shape_argument
 
 
 def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
@@ -30,6 +30,52 @@ def exponential(
     """Exponentially distributed numbers of shape `size`, by inversion; their mean is 1 / rate."""
     u = rand(size, dtype=dtype, generator=generator)
     return -functions["log1p"](-u) / rate
+
+
+def uniform(
+    low: Any = 0.0, high: Any = 1.0, size: Any = None, *, generator: Generator | None = None
+) -> Tensor:
+    """Uniform numbers in [low, high), of their shape or `size`; gradients reach both.
+
+    >>> rb.uniform(2.0, 2.0)
+    tensor(2.)
+    """
+    first, last = _pair("uniform", low, high)
+    u = rand(drawn_shape("uniform", size, first, last), dtype=first.dtype, generator=generator)
+    return first + u * (last - first)
+
+
+def normal(
+    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None
+) -> Tensor:
+    """Normal numbers of the given mean and standard deviation, of their shape or `size`.
+
+    Gradients reach both.
+
+    >>> rb.normal(rb.asarray([1.0, 2.0]), 0.0)
+    tensor([1., 2.])
+    """
+    middle, spread = _pair("normal", mean, std)
+    z = randn(drawn_shape("normal", size, middle, spread), dtype=middle.dtype, generator=generator)
+    return middle + z * spread
+
+
+def _pair(name: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    one, two = as_operand(x), as_operand(y)
+    of = one.dtype if one.dtype.is_float and (one.ndim or not two.dtype.is_float) else two.dtype
+    of = of if of.is_float else dtypes.default_float
+    return _floating(name, one.astype(of)), two.astype(of)
+
+
+def drawn_shape(name: str, size: Any, *operands: Tensor) -> tuple[int, ...]:
+    """The shape of all parameters together, or `size`, in which they must fit."""
+    own = tuple(broadcast(name, *(t.shape for t in operands)))
+    if size is None:
+        return own
+    wanted = shape_argument((size,))
+    if tuple(broadcast(name, own, wanted)) != wanted:
+        raise ShapeError(f"{name}: parameters {show(own)} do not fit in size {show(wanted)}")
+    return wanted
 
 
 def truncated_normal(

@@ -1,0 +1,134 @@
+"""Reading and writing at index tensors under PyTorch's names: (x, axis, index, source)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.base.shapes import axis_of, show
+from rabbet.tensor.lift import functions
+from rabbet.tensor.tensor import Tensor, as_operand
+
+_REDUCE = {
+    **{None: "set", "add": "add", "sum": "add", "multiply": "mul", "prod": "mul"},
+    **{"amax": "max", "amin": "min", "mean": "mean"},
+}
+
+
+def gather(x: Any, axis: int, index: Any) -> Tensor:
+    """One element per index along `axis`: y[i, j] = x[i, index[i, j]] for the last of two axes.
+
+    The index may be smaller than `x` in the other axes. `take_along_axis` is the same for equal
+    sizes.
+
+    >>> rb.gather(rb.asarray([[1, 2], [3, 4]]), 1, rb.asarray([[1], [0]]))
+    tensor([[2],
+            [3]])
+    """
+    t, places = as_operand(x), as_operand(index)
+    at = axis_of("gather", axis, t.ndim)
+    if places.ndim != t.ndim:
+        raise ShapeError(f"gather: {show(t.shape)} and index {show(places.shape)} differ in axes")
+    cut = tuple(
+        slice(None) if a == at or n >= t.shape[a] else slice(0, n)
+        for a, n in enumerate(places.shape)
+    )
+    return functions["take_along_axis"](t[cut], places, at)
+
+
+def _rule(name: str, reduce: str | None) -> str:
+    if reduce not in _REDUCE:
+        raise RabbetError(
+            f"{name}: reduce={reduce!r} must be one of 'sum', 'prod', 'mean', 'amax', 'amin'"
+        )
+    return _REDUCE[reduce]
+
+
+def scatter(x: Any, axis: int, index: Any, src: Any, reduce: str | None = None) -> Tensor:
+    """`x` with one element of `src` (or a number) per index along `axis`; the last one wins.
+
+    y[i, index[i, j]] = src[i, j] for the last of two axes; `reduce` is None, "add" or "multiply".
+
+    >>> rb.scatter(rb.zeros((2, 2)), 1, rb.asarray([[1], [0]]), 5.0)
+    tensor([[0., 5.],
+            [5., 0.]])
+    """
+    return _put("scatter", x, axis, index, src, _rule("scatter", reduce), True)
+
+
+def scatter_reduce(
+    x: Any, axis: int, index: Any, src: Any, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """`x` with elements of `src` joined in at `index` along `axis`.
+
+    `reduce` is "sum", "prod", "mean", "amax" or "amin"; without `include_self` what stood there
+    before does not count.
+
+    >>> rb.scatter_reduce(rb.ones(2), 0, rb.asarray([0, 0]), rb.asarray([2.0, 3.0]), "sum")
+    tensor([6., 1.])
+    """
+    if reduce is None:
+        raise RabbetError("scatter_reduce: say how, e.g. reduce='sum'")
+    return _put(
+        "scatter_reduce", x, axis, index, src, _rule("scatter_reduce", reduce), include_self
+    )
+
+
+def _put(
+    name: str, x: Any, axis: int, index: Any, src: Any, reduce: str, include_self: bool
+) -> Tensor:
+    t, places = as_operand(x), as_operand(index)
+    if isinstance(src, bool | int | float | complex):
+        values = functions["full_like"](places, src, dtype=t.dtype)
+    else:
+        values = as_operand(src)
+        if values.ndim == places.ndim and values.shape != places.shape:
+            values = values[tuple(slice(0, n) for n in places.shape)]
+    return functions["put_along_axis"](t, places, values, axis, reduce, include_self)
+
+
+def index_select(x: Any, axis: int, index: Any) -> Tensor:
+    """The slices of `x` at a vector of places along `axis`."""
+    return functions["take"](as_operand(x), index, axis)
+
+
+def index_add(x: Any, axis: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
+    """`x` with the slices of `source`, times alpha, added at `index` along `axis`.
+
+    >>> rb.index_add(rb.zeros(3), 0, rb.asarray([0, 2, 0]), rb.ones(3))
+    tensor([2., 0., 1.])
+    """
+    rows = as_operand(source)
+    return functions["index_reduce"](x, index, rows if alpha == 1 else rows * alpha, axis, "add")
+
+
+def index_copy(x: Any, axis: int, index: Any, source: Any) -> Tensor:
+    """`x` with the slices of `source` written at `index` along `axis`; the last one wins."""
+    return functions["index_reduce"](x, index, source, axis, "set")
+
+
+def index_fill(x: Any, axis: int, index: Any, value: float) -> Tensor:
+    """`x` with a number written in all slices at `index` along `axis`."""
+    t, places = as_operand(x), as_operand(index)
+    at = axis_of("index_fill", axis, t.ndim)
+    shape = (*t.shape[:at], *places.shape, *t.shape[at + 1 :])
+    rows = functions["full"](as_operand(value).astype(t.dtype), shape)
+    return functions["index_reduce"](t, places, rows, at, "set")
+
+
+def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
+    """`value` where the mask is True, `x` elsewhere; they broadcast together.
+
+    >>> rb.masked_fill(rb.asarray([1.0, 2.0]), rb.asarray([True, False]), 0.0)
+    tensor([0., 2.])
+    """
+    return functions["where"](mask, value, as_operand(x))
+
+
+METHODS = {
+    f.__name__: f
+    for f in (
+        *(gather, scatter, scatter_reduce, index_select, index_add, index_copy, index_fill),
+        masked_fill,
+    )
+}
