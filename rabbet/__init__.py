@@ -99,7 +99,6 @@ from rabbet.tensor.distributions import (
 from rabbet.tensor.families import beta, binomial, dirichlet, gamma, poisson
 from rabbet.tensor.functional import grad, value_and_grad
 from rabbet.tensor.jit import jit
-from rabbet.tensor.printing import get_printoptions, printoptions, set_printoptions
 from rabbet.tensor.placing import (
     gather,
     index_add,
@@ -110,6 +109,7 @@ from rabbet.tensor.placing import (
     scatter,
     scatter_reduce,
 )
+from rabbet.tensor.printing import get_printoptions, printoptions, set_printoptions
 from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
 from rabbet.tensor.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
 from rabbet.tensor.standard import repeat, reshape, searchsorted, take

@@ -69,7 +69,7 @@ def _pair(name: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
 
 def drawn_shape(name: str, size: Any, *operands: Tensor) -> tuple[int, ...]:
     """The shape of all parameters together, or `size`, in which they must fit."""
-    own = tuple(broadcast(name, *(t.shape for t in operands)))
+    own: tuple[Any, ...] = tuple(broadcast(name, *(t.shape for t in operands)))
     if size is None:
         return own
     wanted = shape_argument((size,))

@@ -9,8 +9,9 @@ from rabbet.base.shapes import axis_of, show
 from rabbet.tensor.lift import functions
 from rabbet.tensor.tensor import Tensor, as_operand
 
-_REDUCE = {
-    **{None: "set", "add": "add", "sum": "add", "multiply": "mul", "prod": "mul"},
+_REDUCE: dict[str | None, str] = {
+    None: "set",
+    **{"add": "add", "sum": "add", "multiply": "mul", "prod": "mul"},
     **{"amax": "max", "amin": "min", "mean": "mean"},
 }
 
