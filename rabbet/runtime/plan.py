@@ -7,9 +7,11 @@ Sizes are expressions over symbols, so one plan serves every batch size.
 
 from __future__ import annotations
 
+import operator
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rabbet.base.errors import InternalError
 from rabbet.base.sizes import Dim, SizeExpr, SizeScope
@@ -19,6 +21,15 @@ VERSION = 1
 HEADER_WORDS = 16
 INPUT, OUTPUT, CONSTANT, ARENA = range(4)
 OPCODES = {"add": 2, "sub": 3, "mul": 4, "floordiv": 5, "mod": 6, "max": 7, "min": 8}
+ARITHMETIC: dict[str, Callable[[int, int], int]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "floordiv": operator.floordiv,
+    "mod": operator.mod,
+    "max": max,
+    "min": min,
+}
 RELATIONS = {"==": 0, "!=": 1, "<": 2, ">=": 3}
 CAN_FAIL = 1
 IS_COPY = 2  # nothing to do where its two buffers are the same memory
@@ -140,6 +151,44 @@ class Plan:
             self.known[key] = len(self.exprs)
             self.exprs.append(key)
         return self.known[key]
+
+
+class CallFacts(NamedTuple):
+    """One launch at given sizes: its scalar operations, and the bytes of all its buffers."""
+
+    operations: int
+    bytes: int
+
+
+def facts_of(words: bytes, symbols: Sequence[int]) -> list[CallFacts]:
+    """What each launch of a plan does, from the words that `Plan.words` wrote."""
+    found = struct.unpack(f"<{len(words) // 8}q", words)
+    _, n_exprs, n_guards, n_buffers, n_calls = found[3:8]
+    values: list[int] = []
+    at = HEADER_WORDS
+    for _ in range(n_exprs):
+        values.append(_evaluate(found[at : at + 3], values, symbols))
+        at += 3
+    at += 2 * n_guards
+    nbytes = [values[found[at + 6 * i + 2]] for i in range(n_buffers)]
+    at += 6 * n_buffers
+    facts = []
+    for _ in range(n_calls):
+        count, n_sizes = found[at + 5 : at + 7]
+        used = set(found[at + 7 : at + 7 + count])
+        facts.append(CallFacts(values[found[at + 2]], sum(nbytes[b] for b in used)))
+        at += 7 + count + n_sizes
+    return facts
+
+
+def _evaluate(expr: Sequence[int], values: Sequence[int], symbols: Sequence[int]) -> int:
+    opcode, a, b = expr
+    if opcode == 0:
+        return a
+    if opcode == 1:
+        return symbols[a]
+    name = next(n for n, code in OPCODES.items() if code == opcode)
+    return int(ARITHMETIC[name](values[a], values[b]))
 
 
 def symbols_of(dims: Sequence[Dim]) -> SizeScope | None:

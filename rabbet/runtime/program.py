@@ -19,6 +19,7 @@ from rabbet.runtime import _runtime, buffers, saved
 from rabbet.runtime.compile import Staging, compile_stages
 from rabbet.runtime.compile import compile_kept as compile_kept_plans
 from rabbet.runtime.errors import IndexFailure
+from rabbet.runtime.plan import CallFacts, facts_of
 from rabbet.runtime.saved import Launchable
 from rabbet.runtime.staged import StagedProgram
 
@@ -59,6 +60,7 @@ class CompiledProgram:
     """A plan with machine code, bound to sizes on demand and run by the native runtime."""
 
     def __init__(self, program: Launchable, addresses: list[int], keep: Any) -> None:
+        self.words = program.words
         self.ops = program.ops
         self.positions = program.positions
         self.kernel_names = [w.name for w in program.kernels]
@@ -91,6 +93,22 @@ class CompiledProgram:
         except _runtime.IndexFailure as failure:
             raise self.explain_failure(failure) from None
         return outputs
+
+    def run_timed(
+        self, symbols: tuple[int, ...], inputs: Sequence[Any], times: list[int]
+    ) -> list[Any]:
+        """The outputs; nanoseconds of each kernel are appended to `times`."""
+        bound = self.bind(symbols)
+        outputs = [buffers.Buffer(n) for n in bound.output_bytes]
+        try:
+            times += bound.profile(inputs, outputs)
+        except _runtime.IndexFailure as failure:
+            raise self.explain_failure(failure) from None
+        return outputs
+
+    def facts(self, symbols: tuple[int, ...]) -> list[CallFacts]:
+        """Scalar operations and bytes of each kernel."""
+        return facts_of(self.words, symbols)
 
     def explain_failure(self, failure: Any) -> IndexFailure:
         """The failure with the position of the op that met it."""

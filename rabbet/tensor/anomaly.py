@@ -123,6 +123,7 @@ class _Watch:
                     node.buffers[index] = memory[place]
 
         program.run_watched(inputs, look)
+        segment.computed()
         self.spans.clear()
 
     def ruled(self, node: Node | None) -> None:

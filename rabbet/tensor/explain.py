@@ -10,6 +10,7 @@ import numpy as np
 
 from rabbet.base.errors import RabbetError
 from rabbet.runtime import buffers
+from rabbet.runtime.plan import CallFacts
 from rabbet.runtime.staged import StagedProgram
 from rabbet.tensor import programs, site
 from rabbet.tensor.singly import OneByOne
@@ -17,11 +18,15 @@ from rabbet.tensor.singly import OneByOne
 
 @dataclass(frozen=True)
 class KernelReport:
-    """One kernel launch: its primitive ops, its median time, the line of its first op."""
+    """One kernel launch: its primitive ops, its median time, the line of its first op, its scalar
+    operations and the bytes of all its operands and results.
+    """
 
     ops: tuple[str, ...]
     nanoseconds: int
     line: str
+    operations: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,14 @@ class Report:
             f"arena {_bytes(self.arena_bytes)} (reused {saved:.0%})"
         ]
         if self.kernels:
-            lines.append(f"  {'kernel':<58}{'time':>10}  line")
+            lines.append(f"  {'kernel':<58}{'time':>10}{'GFLOP/s':>9}{'GB/s':>7}  line")
         for k in self.kernels:
             name = "+".join(k.ops)
             shown = name if len(name) <= 56 else name[:53] + "..."
-            lines.append(f"  {shown:<58}{k.nanoseconds / 1000:>7.1f} us  {k.line}")
+            rates = (
+                f"{k.operations / (k.nanoseconds or 1):>9.1f}{k.bytes / (k.nanoseconds or 1):>7.1f}"
+            )
+            lines.append(f"  {shown:<58}{k.nanoseconds / 1000:>7.1f} us{rates}  {k.line}")
         lines += [f"  note: {r}" for r in self.reasons]
         return "\n".join(lines)
 
@@ -95,10 +103,27 @@ def _zeros(sizes: Sequence[int]) -> list[Any]:
 
 def _kernels(last: programs.LastRun, times: list[int]) -> tuple[KernelReport, ...]:
     program: Any = last.entry.program
+    facts = facts_of(program, last.found.symbols)
+    launches = zip(program.ops, times, program.positions, facts, strict=True)
     return tuple(
-        KernelReport(tuple(ops), t, _line(last.segment_ops, position))
-        for ops, t, position in zip(program.ops, times, program.positions, strict=True)
+        KernelReport(tuple(ops), t, _line(last.segment_ops, position), *fact)
+        for ops, t, position, fact in launches
     )
+
+
+def facts_of(program: Any, symbols: tuple[int, ...]) -> Sequence[tuple[int, int]]:
+    """(scalar operations, bytes) of each launch; (0, 0) for what runs on the host."""
+    if isinstance(program, OneByOne):
+        return [_whole(s.found.entry.program, s.found.symbols) for s in program.steps()]
+    if isinstance(program, StagedProgram):
+        return [_whole(s.work, symbols) for s in program.stages]
+    found: list[CallFacts] = program.facts(symbols)
+    return found
+
+
+def _whole(program: Any, symbols: tuple[int, ...]) -> tuple[int, int]:
+    facts = program.facts(symbols) if hasattr(program, "facts") else []
+    return sum(f.operations for f in facts), sum(f.bytes for f in facts)
 
 
 def _medians(run: Callable[[list[Any]], list[int]], inputs: list[Any], repeats: int) -> list[int]:

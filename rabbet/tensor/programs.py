@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -132,15 +132,32 @@ def run(segment: Segment, live: tuple[Output, ...]) -> None:
             remember(segment, family, Found(entry, found.symbols, "found"), bound, entry.keep)
     else:
         inputs = segment.leaf_buffers()
-        outputs = found.run(inputs)
-        for (position, index), buffer in zip(entry.keep, outputs, strict=True):
-            segment.nodes[position].buffers[index] = buffer
-        segment.computed()
+        _keep(segment, entry.keep, found.run(inputs))
         if not isinstance(entry.program, OneByOne):
             found.inputs = inputs
+    _note(segment, found)
+
+
+def run_timed(segment: Segment, live: tuple[Output, ...]) -> tuple[Found, list[int]]:
+    """As `run`, with the program that was run and the nanoseconds of each of its kernels."""
+    found = find(segment, live)[1]
+    inputs = segment.leaf_buffers()
+    times: list[int] = []
+    _keep(segment, found.entry.keep, found.entry.program.run_timed(found.symbols, inputs, times))
+    _note(segment, found)
+    return found, times
+
+
+def _keep(segment: Segment, places: Sequence[Output], outputs: Sequence[Any]) -> None:
+    for (position, index), buffer in zip(places, outputs, strict=True):
+        segment.nodes[position].buffers[index] = buffer
+    segment.computed()
+
+
+def _note(segment: Segment, found: Found) -> None:
     note_run(segment, found)
     for observer in observers:
-        observer(segment, entry, found.symbols)
+        observer(segment, found.entry, found.symbols)
 
 
 def _run_native(segment: Segment, found: Found, bound: Any) -> None:

@@ -58,7 +58,8 @@ class OneByOne:
         find: Find,
         places: dict[tuple[int, int], int] | None = None,
     ) -> None:
-        self.plan = Steps(segment, tuple(keep), find)
+        self.keep = tuple(keep)
+        self.plan = Steps(segment, self.keep, find)
         if places is None:
             return
         for number, leaf in enumerate(segment.leaves):
@@ -110,6 +111,20 @@ class OneByOne:
         times = [time.perf_counter_ns()]
         self.run_watched(inputs, lambda step, memory: times.append(time.perf_counter_ns()))
         return [end - begin for begin, end in itertools.pairwise(times)]
+
+    def run_timed(
+        self, symbols: tuple[int, ...], inputs: Sequence[Any], times: list[int]
+    ) -> list[Any]:
+        """The outputs; nanoseconds of each op are appended to `times`."""
+        stamps = [time.perf_counter_ns()]
+        memory = self.run_watched(inputs, lambda *_: stamps.append(time.perf_counter_ns()))
+        times += [end - begin for begin, end in itertools.pairwise(stamps)]
+        places = {
+            (step.position, index): place
+            for step in self.steps()
+            for (_, index), place in zip(step.found.entry.keep, step.results, strict=True)
+        }
+        return [memory[places[output]] for output in self.keep]
 
     def run_watched(self, inputs: Sequence[Any], watch: Watch) -> list[Any]:
         """The values of all places; `watch(step, memory)` looks at them after each op."""

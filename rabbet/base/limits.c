@@ -1,6 +1,6 @@
 /* What this machine can do at most: multiply-adds on registers, and memory read, written, copied.
  *
- * Compiled by `rabbet bench` with the C compiler of the machine, for the machine (-O3
+ * Compiled by base/limits.py with the C compiler of the machine, for the machine (-O3
  * -march=native). Every function runs on `threads` threads and returns the seconds of one pass,
  * or a rate; no kernel of Rabbet's is involved.
  */
