@@ -22,6 +22,19 @@ COUNT = 20_000
             lambda g: rb.truncated_normal(COUNT, 0.5, 3.0, dtype=rb.float64, generator=g),
             stats.truncnorm(0.5, 3),
         ),
+        (lambda g: rb.gamma(0.3, 2.0, COUNT, generator=g), stats.gamma(0.3, scale=0.5)),
+        (lambda g: rb.gamma(1.0, size=COUNT, generator=g), stats.gamma(1.0)),
+        (
+            lambda g: rb.gamma(rb.asarray(40.0, dtype="float64"), size=COUNT, generator=g),
+            stats.gamma(40.0),
+        ),
+        (lambda g: rb.beta(0.5, 2.0, COUNT, generator=g), stats.beta(0.5, 2.0)),
+        (
+            lambda g: rb.dirichlet(rb.asarray([1.0, 2.0]), COUNT, generator=g)[:, 0],
+            stats.beta(1, 2),
+        ),
+        (lambda g: rb.normal(3.0, 2.0, COUNT, generator=g), stats.norm(3, 2)),
+        (lambda g: rb.uniform(-1.0, 2.0, COUNT, generator=g), stats.uniform(-1, 3)),
     ],
 )
 def test_laws(sample: Callable[[rb.Generator], rb.Tensor], law: stats.rv_continuous) -> None:
@@ -74,3 +87,60 @@ def test_replays_draw_on() -> None:
     rb.manual_seed(7)
     plain = [rb.permutation(x).tolist() for _ in range(4)]
     assert replayed == plain and plain[0] != plain[1]
+
+
+@pytest.mark.parametrize("rate", [0.2, 4.0, 9.99, 10.0, 35.0, 2e4])
+def test_counts(rate: float) -> None:
+    found = rb.poisson(rb.asarray(rate, dtype="float64"), COUNT, generator=rb.Generator(8)).numpy()
+    law = stats.poisson(rate)
+    edges = np.unique(law.ppf(np.linspace(0.05, 0.95, 10)))
+    drawn = np.bincount(np.searchsorted(edges, found), minlength=edges.size + 1)
+    wanted = np.diff(np.concatenate([[0], law.cdf(edges), [1]])) * COUNT
+    assert stats.chisquare(drawn, wanted * drawn.sum() / wanted.sum()).pvalue > 1e-3
+    assert (found == np.floor(found)).all()
+
+
+def test_counts_of_trials_and_edges() -> None:
+    g = rb.Generator(2)
+    found = rb.binomial(12, rb.full((COUNT,), 0.25), generator=g).numpy()
+    wanted = stats.binom(12, 0.25).pmf(np.arange(8)) * COUNT
+    drawn = np.bincount(found.astype(int), minlength=13)[:8]
+    assert stats.chisquare(drawn, wanted * drawn.sum() / wanted.sum()).pvalue > 1e-3
+    assert np.isnan(rb.poisson(-1.0).item()) and rb.poisson(0.0).item() == 0
+    assert rb.gamma(rb.ones((0, 3))).shape == (0, 3)
+    with pytest.raises(rb.ShapeError, match="do not fit in size"):
+        rb.gamma(rb.ones(3), size=2)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: rb.gamma(x),
+        lambda x: rb.poisson(10.0 * x),
+        lambda x: rb.dirichlet(x),
+        lambda x: rb.beta(x, 2.0),
+    ],
+    ids=["gamma", "poisson", "dirichlet", "beta"],
+)
+def test_draws_under_jit_have_the_same_bits(draw: Callable[[rb.Tensor], rb.Tensor]) -> None:
+    x = rb.asarray(np.linspace(0.2, 3.0, 50, dtype=np.float32))
+    fast = rb.jit(draw)
+    rb.manual_seed(3)
+    plain = [draw(x).numpy() for _ in range(3)]
+    rb.manual_seed(3)
+    replayed = [fast(x).numpy() for _ in range(3)]
+    for a, b in zip(plain, replayed, strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert not np.array_equal(plain[0], plain[1])
+
+
+def test_vmap_draws_anew_for_every_example() -> None:
+    found = rb.vmap(lambda a: rb.gamma(a))(rb.ones((4, 3))).numpy()
+    assert np.unique(found).size == 12
+
+
+def test_gradients_reach_scales() -> None:
+    rate = rb.tensor([2.0, 4.0], requires_grad=True)
+    y = rb.gamma(3.0, rate, generator=rb.Generator(1))
+    y.sum().backward()
+    np.testing.assert_allclose(rate.grad.numpy(), -(y / rate).detach().numpy(), 1e-6)
