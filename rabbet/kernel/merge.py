@@ -40,6 +40,8 @@ def merge_groups(fusion: Groups) -> bool:
     """Merge what can be; True if anything was: what is stored and needed is out of date then."""
     merged = False
     for group in list(fusion.groups):
+        if not any(g is group for g in fusion.groups):
+            continue  # taken in by a group before it, which read what it made
         pair = _pair(fusion, group)
         while pair is not None:
             _merge(fusion, *pair)
