@@ -22,7 +22,7 @@ native_sources := pyproject.toml CMakeLists.txt tools/make_venv.sh \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check-all lint types format generated bench distributed clean
+.PHONY: help install demo test check-all lint types format generated docs bench distributed clean
 
 help:
 	@echo "make demo       train on real digits, export, build, run"
@@ -57,6 +57,10 @@ format: $(stamp)
 generated: $(stamp)
 	$(python) tools/make_stubs.py
 	$(python) tools/make_ops_table.py
+
+# The API reference, in docs/api: from docstrings, not kept in the repository.
+docs: $(stamp)
+	$(python) tools/make_api.py
 
 # Last, so that the output ends with pytest's summary. The distributed extra brings its own MPI.
 check-all: lint distributed
