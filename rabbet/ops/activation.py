@@ -54,14 +54,20 @@ def _activation(reference: Any, samples: Any) -> Callable[[Callable[..., Any]], 
             x.dtype
         )
 
-    return op(
-        "composite",
-        reference=own,
-        samples=samples,
-        promote="float",
-        infer=same_as_first,
-        method=None,
-    )
+    def declare(function: Callable[..., Any]) -> Op:
+        made = op(
+            "composite",
+            reference=own,
+            samples=samples,
+            promote="float",
+            infer=same_as_first,
+            method=None,
+        )(function)
+        # Itself, not its body: so its own gradient holds under vmap too, at kinks above all.
+        made.batching(lambda size, flags, x, **attrs: made(x, **attrs))
+        return made
+
+    return declare
 
 
 # ---- smooth --------------------------------------------------------------------------------------

@@ -75,6 +75,11 @@ def softmax(x: Value, axis: int = -1) -> Value:
     return e * (1.0 / sum_(e, axis, keepdims=True))  # one division a row
 
 
+@softmax.batching
+def _softmax_batch(size: int, flags: list[bool], x: Any, axis: int) -> Any:
+    return softmax(x, axis=axis_of("softmax", axis, x.ndim - 1) + 1)
+
+
 @softmax.gradient
 def _softmax_gradient(g: Any, y: Any, x: Any, axis: int) -> tuple[Any]:
     return (y * (g - sum_(g * y, axis, keepdims=True)),)
@@ -99,6 +104,11 @@ def log_softmax(x: Value, axis: int = -1) -> Value:
         return x
     shifted = _shifted(x, axis)
     return shifted - log(sum_(exp(shifted), axis, keepdims=True))
+
+
+@log_softmax.batching
+def _log_softmax_batch(size: int, flags: list[bool], x: Any, axis: int) -> Any:
+    return log_softmax(x, axis=axis_of("log_softmax", axis, x.ndim - 1) + 1)
 
 
 @log_softmax.gradient

@@ -131,6 +131,12 @@ def logsumexp(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     return found if keepdims else reshape(found, left_shape(x.shape, axes))
 
 
+@logsumexp.batching
+def _logsumexp_batch(size: int, flags: list[bool], x: Any, axis: Axes, keepdims: bool) -> Any:
+    axes = axes_of("logsumexp", axis, x.ndim - 1)
+    return logsumexp(x, axis=tuple(a + 1 for a in axes), keepdims=keepdims)
+
+
 @logsumexp.gradient
 def _logsumexp_gradient(g: Any, y: Any, x: Any, axis: Axes, keepdims: bool) -> tuple[Any]:
     axes = axes_of("logsumexp", axis, x.ndim)

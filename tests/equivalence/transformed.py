@@ -133,9 +133,11 @@ def gradients_one_by_one(program: Program, xs: list[Arrays]) -> Arrays:
 def slope(program: Program, xs: Arrays) -> Arrays:
     """The loss and its derivative along the directions, by backward()."""
     value = Function.of(program).loss(*tensors(xs)).numpy()
-    pairs = zip(gradients(program, xs), directions(xs), strict=True)
+    pairs = list(zip(gradients(program, xs), directions(xs), strict=True))
+    size = _terms(program, xs)
     along = sum(float(np.sum(g.astype(np.float64) * d)) for g, d in pairs)
-    return [np.asarray(value), np.asarray(along)]
+    along = along if np.isfinite(value) else np.nan  # no slope where there is no value
+    return [np.asarray(value), np.asarray(along / size)]
 
 
 def second_order(program: Program, xs: Arrays) -> Arrays:
@@ -239,7 +241,14 @@ def grad_of_vmap(program: Program, xs: list[Arrays]) -> Arrays:
 
 def forward(program: Program, xs: Arrays) -> Arrays:
     given = tuple(tensors(xs)), tuple(tensors(directions(xs)))
-    return numbers(rb.jvp(Function.of(program).loss, *given))
+    value, along = numbers(rb.jvp(Function.of(program).loss, *given))
+    return [value, np.asarray(along / _terms(program, xs))]
+
+
+def _terms(program: Program, xs: Arrays) -> float:
+    """How large the terms of a slope are, which may cancel."""
+    pairs = zip(gradients(program, xs), directions(xs), strict=True)
+    return 1.0 + sum(float(np.sum(np.abs(g.astype(np.float64) * d))) for g, d in pairs)
 
 
 def forward_over_reverse(program: Program, xs: Arrays) -> Arrays:
