@@ -114,6 +114,7 @@ from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
 from rabbet.tensor.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
 from rabbet.tensor.standard import repeat, reshape, searchsorted, take
 from rabbet.tensor.transforms import hessian, hvp, jacfwd, jacrev, jvp, stop_gradient, vjp
+from rabbet.tensor.triangles import tril_indices, triu_indices
 from rabbet.tensor.types import astype, can_cast, finfo, iinfo, isdtype, result_type
 from rabbet.tensor.types import namespace_info as __array_namespace_info__
 from rabbet.tensor.vmap import vmap

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rabbet.base.errors import ShapeError
-from rabbet.base.shapes import show
+from rabbet.base.shapes import axis_of, show
 from rabbet.graph.value import lookup
 from rabbet.ops.linalg import adjoint
 from rabbet.tensor.create import zeros
@@ -17,7 +17,7 @@ from rabbet.tensor.tensor import Tensor, as_operand
 __all__ = [
     *("LinAlgError", "cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "matmul"),
     *("matrix_norm", "matrix_power", "matrix_rank", "matrix_transpose", "outer", "pinv", "qr"),
-    *("slogdet", "solve", "svd", "svdvals", "tensordot", "trace", "vecdot", "vector_norm"),
+    *("norm", "slogdet", "solve", "svd", "svdvals", "tensordot", "trace", "vecdot", "vector_norm"),
 ]
 
 
@@ -98,6 +98,31 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
     if ord == 2:
         return functions["sqrt"](functions["sum"](t * t, **given))
     return functions["sum"](t**ord, **given) ** (1.0 / ord)
+
+
+def norm(
+    x: Any, /, ord: Any = None, *, axis: Any = None, keepdims: bool = False, dim: Any = None
+) -> Tensor:
+    """`vector_norm` along one axis, `matrix_norm` over two; NumPy's and PyTorch's `norm`.
+
+    Without `ord` the root of the sum of squares, over all axes unless some are named. Without axes
+    an `ord` needs a vector or a matrix (ShapeError).
+
+    >>> rb.linalg.norm(rb.asarray([3.0, 4.0]))
+    tensor(5.)
+    """
+    t = as_operand(x)
+    axes = axis if dim is None else dim
+    if ord is None or axes is not None and not isinstance(axes, list | tuple):
+        return vector_norm(t, axis=axes, keepdims=keepdims, ord=2 if ord is None else ord)
+    axes = tuple(range(t.ndim)) if axes is None else tuple(axes)
+    if len(axes) == 1:
+        return vector_norm(t, axis=axes[0], keepdims=keepdims, ord=ord)
+    if len(axes) != 2:
+        raise ShapeError(f"norm: ord={ord!r} over {len(axes)} axes of {show(t.shape)}; 1 or 2")
+    first, second = (axis_of("norm", a, t.ndim) for a in axes)
+    found = matrix_norm(functions["moveaxis"](t, (first, second), (-2, -1)), ord=ord)
+    return functions["unsqueeze"](found, tuple(sorted((first, second)))) if keepdims else found
 
 
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:

@@ -73,3 +73,23 @@ def test_neighbours_of_every_half(dtype: object) -> None:
     np.testing.assert_array_equal(same_.view(np.int16), raw)
     zero = rb.nextafter(rb.zeros((), dtype=dtype), rb.full((), -1.0, dtype=dtype)).numpy()
     assert zero.reshape(1).view(np.uint16)[0] == 0x8001
+
+
+def test_places_of_triangles_and_diagonals() -> None:
+    for k in (-1, 0, 2):
+        same(rb.tril_indices(3, 4, k), np.stack(np.tril_indices(3, k, 4)))
+        same(rb.triu_indices(3, 4, k), np.stack(np.triu_indices(3, k, 4)))
+    with pytest.raises(rb.DTypeError, match="places are integers"):
+        rb.tril_indices(2, dtype="float32")
+
+
+def test_norm_of_vectors_and_matrices(rng: Rng) -> None:
+    x = rng.standard_normal((2, 3, 4))
+    t = rb.asarray(x)
+    same(rb.linalg.norm(t), np.linalg.norm(x))
+    same(rb.linalg.norm(t, 3, axis=1, keepdims=True), np.linalg.norm(x, 3, 1, True))
+    for ord in ("fro", 1, np.inf, 2, "nuc"):
+        same(rb.linalg.norm(t, ord, axis=(0, 2)), np.linalg.norm(x, ord, (0, 2)))
+        same(rb.linalg.norm(t[0], ord), np.linalg.norm(x[0], ord))
+    with pytest.raises(rb.ShapeError, match="3 axes"):
+        rb.linalg.norm(t, 1)
