@@ -84,6 +84,7 @@ from rabbet.tensor.chosen import (
     unique_inverse,
     unique_values,
 )
+from rabbet.tensor.control import cond, scan, switch, while_loop
 from rabbet.tensor.custom import custom_jvp, custom_vjp
 from rabbet.tensor.distributions import (
     bernoulli,

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import linecache
 import os
 import re
 import shlex
@@ -114,8 +115,10 @@ def test_the_picture_is_small() -> None:
 def test_python_in_docs_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    for block in fenced(page.read_text(), "python"):
-        exec(compile(block, page.name, "exec"), names)
+    for number, block in enumerate(fenced(page.read_text(), "python")):
+        name = f"<{page.name}, block {number}>"  # with its source at hand, as in a notebook
+        linecache.cache[name] = (len(block), None, block.splitlines(keepends=True), name)
+        exec(compile(block, name, "exec"), names)
 
 
 # ---- examples in docstrings ----------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 from rabbet.export.graph import build
 from rabbet.export.portable import Entry, Portable
 from rabbet.graph import interpret
-from rabbet.graph.value import Call, attrs_key
+from rabbet.graph.value import Call, Graph, attrs_key
 from rabbet.transform.decompose import decompose
 
 MOST_ELEMENTS = 1 << 20  # of a constant that is worth computing here
@@ -30,32 +30,36 @@ def same_computation(
 
     Raises FormatError where one has no meaning at these sizes.
     """
-    texts = [_Text(program, e, symbols, constants).run() for e in (entry, other)]
+    texts = [_text_of_entry(program, e, symbols, constants) for e in (entry, other)]
     return texts[0] == texts[1]
 
 
-class _Text:
-    """The primitives of an entry in order, each by op, attributes and numbered operands."""
+def _text_of_entry(
+    program: Portable,
+    entry: Entry,
+    symbols: Sequence[int],
+    constants: Mapping[int, np.ndarray],
+) -> tuple[object, ...]:
+    built = build(program, entry, symbols, static=True)
+    text = _Text(built.graph)
+    count = len(entry.inputs)
+    for n, v in enumerate(text.graph.inputs):
+        weight = built.weights[n - count] if n >= count else -1
+        if weight in constants:
+            text.know((id(v.call), 0), constants[weight])
+        else:
+            text.names[id(v.call), 0] = ("input", n) if n < count else ("weight", weight)
+    return text.run()
 
-    def __init__(
-        self,
-        program: Portable,
-        entry: Entry,
-        symbols: Sequence[int],
-        constants: Mapping[int, np.ndarray],
-    ) -> None:
-        built = build(program, entry, symbols, static=True)
-        self.graph, _ = decompose(built.graph)
+
+class _Text:
+    """The primitives of a graph in order, each by op, attributes and numbered operands."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, _ = decompose(graph)
         self.names: dict[Key, object] = {}
         self.values: dict[Key, np.ndarray] = {}
         self.lines: list[object] = []
-        count = len(entry.inputs)
-        for n, v in enumerate(self.graph.inputs):
-            weight = built.weights[n - count] if n >= count else -1
-            if weight in constants:
-                self.know((id(v.call), 0), constants[weight])
-            else:
-                self.names[id(v.call), 0] = ("input", n) if n < count else ("weight", weight)
 
     def run(self) -> tuple[object, ...]:
         """All lines, then the outputs."""
@@ -73,7 +77,7 @@ class _Text:
         """Compute a call whose operands are all known."""
         keys = [(id(v.call), v.index) for v in call.inputs]
         small = all(s.elements <= MOST_ELEMENTS for s in call.specs)
-        if not small or any(k not in self.values for k in keys):
+        if not small or call.op.kind == "control" or any(k not in self.values for k in keys):
             return False
         for index, array in enumerate(interpret.evaluate(call, [self.values[k] for k in keys], [])):
             self.know((id(call), index), array)
@@ -84,4 +88,15 @@ class _Text:
         for index in range(len(call.outputs)):
             self.names[id(call), index] = (len(self.lines), index)
         operands = tuple(self.names[id(v.call), v.index] for v in call.inputs)
-        self.lines.append((call.op.name, attrs_key(call.attrs), call.form, operands))
+        held = {k: a for k, a in call.attrs.items() if isinstance(a, Graph)}
+        plain = {k: a for k, a in call.attrs.items() if k not in held}
+        inner = tuple((k, _text_of(g)) for k, g in held.items())
+        self.lines.append((call.op.name, attrs_key(plain), inner, call.form, operands))
+
+
+def _text_of(graph: Graph) -> tuple[object, ...]:
+    """A graph inside a call."""
+    text = _Text(graph)
+    for n, v in enumerate(text.graph.inputs):
+        text.names[id(v.call), 0] = ("input", n)
+    return text.run()

@@ -16,6 +16,7 @@ from rabbet.base.dtypes import DType
 from rabbet.base.errors import FormatError
 from rabbet.export import layout
 from rabbet.export.portable import (
+    Body,
     Entry,
     Named,
     Number,
@@ -38,14 +39,20 @@ MAX_INT = 1 << 62
 # ---- writing ------------------------------------------------------------------------------------
 
 
-def encode(program: Portable) -> bytes:
+def version_of(program: Portable) -> int:
+    """The first version of the format that can say what `program` says."""
+    has_bodies = any(c.bodies for e in program.entries for c in e.calls)
+    return 2 if has_bodies else 1
+
+
+def encode(program: Portable, version: int) -> bytes:
     """The JSON text, as UTF-8."""
     document = {
         "format": FORMAT,
         "producer": program.producer,
         "weights_sha256": program.weights_sha256,
         "weights": [_weight_out(w) for w in program.weights],
-        "entries": [_entry_out(e) for e in program.entries],
+        "entries": [_entry_out(e, version) for e in program.entries],
     }
     return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
 
@@ -61,7 +68,7 @@ def _weight_out(w: Weight) -> dict[str, Any]:
     }
 
 
-def _entry_out(e: Entry) -> dict[str, Any]:
+def _entry_out(e: Entry, version: int) -> dict[str, Any]:
     return {
         "name": e.name,
         "symbols": [{"name": n, "example": v} for n, v in e.symbols],
@@ -72,7 +79,7 @@ def _entry_out(e: Entry) -> dict[str, Any]:
             for n, o in zip(e.outputs, e.results, strict=True)
         ],
         "structure": _structure_out(e.structure),
-        "calls": [_call_out(c) for c in e.calls],
+        "calls": [_call_out(c, version) for c in e.calls],
     }
 
 
@@ -84,16 +91,31 @@ def _named_out(n: Named) -> dict[str, Any]:
     }
 
 
-def _call_out(c: OpCall) -> dict[str, Any]:
-    return {
+def _call_out(c: OpCall, version: int) -> dict[str, Any]:
+    text = {
         "op": c.op,
         "since": c.since,
         "operands": [_operand_out(o) for o in c.operands],
         "form": list(c.form),
         "attributes": {k: _attribute_out(v) for k, v in c.attributes.items()},
-        "results": [[r.dtype.name, [_form_out(d) for d in r.shape]] for r in c.results],
+        "results": [_spec_out(r) for r in c.results],
         "layer": c.layer,
     }
+    if version >= 2:
+        text["bodies"] = [_body_out(b, version) for b in c.bodies]
+    return text
+
+
+def _body_out(b: Body, version: int) -> dict[str, Any]:
+    return {
+        "inputs": [_spec_out(s) for s in b.inputs],
+        "calls": [_call_out(c, version) for c in b.calls],
+        "results": [_operand_out(o) for o in b.results],
+    }
+
+
+def _spec_out(s: SizedDType) -> list[Any]:
+    return [s.dtype.name, [_form_out(d) for d in s.shape]]
 
 
 def _form_out(form: SizeForm) -> Any:
@@ -138,7 +160,7 @@ def refuse(where: str, what: str) -> NoReturn:
     raise FormatError(f"{where}: {what}")
 
 
-def decode(text: bytes) -> Portable:
+def decode(text: bytes, version: int) -> Portable:
     """The records of a JSON text; FormatError says what is wrong with it."""
     document = _parse(text)
     top = _object(
@@ -150,7 +172,7 @@ def decode(text: bytes) -> Portable:
     entries = _list("entries", top["entries"], layout.MAX_ENTRIES)
     program = Portable(
         weights=[_weight_in(f"weight {i}", w) for i, w in enumerate(weights)],
-        entries=[_entry_in(f"entry {i}", e) for i, e in enumerate(entries)],
+        entries=[_entry_in(f"entry {i}", e, version) for i, e in enumerate(entries)],
         producer=_text("producer", top["producer"], empty=True),
         weights_sha256=_text("weights_sha256", top["weights_sha256"], empty=True),
     )
@@ -254,7 +276,7 @@ def _weight_in(where: str, value: Any) -> Weight:
 ENTRY_KEYS = ("name", "symbols", "guards", "inputs", "outputs", "structure", "calls")
 
 
-def _entry_in(where: str, value: Any) -> Entry:
+def _entry_in(where: str, value: Any, version: int) -> Entry:
     e = _object(where, value, ENTRY_KEYS)
     entry = Entry(_text(f"{where}: name", e["name"]))
     for i, item in enumerate(_list(f"{where}: symbols", e["symbols"], layout.MAX_SYMBOLS)):
@@ -270,8 +292,7 @@ def _entry_in(where: str, value: Any) -> Entry:
     for i, item in enumerate(_list(f"{where}: inputs", e["inputs"], layout.MAX_PORTS)):
         at = f"{where}: input {i}"
         entry.inputs.append(_named_in(at, _object(at, item, ("name", "dtype", "shape"))))
-    for i, item in enumerate(_list(f"{where}: calls", e["calls"], layout.MAX_CALLS)):
-        entry.calls.append(_call_in(f"{where}: call {i}", item))
+    entry.calls = _Calls(version).read(where, e["calls"])
     for i, item in enumerate(_list(f"{where}: outputs", e["outputs"], layout.MAX_PORTS)):
         at = f"{where}: output {i}"
         output = _object(at, item, ("name", "dtype", "shape", "value"))
@@ -360,21 +381,58 @@ def _float_in(where: str, value: Any) -> Any:
     return value
 
 
-def _call_in(where: str, value: Any) -> OpCall:
-    keys = ("op", "since", "operands", "form", "attributes", "results", "layer")
-    c = _object(where, value, keys)
+class _Calls:
+    """Reads the calls of an entry; those inside calls count towards the same limit."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.left = layout.MAX_CALLS
+
+    def read(self, where: str, value: Any, depth: int = 0) -> list[OpCall]:
+        """A list of calls, `depth` bodies deep."""
+        items = _list(f"{where}: calls", value, self.left)
+        self.left -= len(items)
+        return [self._call(f"{where}: call {i}", item, depth) for i, item in enumerate(items)]
+
+    def _call(self, where: str, value: Any, depth: int) -> OpCall:
+        if self.version < 2:
+            return _call_in(where, _object(where, value, CALL_KEYS), ())
+        c = _object(where, value, (*CALL_KEYS, "bodies"))
+        bodies = _list(f"{where}: bodies", c["bodies"], 16)
+        if bodies and depth == layout.MAX_NESTING:
+            refuse(where, f"bodies lie more than {layout.MAX_NESTING} deep")
+        inner = (self._body(f"{where}: body {i}", b, depth + 1) for i, b in enumerate(bodies))
+        return _call_in(where, c, tuple(inner))
+
+    def _body(self, where: str, value: Any, depth: int) -> Body:
+        b = _object(where, value, ("inputs", "calls", "results"))
+        inputs = _list(f"{where}: inputs", b["inputs"], layout.MAX_PORTS)
+        results = _list(f"{where}: results", b["results"], layout.MAX_PORTS)
+        return Body(
+            tuple(_pair_in(f"{where}: input {i}", s) for i, s in enumerate(inputs)),
+            tuple(self.read(where, b["calls"], depth)),
+            tuple(_operand_in(f"{where}: result {i}", o) for i, o in enumerate(results)),
+        )
+
+
+CALL_KEYS = ("op", "since", "operands", "form", "attributes", "results", "layer")
+
+
+def _pair_in(where: str, value: Any) -> SizedDType:
+    pair = _list(where, value, 2)
+    if len(pair) != 2:
+        refuse(where, "[dtype, shape] is needed")
+    return _spec_in(where, pair[0], pair[1])
+
+
+def _call_in(where: str, c: dict[str, Any], bodies: tuple[Body, ...]) -> OpCall:
     op = _text(f"{where}: op", c["op"])
     where = f"{where} ({op})"
     operands = _list(f"{where}: operands", c["operands"], layout.MAX_OPERANDS)
     form = _list(f"{where}: form", c["form"], layout.MAX_OPERANDS)
     if not isinstance(c["attributes"], dict):
         refuse(f"{where}: attributes", f"an object is needed, not {_kind(c['attributes'])}")
-    results = []
-    for i, result in enumerate(_list(f"{where}: results", c["results"], 64)):
-        pair = _list(f"{where}: result {i}", result, 2)
-        if len(pair) != 2:
-            refuse(f"{where}: result {i}", "[dtype, shape] is needed")
-        results.append(_spec_in(f"{where}: result {i}", pair[0], pair[1]))
+    results = _list(f"{where}: results", c["results"], layout.MAX_PORTS if bodies else 64)
     return OpCall(
         op=op,
         since=_int(f"{where}: since", c["since"], high=1 << 20),
@@ -384,8 +442,9 @@ def _call_in(where: str, value: Any) -> OpCall:
             _text(f"{where}: attributes", k): _attribute_in(f"{where}: {k}", v, [10_000])
             for k, v in c["attributes"].items()
         },
-        results=tuple(results),
+        results=tuple(_pair_in(f"{where}: result {i}", r) for i, r in enumerate(results)),
         layer=_text(f"{where}: layer", c["layer"], empty=True),
+        bodies=bodies,
     )
 
 

@@ -16,6 +16,7 @@ from rabbet.base.sizes import Dim, SizeScope
 from rabbet.base.spec import Spec
 from rabbet.export import layout
 from rabbet.export.portable import (
+    Body,
     Entry,
     Number,
     OpCall,
@@ -24,6 +25,7 @@ from rabbet.export.portable import (
     Ref,
     Size,
     SizedDType,
+    Weight,
     make_scope,
     show_form,
     to_dim,
@@ -34,6 +36,7 @@ from rabbet.graph.op import Op
 from rabbet.graph.value import Builder, Graph, Value, registry
 
 SIZE_LIMIT = 1 << 62
+HELD = "Graph"  # the annotation of what a body is given for
 
 
 @dataclass(eq=False)
@@ -90,35 +93,34 @@ def build(
     With `static` every size is a number and the graph is for these sizes alone. Raises FormatError;
     ShapeError is not raised: shapes that do not fit are an error of the file.
     """
-    return _Build(program, entry, symbols, static).run()
+    named = [(n, v) for (n, _), v in zip(entry.symbols, symbols, strict=True)]
+    scope, dims = (None, dict(named)) if static else make_scope(named)
+    return _Build(program.weights, dims).run(entry, scope)
 
 
 class _Build:
-    def __init__(
-        self, program: Portable, entry: Entry, symbols: Sequence[int], static: bool
-    ) -> None:
-        self.program = program
-        self.entry = entry
-        named = [(n, v) for (n, _), v in zip(entry.symbols, symbols, strict=True)]
-        self.scope, self.dims = make_scope(named)
-        if static:
-            self.scope, self.dims = None, dict(named)
+    """Builds one graph: that of an entry, or (without weights) of a body."""
+
+    def __init__(self, weights: Sequence[Weight], dims: dict[str, Any]) -> None:
+        self.known_weights = weights
+        self.dims = dims
         self.builder = Builder()
         self.builder.site = -1
         self.inputs: list[Value] = []
         self.weights: dict[int, Value] = {}
         self.values: list[tuple[Value, ...]] = []
 
-    def run(self) -> Built:
-        for given in self.entry.inputs:
+    def run(self, entry: Entry, scope: SizeScope | None) -> Built:
+        """The graph of an entry."""
+        for given in entry.inputs:
             spec = self.spec(f"input {given.name!r}", given.spec)
             self.inputs.append(self.builder.input(spec))
-        for _, form in self.entry.guards:
+        for _, form in entry.guards:
             self.dim("guard", form)
-        for number, call in enumerate(self.entry.calls):
-            self.values.append(self.call(number, call))
+        for number, call in enumerate(entry.calls):
+            self.values.append(self.call(f"call {number} ({call.op})", number, call))
         graph = Graph()
-        for output, operand in zip(self.entry.outputs, self.entry.results, strict=True):
+        for output, operand in zip(entry.outputs, entry.results, strict=True):
             where = f"output {output.name!r}"
             value = self.operand(where, operand)
             self.compare(where, value.spec, output.spec)
@@ -131,11 +133,23 @@ class _Build:
         except Exception as error:
             # As in `call`: bodies of ops may fail in any way on such arguments.
             raise FormatError(_reason(error)) from None
-        return Built(graph, self.scope, list(self.weights), self.values)
+        return Built(graph, scope, list(self.weights), self.values)
 
-    def call(self, number: int, call: OpCall) -> tuple[Value, ...]:
+    def body(self, where: str, body: Body) -> Graph:
+        """The graph of a body: nothing from outside but sizes."""
+        inner = _Build((), self.dims)
+        inner.inputs = [
+            inner.builder.input(inner.spec(f"{where}: input {i}", s))
+            for i, s in enumerate(body.inputs)
+        ]
+        for number, call in enumerate(body.calls):
+            at = f"{where}: call {number} ({call.op})"
+            inner.values.append(inner.call(at, number, call))
+        outputs = [inner.operand(f"{where}: result {i}", o) for i, o in enumerate(body.results)]
+        return Graph(inner.inputs, outputs)
+
+    def call(self, where: str, number: int, call: OpCall) -> tuple[Value, ...]:
         """The results of one call, by its op's own rules."""
-        where = f"call {number} ({call.op})"
         op = registry.get(call.op)
         if op is None or op.kind == "input":
             raise FormatError(f"{where}: this Rabbet has no such op")
@@ -148,6 +162,7 @@ class _Build:
         )
         _check_form(where, op, call.form, len(values))
         attrs = self.attributes(where, op, call.attributes)
+        attrs |= self.bodies(where, op, call.bodies)
         try:
             specs = self.infer(op, values, attrs, call.form)
         except FormatError as error:
@@ -182,7 +197,7 @@ class _Build:
             return self.builder.constant(operand.value, operand.dtype)
         known = {
             "input": len(self.inputs),
-            "weight": len(self.program.weights),
+            "weight": len(self.known_weights),
             "call": len(self.values),
         }
         if operand.number >= known[operand.kind]:
@@ -199,25 +214,31 @@ class _Build:
     def weight(self, ref: Ref) -> Value:
         """The graph input of a weight, made at its first use."""
         if ref.number not in self.weights:
-            weight = self.program.weights[ref.number]
+            weight = self.known_weights[ref.number]
             number = len(self.inputs) + len(self.weights)
             self.weights[ref.number] = self.builder.input(Spec(weight.shape, weight.dtype), number)
         return self.weights[ref.number]
 
     def attributes(self, where: str, op: Op, given: dict[str, Any]) -> dict[str, Any]:
         """Attributes with their sizes as Dims; exactly those the op has."""
-        names = {p.name for p in op.parameters if p.role == "attribute"}
+        wanted = [p for p in op.parameters if p.role == "attribute" and p.annotation != HELD]
+        names = {p.name for p in wanted}
         if set(given) != names:
             odd = sorted(set(given) ^ names)[0]
             state = "has no attribute" if odd in given else "lacks the attribute"
             raise FormatError(f"{where}: {state} {odd!r}")
-        for parameter in op.parameters:
+        for parameter in wanted:
             name, annotation = parameter.name, parameter.annotation
-            if parameter.role != "attribute":
-                continue
             if not fits(given[name], annotation, is_size=name in op.sizes):
                 raise FormatError(f"{where}: {name}: {given[name]!r:.60} is no {annotation}")
         return {k: self.sizes_in(f"{where}: {k}", v) for k, v in given.items()}
+
+    def bodies(self, where: str, op: Op, given: tuple[Body, ...]) -> dict[str, Graph]:
+        """The graphs that a control op holds, by parameter."""
+        names = [p.name for p in op.parameters if p.annotation == HELD]
+        if len(names) != len(given):
+            raise FormatError(f"{where}: {len(given)} bodies; the op has {len(names)}")
+        return {n: self.body(f"{where}: {n}", b) for n, b in zip(names, given, strict=True)}
 
     def sizes_in(self, where: str, value: Any) -> Any:
         """An attribute's value with Size records replaced."""

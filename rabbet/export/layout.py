@@ -19,7 +19,7 @@ from typing import NamedTuple
 from rabbet.base.errors import FormatError
 
 MAGIC = b"\x89RBT\r\n\x1a\n"  # a transfer that changes line ends or strips bit 7 breaks it
-VERSION = 1
+VERSIONS = (1, 2)  # 2: calls may hold bodies
 HEADER_BYTES = 128
 ALIGNMENT = 64
 
@@ -34,6 +34,7 @@ MAX_OPERANDS = 4096
 MAX_NAME = 512
 MAX_ELEMENTS = 1 << 48  # of one tensor
 MAX_DEPTH = 64  # of lists within lists in the graph text
+MAX_NESTING = 16  # of bodies within bodies
 
 _FIELDS = struct.Struct("<8sIIQQQQQQ32s")
 
@@ -41,6 +42,7 @@ _FIELDS = struct.Struct("<8sIIQQQQQQ32s")
 class Header(NamedTuple):
     """Where graph and weights lie in the file."""
 
+    version: int
     graph_bytes: int
     weights_offset: int
     weights_bytes: int
@@ -62,11 +64,11 @@ def pack_weights(sizes: Sequence[int]) -> tuple[list[int], int]:
     return offsets, end
 
 
-def make_header(graph: bytes, weights_bytes: int) -> bytes:
+def make_header(graph: bytes, weights_bytes: int, version: int) -> bytes:
     """The header of a file with this graph text."""
     offset = aligned(HEADER_BYTES + len(graph))
     fields = _FIELDS.pack(
-        *(MAGIC, VERSION, HEADER_BYTES, HEADER_BYTES, len(graph), 0),
+        *(MAGIC, version, HEADER_BYTES, HEADER_BYTES, len(graph), 0),
         *(offset, weights_bytes, offset + weights_bytes, hashlib.sha256(graph).digest()),
     )
     return fields + hashlib.sha256(fields).digest()
@@ -79,12 +81,13 @@ def read_header(data: bytes, actual_bytes: int) -> Header:
     if len(data) < HEADER_BYTES:
         raise FormatError(f"the file ends inside its header ({len(data)} of {HEADER_BYTES} bytes)")
     _, version, header_bytes, graph_offset, graph_bytes, zero, *rest = _FIELDS.unpack_from(data)
-    if version != VERSION:
-        raise FormatError(f"the file has version {version}; this Rabbet reads version {VERSION}")
+    if version not in VERSIONS:
+        known = " and ".join(map(str, VERSIONS))
+        raise FormatError(f"the file has version {version}; this Rabbet reads versions {known}")
     if hashlib.sha256(data[: _FIELDS.size]).digest() != data[_FIELDS.size : HEADER_BYTES]:
         raise FormatError("the header is damaged (its SHA-256 does not match)")
     weights_offset, weights_bytes, file_bytes, digest = rest
-    header = Header(graph_bytes, weights_offset, weights_bytes, file_bytes, digest)
+    header = Header(version, graph_bytes, weights_offset, weights_bytes, file_bytes, digest)
     if header_bytes != HEADER_BYTES or graph_offset != HEADER_BYTES or zero != 0:
         raise FormatError("the header's fixed fields do not have their values")
     if graph_bytes > MAX_GRAPH_BYTES:

@@ -6,7 +6,7 @@ on their own; `to_dim` gives one a meaning within a SizeScope, `form_of` takes i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -71,8 +71,19 @@ Operand: TypeAlias = Number | Ref
 
 
 @dataclass(frozen=True)
+class Body:
+    """A graph inside a call: its operands are its own inputs, earlier calls in it, and literals."""
+
+    inputs: tuple[SizedDType, ...]
+    calls: tuple[OpCall, ...]
+    results: tuple[Operand, ...]
+
+
+@dataclass(frozen=True)
 class OpCall:
-    """One call of an op at the user's level; `attributes` hold size forms wrapped in Size."""
+    """One call of an op at the user's level; `attributes` hold size forms wrapped in Size, `bodies`
+    the graphs of a control op in the order of its parameters.
+    """
 
     op: str
     since: int
@@ -81,6 +92,7 @@ class OpCall:
     attributes: dict[str, Any]
     results: tuple[SizedDType, ...]
     layer: str = ""
+    bodies: tuple[Body, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,14 @@ class Portable:
     entries: list[Entry] = field(default_factory=list)
     producer: str = ""
     weights_sha256: str = ""
+
+
+def all_calls(calls: Sequence[OpCall]) -> Iterator[OpCall]:
+    """The calls and those inside them."""
+    for call in calls:
+        yield call
+        for body in call.bodies:
+            yield from all_calls(body.calls)
 
 
 # ---- sizes --------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def _read(path: Path, verify: bool) -> ProgramFile:
             raise FormatError("the graph is damaged (its SHA-256 does not match)")
         if any(file.read(header.weights_offset - layout.HEADER_BYTES - header.graph_bytes)):
             raise FormatError("the bytes between graph and weights are not zero")
-        program = decode(graph)
+        program = decode(graph, header.version)
         check(program, header.weights_bytes)
         memory = memoryview(b"")
         if header.weights_bytes:

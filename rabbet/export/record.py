@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 from rabbet.base import tree
 from rabbet.base.errors import ExportError
-from rabbet.base.spec import Spec
 from rabbet.base.tree import Structure
-from rabbet.graph.op import Op
+from rabbet.export.regions import Recorded, Regions, Split
+from rabbet.export.rewrite import reason, rewriting, rewritten
 from rabbet.nn.module import Module
 from rabbet.recorder import Handle, Segment, Tape, current
 from rabbet.tensor import Tensor, flush, no_grad, site
@@ -27,24 +27,12 @@ VALUES = (
 )
 INSTEAD = {
     "bool": "a branch on a tensor's value would be frozen as it came out here; write it as "
-    "rb.where(condition, a, b), or decide before export",
+    "rb.cond(condition, a, b) or rb.while_loop(condition, body, start), or decide before export",
     "item": "a number taken out of a tensor would be frozen; keep it a tensor",
     "numpy": VALUES,
     "print": "there is no value to print while exporting; print outside forward",
     "value": VALUES,
 }
-
-
-@dataclass(eq=False)
-class Recorded:
-    """One op of a recording: what is left of its node once the segment has been given up."""
-
-    op: Op
-    attrs: dict[str, Any]
-    form: tuple[int, ...]
-    inputs: tuple[tuple[Any, int], ...]  # (Recorded, or Node from outside; output)
-    specs: tuple[Spec, ...]
-    site: Any
 
 
 @dataclass(eq=False)
@@ -54,7 +42,6 @@ class Recording:
     ops: list[Recorded]
     results: list[Any]
     structure: Structure
-    layers: list[str]  # per op: the module whose forward recorded it
     assigned: list[str]  # where tensors from outside were updated in place
 
 
@@ -64,6 +51,7 @@ class Notes:
     one).
     """
 
+    regions: Regions = field(default_factory=Regions)
     draws: dict[int, tuple[Any, int]] = field(default_factory=dict)
     grads: dict[int, tuple[Handle, Any]] = field(default_factory=dict)
 
@@ -72,6 +60,7 @@ class Notes:
 
     def assigned(self, handle: Handle) -> None:
         """A handle is to stand for another value: the segment's assignments tell."""
+        self.regions.assigned(handle)
 
     def grad_read(self, handle: Handle) -> None:
         """A gradient slot is read."""
@@ -110,9 +99,12 @@ class Unvalued:
 
 
 def _refuse(what: str, where: Any = None) -> NoReturn:
-    line = site.describe(where or site.user_site())
+    at = where or site.user_site()
+    line = site.describe(at)
+    why = reason(at[0]) if at is not None and what == "bool" else ""
     raise ExportError(
         f"export: {what} of a tensor while recording: {INSTEAD[what]}"
+        + (f" (the function was not rewritten: {why})" if why else "")
         + (f"\n  at {line}" if line else "")
     )
 
@@ -144,8 +136,8 @@ def record_call(
     tape.capture, tape.limit, tape.byte_limit = notes, NEVER, NEVER
     epoch = tape.epoch
     try:
-        with no_grad(), _marked(module, tape, marks):
-            result = function(*args, **kwargs)
+        with no_grad(), rewriting(module), _marked(module, tape, marks):
+            result = rewritten(function)(*args, **kwargs)
     except BaseException as error:
         flushed = tape.epoch != epoch
         tape.take().fail(error)
@@ -161,23 +153,13 @@ def record_call(
             generator.offset = offset
     leaves, structure = tree.flatten(result)
     segment = tape.take()
-    copies = _copies(segment)
-    results = [
-        (copies.get(id(t._node), t._node), t._index) if isinstance(t, Tensor) else t for t in leaves
-    ]
-    assigned = _assigned(segment)
+    split = Split(segment.nodes, notes.regions, _layers(marks, len(segment.nodes)))
+    ops = split.gather(0, len(segment.nodes))
+    results = [split.key(t._node, t._index) if isinstance(t, Tensor) else t for t in leaves]
+    assigned = _assigned(segment, {id(h) for h in notes.regions.private})
     # Handles get back what they stood for; whoever kept a recorded tensor gets an error.
     segment.fail(ExportError("this tensor was only recorded for export; it has no value"))
-    ops = list(copies.values())
-    return Recording(ops, results, structure, _layers(marks, len(ops)), assigned)
-
-
-def _copies(segment: Segment) -> dict[int, Recorded]:
-    copies: dict[int, Recorded] = {}
-    for n in segment.nodes:
-        inputs = tuple((copies.get(id(source), source), i) for source, i in n.inputs)
-        copies[id(n)] = Recorded(n.op, dict(n.attrs), n.form, inputs, n.specs, n.site)
-    return copies
+    return Recording(ops, results, structure, assigned)
 
 
 @contextmanager
@@ -216,8 +198,8 @@ def _layers(marks: list[tuple[int, str]], count: int) -> list[str]:
     return layers
 
 
-def _assigned(segment: Segment) -> list[str]:
+def _assigned(segment: Segment, private: set[int]) -> list[str]:
     """Where tensors from outside were updated in place."""
     own = {id(n) for n in segment.nodes}
     outside = [r() for r, node, _ in segment.assignments if id(node) not in own]
-    return [site.describe(h._node.site) for h in outside if h is not None]
+    return [site.describe(h._node.site) for h in outside if h is not None and id(h) not in private]

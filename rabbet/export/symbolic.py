@@ -17,8 +17,10 @@ from rabbet.base.errors import ExportError, RabbetError
 from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim, SizeScope
 from rabbet.base.spec import Spec
+from rabbet.base.tree import LEAF
 from rabbet.export.fit import fit
 from rabbet.export.portable import (
+    Body,
     Entry,
     Named,
     Number,
@@ -30,7 +32,8 @@ from rabbet.export.portable import (
     Weight,
     form_of,
 )
-from rabbet.export.record import Recorded, Recording
+from rabbet.export.record import Recording
+from rabbet.export.regions import Recorded
 from rabbet.export.varying import as_call
 from rabbet.graph import encode
 from rabbet.recorder import Node
@@ -148,8 +151,12 @@ class Unifier:
         attrs = dict(node.attrs)
         for name in sorted(node.op.sizes & attrs.keys()):
             attrs[name] = self._attribute([n.attrs[name] for n in nodes], specs, node, name)
+        bodies: tuple[Body, ...] = ()
         try:
-            found = node.op.infer_specs(specs, attrs, node.form)
+            if node.bodies:
+                bodies, found = self._bodies(nodes, specs)
+            else:
+                found = node.op.infer_specs(specs, attrs, node.form)
         except RabbetError as error:
             raise ExportError(f"export: {error}\n  at {site.describe(node.site)}") from None
         for sighting, n in zip(self.sightings, nodes, strict=True):
@@ -166,9 +173,34 @@ class Unifier:
             form=node.form,
             attributes={name: _wrap(value) for name, value in attrs.items()},
             results=tuple(sized(s) for s in found),
-            layer=self.sightings[0].recording.layers[position],
+            layer=node.layer,
+            bodies=bodies,
         )
         return call, found
+
+    def _bodies(
+        self, nodes: Sequence[Recorded], specs: Sequence[Spec]
+    ) -> tuple[tuple[Body, ...], tuple[Spec, ...]]:
+        """The graphs inside a control op, and the Specs of what it gives."""
+        node, bodies, made = nodes[0], [], []
+        given = list(specs[node.conditions :])
+        for k in range(len(node.bodies)):
+            inner = [
+                Sighting(
+                    s.symbols,
+                    Recording(n.bodies[k].ops, n.bodies[k].results, LEAF, []),
+                    {key: i for i, key in enumerate(n.bodies[k].inputs)},
+                )
+                for s, n in zip(self.sightings, nodes, strict=True)
+            ]
+            unifier = Unifier(inner, self.scope, self.symbols, given, Collected({}))
+            unifier.run()
+            count = range(len(inner[0].recording.results))
+            found = [unifier.operand([s.recording.results[r] for s in inner], node) for r in count]
+            operands = tuple(operand for operand, _ in found)
+            made.append(tuple(spec for _, spec in found))
+            bodies.append(Body(tuple(sized(s) for s in given), tuple(unifier.calls), operands))
+        return tuple(bodies), made[-1]
 
     def _attribute(self, values: list[Any], specs: list[Spec], node: Recorded, name: str) -> Any:
         """A size attribute, each size as an expression that fits all recordings."""

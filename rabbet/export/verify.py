@@ -21,13 +21,19 @@ MAX_PRIMITIVES = 1_000_000
 
 
 def verify(graph: Graph) -> None:
-    """FormatError where a primitive of `graph` would read outside its operand, or has no sound
-    shape.
+    """FormatError where a primitive of `graph`, or of a graph inside it, would read outside its
+    operand, or has no sound shape.
     """
+    _verify(graph, MAX_PRIMITIVES)
+
+
+def _verify(graph: Graph, left: int) -> int:
+    """As `verify`, for at most `left` primitives; how many are left then."""
     primitive, _ = decompose(graph)
     calls = primitive.calls()
-    if len(calls) > MAX_PRIMITIVES:
-        raise FormatError(f"{len(calls)} primitives; at most {MAX_PRIMITIVES} are allowed")
+    left -= len(calls)
+    if left < 0:
+        raise FormatError(f"at most {MAX_PRIMITIVES} primitives are allowed")
     for call in calls:
         for spec in call.specs:
             for dim in spec.shape:
@@ -36,6 +42,9 @@ def verify(graph: Graph) -> None:
         check = _CHECKS.get(call.op.name)
         if check is not None and not check(call):
             raise FormatError(f"{call.op.name}: {_shown(call)} reaches outside its operand")
+    for inner in primitive.inner():
+        left = _verify(inner, left)
+    return left
 
 
 def is_size(value: Any) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rabbet.base.dtypes import DType
 from rabbet.export import layout
-from rabbet.export.encoding import decode, encode
+from rabbet.export.encoding import decode, encode, version_of
 from rabbet.export.files import write_whole
 from rabbet.export.graph import check
 from rabbet.export.portable import Entry, Portable, Weight
@@ -66,9 +66,10 @@ def write_program(path: Path, entries: Sequence[Entry], weights: Sequence[Weight
         PRODUCER,
         digest.hexdigest(),
     )
-    graph = encode(program)
-    header = layout.make_header(graph, total)
-    check(decode(graph), total)
+    version = version_of(program)
+    graph = encode(program, version)
+    header = layout.make_header(graph, total, version)
+    check(decode(graph, version), total)
     padding = bytes(layout.aligned(len(header) + len(graph)) - len(header) - len(graph))
     write_whole(path, [header, graph, padding, *parts])
     return path

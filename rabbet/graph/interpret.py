@@ -39,7 +39,8 @@ def run(
         if (id(call), 0) in known:
             continue
         operands = [known[id(v.call), v.index] for v in call.inputs]
-        for index, found in enumerate(evaluate(call, operands, values)):
+        evaluated = _control if call.op.kind == "control" else evaluate
+        for index, found in enumerate(evaluated(call, operands, values)):
             known[id(call), index] = found
     return [known[id(v.call), v.index] for v in graph.outputs]
 
@@ -63,6 +64,16 @@ def evaluate(call: Call, operands: list[np.ndarray], symbols: list[int]) -> list
             f"{op.name}: the reference gives {len(results)} results, not {len(call.specs)}"
         )
     return [_checked(op.name, r, s, symbols) for r, s in zip(results, call.specs, strict=True)]
+
+
+def _control(call: Call, operands: list[np.ndarray], symbols: list[int]) -> list[np.ndarray]:
+    """All outputs of a Call that holds graphs."""
+    named = call.op.arguments(operands, call.attrs, call.form)
+    arguments = [named[p.name] for p in call.op.parameters]
+    found: list[np.ndarray] = call.op.lower(
+        lambda graph, given: run(graph, given, symbols), lambda x: bool(x), *arguments
+    )
+    return found
 
 
 def symbol_values(inputs: Sequence[Value], arrays: Sequence[np.ndarray]) -> list[int]:

@@ -29,7 +29,7 @@ Flags: TypeAlias = list[bool]  # per flat operand: has it the axis of examples (
 
 KINDS = (
     *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter", "sort"),
-    *("attention", "recurrent", "host", "complex", "composite", "input"),
+    *("attention", "recurrent", "host", "control", "complex", "composite", "input"),
 )
 
 

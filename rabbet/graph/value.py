@@ -182,6 +182,11 @@ class Graph:
         """Every Call the outputs need, operands first, each once; inputs included where used."""
         return topological(v.call for v in self.outputs)
 
+    def inner(self) -> list[Graph]:
+        """The graphs that calls of this one hold (see ops/control.py)."""
+        held = [a for c in self.calls() if c.op.kind == "control" for a in c.attrs.values()]
+        return [a for a in held if isinstance(a, Graph)]
+
 
 def topological(roots: Iterable[Call]) -> list[Call]:
     """Calls below `roots`, operands first, without recursion."""
@@ -215,6 +220,8 @@ def _attr_key(value: object) -> object:
         return ("c", value.real.hex(), value.imag.hex())
     if isinstance(value, DType):
         return ("d", value.name)
+    if isinstance(value, Graph):
+        return ("graph", id(value))  # the call that has this key keeps it alive
     if value is None or isinstance(value, bool | int | str):
         return (type(value).__name__, value)
     raise InternalError(f"an attribute of type {type(value).__name__} has no key")

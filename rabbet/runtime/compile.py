@@ -215,7 +215,8 @@ def compile_plan(
     """
     staging = compile_stages(graph, target, scope=scope, fuse=fuse)
     if staging.whole is None:
-        call = next(s for s in staging.stages if isinstance(s, Call))
+        between = next(s for s in staging.stages if not isinstance(s, CompiledPart))
+        call = between if isinstance(between, Call) else between.call
         error = CompileError(f"{call.op.name} runs on the host: native code cannot hold it")
         error.position = call.site  # type: ignore[attr-defined]
         raise error
@@ -232,10 +233,18 @@ class CompiledPart:
 
 
 @dataclass(eq=False)
-class Staging:
-    """Plans, and the calls of host ops that run between them, in order."""
+class CompiledControl:
+    """A call that holds graphs, with the stages of each."""
 
-    stages: list[CompiledPart | Call]
+    call: Call
+    graphs: list[tuple[Graph, Staging]]
+
+
+@dataclass(eq=False)
+class Staging:
+    """Plans, and what runs between them, in order: calls of host ops and of control ops."""
+
+    stages: list[CompiledPart | CompiledControl | Call]
     inputs: list[Value]
     outputs: list[Value]
 
@@ -252,12 +261,16 @@ def compile_stages(
     """As `compile_plan`, for graphs with host ops too."""
     primitive, stored = decompose(graph)
     kept = {(id(v.call), v.index) for values in ([] if fuse else stored) for v in values}
-    stages: list[CompiledPart | Call] = []
+    stages: list[CompiledPart | CompiledControl | Call] = []
     for stage in cut(primitive):
         if isinstance(stage, Part):
             stage = stage.in_reals()
             found = _compile_primitives(stage.graph, stage.boundaries(kept), target, scope)
             stages.append(CompiledPart(found, stage.inputs, stage.outputs))
+        elif stage.op.kind == "control":
+            held = [a for a in stage.attrs.values() if isinstance(a, Graph)]
+            inner = [(g, compile_stages(g, target, scope=scope, fuse=fuse)) for g in held]
+            stages.append(CompiledControl(stage, inner))
         else:
             stages.append(stage)
     return Staging(stages, primitive.inputs, primitive.outputs)

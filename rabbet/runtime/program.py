@@ -16,8 +16,9 @@ from rabbet.codegen.store import KernelStore
 from rabbet.graph import interpret
 from rabbet.graph.value import Call, Graph
 from rabbet.runtime import _runtime, buffers, saved
-from rabbet.runtime.compile import Staging, compile_stages
+from rabbet.runtime.compile import CompiledPart, Staging, compile_stages
 from rabbet.runtime.compile import compile_kept as compile_kept_plans
+from rabbet.runtime.control import ControlProgram
 from rabbet.runtime.errors import IndexFailure
 from rabbet.runtime.plan import CallFacts, facts_of
 from rabbet.runtime.saved import Launchable
@@ -162,10 +163,15 @@ def find_or_compile(
         if staging.whole is None:
             return _staged(staging, store, scope)
         program = saved.launchable(staging.whole, store)
-        loaded = store.load_named(program.kernels)
-    assert loaded is not None, "kernels at hand can always be made"
+        compiled = _loaded(program, store)
     if key is not None:
         saved.save(key, program, store)
+    return compiled
+
+
+def _loaded(program: Launchable, store: KernelStore) -> CompiledProgram:
+    loaded = store.load_named(program.kernels)
+    assert loaded is not None, "kernels at hand can always be made"
     return CompiledProgram(program, *loaded)
 
 
@@ -184,25 +190,30 @@ def compile_kept(
         return None
     programs = []
     for compiled in (found.packs, found.main):
-        program = saved.launchable(compiled, store)
-        loaded = store.load_named(program.kernels)
-        assert loaded is not None, "kernels at hand can always be made"
-        programs.append(CompiledProgram(program, *loaded))
+        programs.append(_loaded(saved.launchable(compiled, store), store))
     return programs[0], programs[1]
 
 
-def _staged(stages: Staging, store: KernelStore, scope: SizeScope | None) -> StagedProgram:
-    """The program of a graph with host ops."""
+def _staged(staging: Staging, store: KernelStore, scope: SizeScope | None) -> StagedProgram:
+    """The program of a graph with host ops or control ops."""
     works: list[Any] = []
-    for stage in stages.stages:
+    for stage in staging.stages:
         if isinstance(stage, Call):
             works.append((stage, stage.inputs, stage.outputs))
+        elif isinstance(stage, CompiledPart):
+            program = _loaded(saved.launchable(stage.compiled, store), store)
+            works.append((program, stage.inputs, stage.outputs))
         else:
-            program = saved.launchable(stage.compiled, store)
-            loaded = store.load_named(program.kernels)
-            assert loaded is not None, "kernels at hand can always be made"
-            works.append((CompiledProgram(program, *loaded), stage.inputs, stage.outputs))
-    return StagedProgram(stages.inputs, stages.outputs, works, scope)
+            programs = [(g, _of_staging(s, store, scope)) for g, s in stage.graphs]
+            call = stage.call
+            works.append((ControlProgram(call, programs), call.inputs, call.outputs))
+    return StagedProgram(staging.inputs, staging.outputs, works, scope)
+
+
+def _of_staging(staging: Staging, store: KernelStore, scope: SizeScope | None) -> Any:
+    if staging.whole is None:
+        return _staged(staging, store, scope)
+    return _loaded(saved.launchable(staging.whole, store), store)
 
 
 @contextmanager

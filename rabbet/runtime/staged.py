@@ -1,4 +1,4 @@
-"""StagedProgram: compiled parts and, between them, the calls of host ops.
+"""StagedProgram: compiled parts and, between them, the calls of host ops and of control ops.
 
 Values that cross from one stage to the next are whole buffers; a host op gets read-only arrays over
 them, and its results are copied into buffers of ours. Nothing here is compiled or kept on disk but

@@ -52,6 +52,24 @@ class Interpreter:
         self.values[node] = reals
         return Tensor(node, 0)
 
+    def is_batched(self, x: Any) -> bool:
+        """True where `x` stands for one of several examples, here or further out."""
+        return x._node in self.values or self.outer is not None and self.outer.is_batched(x)
+
+    def any(self, x: Any) -> bool:
+        """True where `x` is true for some example."""
+        level: Interpreter | None = self
+        while level is not None:
+            found = level.values.get(x._node)
+            x = x if found is None else found[x._index]
+            level = level.outer
+        tape = current()
+        before, tape.interpreter = tape.interpreter, None
+        try:
+            return bool(x.any())
+        finally:
+            tape.interpreter = before
+
     def real(self, x: Any) -> tuple[Any, int]:
         """An operand as the outer level knows it, and its state (see transform/batch.py)."""
         found = self.values.get(x._node)

@@ -20,7 +20,7 @@ from rabbet.ops.moves import reshape
 from rabbet.ops.order import BLOCKED, Blocks, blocks_of, reduce_blocks
 from rabbet.transform.complex import in_parts
 
-GIVEN = ("host", "input")  # hold complex numbers as they lie in memory
+GIVEN = ("host", "control", "input")  # hold complex numbers as they lie in memory
 MOVES = ("source", "movement", "gather")
 
 

@@ -1,9 +1,10 @@
 """A graph with host ops as stages: parts for the compiler, and the calls that run between them.
 
 A host op (LAPACK, FFT) is a primitive that no kernel computes: its `lower` is a function of NumPy
-arrays. Takes a graph in primitives; part k computes what needs the results of k rounds of host
-calls, so a graph has as few parts as the longest chain of host calls allows. Moves and sources
-belong to whichever part reads them: what goes from part to part is stored values.
+arrays. A control op (ops/control.py) runs graphs, which have plans of their own. Takes a graph in
+primitives; part k computes what needs the results of k rounds of such calls, so a graph has as few
+parts as the longest chain of them allows. Moves and sources belong to whichever part reads them:
+what goes from part to part is stored values.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from rabbet.transform.decompose import PrimitiveBuilder
 
 Key = tuple[int, int]
 FREE = ("movement", "source")  # never stored for their own sake
-GIVEN = ("host", "input")  # what no part computes
+BETWEEN = ("host", "control")  # what runs between the parts
+GIVEN = (*BETWEEN, "input")  # what no part computes
 
 
 @dataclass(eq=False)
@@ -51,11 +53,11 @@ def cut(graph: Graph) -> list[Part | Call]:
     Outputs of a stage that are no outputs of the graph are inputs of later stages.
     """
     calls = graph.calls()
-    if not any(c.op.kind == "host" for c in calls):
+    if not any(c.op.kind in BETWEEN for c in calls):
         made = {(id(v.call), v.index): v for c in calls for v in c.outputs}
         return [Part(graph, graph.inputs, graph.outputs, made)]
     level = _levels(calls)
-    hosts = [c for c in calls if c.op.kind == "host"]
+    hosts = [c for c in calls if c.op.kind in BETWEEN]
     stages: list[Part | Call] = []
     wanted = _Wanted(level)
     for v in (*graph.outputs, *(x for call in hosts for x in call.inputs)):
@@ -73,7 +75,7 @@ def _levels(calls: list[Call]) -> dict[int, int]:
     """For each call the number of its part; for a host call that of the part it follows."""
     level: dict[int, int] = {}
     for call in calls:
-        below = (level[id(v.call)] + (v.op.kind == "host") for v in call.inputs)
+        below = (level[id(v.call)] + (v.op.kind in BETWEEN) for v in call.inputs)
         level[id(call)] = max(below, default=0)
     return level
 

@@ -39,6 +39,23 @@ def program_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return data
 
 
+def repeats(x: Any) -> Any:
+    """Loops, branches and a scan."""
+    while x.sum() < 100:
+        x = x * 2 if x[0, 0] > 3 else x + 1
+        if x.max() > 40:
+            break
+    return x, rb.scan(lambda c, r: (c + r, c.max()), x[0], x)[1]
+
+
+@pytest.fixture(scope="session")
+def control_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A valid file with graphs inside graphs; its input is x float32(n, 2)."""
+    path = tmp_path_factory.mktemp("format") / "control.rbt"
+    data: bytes = export(repeats, (rb.ones((3, 2)),), path, {"x": {0: "n"}}).read_bytes()
+    return data
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """Where a test may put a file."""

@@ -29,7 +29,7 @@ def parts(data: bytes) -> tuple[Any, bytes]:
 def assemble(graph: Any, weights: bytes) -> bytes:
     """A file of these parts with the right header; `graph` may be any JSON value, or bytes."""
     text = graph if isinstance(graph, bytes) else json.dumps(graph).encode()
-    header = layout.make_header(text, len(weights))
+    header = layout.make_header(text, len(weights), 2 if b"bodies" in text else 1)
     padding = bytes(layout.aligned(len(header) + len(text)) - len(header) - len(text))
     return header + text + padding + weights
 

@@ -239,4 +239,62 @@ def test_the_changes_reach_every_part(program_bytes: bytes) -> None:
     before = copy.deepcopy(graph)
     texts = {json.dumps(mutate.mutate(graph, random.Random(s))) for s in range(200)}
     assert len(texts) > 150 and graph == before
-    assert decode(json.dumps(graph).encode()).entries[0].symbols == [("n", 2), ("t", 6)]
+    assert decode(json.dumps(graph).encode(), 1).entries[0].symbols == [("n", 2), ("t", 6)]
+
+
+# ---- graphs inside graphs ------------------------------------------------------------------------
+
+CALLS = ("entries", 0, "calls")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("bodies",), [], "0 bodies; the op has 2"),
+        (("bodies", 0, "inputs"), [], "there is no input 0 before it"),
+        (("bodies", 1, "results"), [], "what the body gives are 0 values"),
+        (("bodies", 0, "results", 0), ["weight", 0], "there is no weight 0 before it"),
+        (
+            ("bodies", 0, "results", 0),
+            ["number", "float32", 1.0],
+            "the condition must be a 0-d bool",
+        ),
+        (("bodies", 0, "results", 0), ["call", 99999, 0], "there is no call 99999"),
+        (("bodies", 0, "x"), 1, "the key 'x' is unknown"),
+        (("bodies", 0, "calls", 0, "op"), "os.system", "this Rabbet has no such op"),
+        (("bodies", 0, "inputs", 0, 0), "float64", "is float64"),
+        (("operands",), [], "its form counts"),
+        (("results",), [], "0 results, the op gives"),
+        (("form",), [2, 2], "its form counts 0"),
+    ],
+)
+def test_what_is_wrong_in_a_body_is_named(
+    path: tuple[Any, ...], value: Any, message: str, control_bytes: bytes, file: Path
+) -> None:
+    number = call_number(control_bytes, "while_loop")
+    assert message in refused(changed(control_bytes, (*CALLS, number, *path), value), file)
+
+
+def test_bodies_lie_only_so_deep(control_bytes: bytes, file: Path) -> None:
+    graph, weights = mutate.parts(control_bytes)
+    call = graph["entries"][0]["calls"][call_number(control_bytes, "while_loop")]
+    outer = copy.deepcopy(call)
+    for _ in range(layout.MAX_NESTING + 1):
+        inner, outer = outer, copy.deepcopy(call)
+        outer["bodies"][0]["calls"] = [inner]
+    graph["entries"][0]["calls"] = [outer]
+    assert "deep" in refused(mutate.assemble(graph, weights), file)
+
+
+def test_random_changes_of_bodies(control_bytes: bytes, file: Path) -> None:
+    """Changed files are refused or load; they are not run, for a loop may go on for ever."""
+    graph, weights = mutate.parts(control_bytes)
+    kept = 0
+    for seed in range(300):
+        file.write_bytes(mutate.assemble(mutate.mutate(graph, random.Random(seed)), weights))
+        try:
+            load_program(file)
+            kept += 1
+        except FormatError:
+            pass
+    assert 0 < kept < 150
