@@ -217,7 +217,8 @@ def compile_plan(
     if staging.whole is None:
         between = next(s for s in staging.stages if not isinstance(s, CompiledPart))
         call = between if isinstance(between, Call) else between.call
-        error = CompileError(f"{call.op.name} runs on the host: native code cannot hold it")
+        what = "runs on the host" if isinstance(between, Call) else "chooses graphs by a value"
+        error = CompileError(f"{call.op.name} {what}: native code cannot hold it")
         error.position = call.site  # type: ignore[attr-defined]
         raise error
     return staging.whole

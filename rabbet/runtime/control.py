@@ -36,7 +36,9 @@ class ControlProgram:
         try:
             found: list[Any] = self.call.op.lower(run, _holds, *arguments)
         except IndexFailure as failure:
-            raise IndexFailure(self.positions[0], failure.element, failure.value) from None
+            raise IndexFailure(
+                self.positions[0], failure.element, failure.value, failure.extent
+            ) from None
         return found
 
 

@@ -225,3 +225,18 @@ def test_native_code_for_control_flow_is_a_named_error(tmp_path: Path) -> None:
     path = rb.export(EXPLICIT["cond"], (rb.ones(3),), tmp_path / "p.rbt")
     with pytest.raises(rb.CompileError, match="cond"):
         rb.build(path, output=tmp_path)
+
+
+def test_an_index_out_of_range_inside_a_loop(tmp_path: Path) -> None:
+    def f(x: Any) -> Any:
+        i = rb.tensor(0)
+        while i < 5:
+            x = x + x[i]
+            i = i + 2
+        return x
+
+    loaded = rb.load_program(rb.export(f, (rb.ones(7),), tmp_path / "p.rbt"))
+    assert bits(loaded(rb.ones(7))) == bits(f(rb.ones(7)))
+    short = rb.load_program(rb.export(f, (rb.ones(3),), tmp_path / "q.rbt"))
+    with pytest.raises(IndexError, match="index 4"):
+        short(rb.ones(3))
