@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from rabbet.base.dtypes import DType, bool_, int64
-from rabbet.codegen.ir import Function, Value, lanes_of, literal, type_suffix, vector_of
+from rabbet.codegen.ir import Function, Value, lanes_of, literal, type_suffix
 from rabbet.codegen.operations import memory_type, register_type, row
 from rabbet.kernel.loops import LANES, Reduction
 
@@ -145,49 +145,69 @@ class LaneRegisters:
 
 
 class ExtremeRegisters(LaneRegisters):
-    """Those of the largest or smallest float: as integers in the same order, and which saw NaN.
+    """Those of the largest or smallest float, from three extremes of its bits as integers.
 
-    The order of floats, NaN and zeros included, takes six instructions one after the other; that
-    of integers takes one.
+    The order of floats, NaN and zeros included, takes six instructions one after the other; these
+    take one each. The largest signed integer is the largest float if any has no sign, else the
+    smallest unsigned one is; the largest unsigned one is the smallest float if any has a sign,
+    else the smallest unsigned one is. NaN are beyond the infinities on either side.
     """
+
+    _NAMES = ("smax", "umax", "umin")
 
     def __init__(self, fn: Function, reduction: Reduction, lanes: int) -> None:
         self._fn = fn
         self.reduction = reduction
-        self._bits = reduction.value.dtype.bits
-        self._float = register_type(reduction.value.dtype, lanes)
-        start = literal(identities(reduction)[0], self._float)
-        nothing = literal(False, vector_of("i1", lanes))
-        key = self._key(start)
+        self._integer = f"i{reduction.value.dtype.bits}"
+        start = self._bits(literal(identities(reduction)[0], self._kind(lanes)))
         self._slots = [
-            [fn.variable(key.type, key), fn.variable(nothing.type, nothing)]
-            for _ in range(LANES // lanes)
+            [fn.variable(start.type, start) for _ in self._NAMES] for _ in range(LANES // lanes)
         ]
 
-    def _turned(self, integer: Value) -> Value:
-        """Negative numbers backwards; twice gives the number again."""
-        sign = self._fn.binary("ashr", integer, literal(self._bits - 1, integer.type))
-        others = literal((1 << (self._bits - 1)) - 1, integer.type)
-        return self._fn.binary("xor", integer, self._fn.binary("and", sign, others))
+    def _kind(self, lanes: int) -> str:
+        return register_type(self.reduction.value.dtype, lanes)
 
-    def _key(self, value: Value) -> Value:
-        return self._turned(self._fn.convert("bitcast", value, f"i{self._bits}"))
+    def _bits(self, value: Value) -> Value:
+        return self._fn.convert("bitcast", value, self._integer)
 
-    def get(self, number: int) -> list[Value]:
-        """The partial results in vector `number`, as floats."""
-        key, is_nan = (slot.get() for slot in self._slots[number])
-        element = register_type(self.reduction.value.dtype)
-        value = self._fn.convert("bitcast", self._turned(key), element)
-        return [self._fn.select(is_nan, literal(math.nan, self._float), value)]
+    def _extreme(self, name: str, a: Value, b: Value) -> Value:
+        return self._fn.intrinsic(f"{name}.{type_suffix(a.type)}", a.type, a, b)
 
     def add(self, number: int, new: list[Value], mask: Value | None) -> None:
+        bits = self._bits(new[0])
+        for slot, name in zip(self._slots[number], self._NAMES, strict=True):
+            old = slot.get()
+            best = self._extreme(name, old, bits)
+            slot.set(best if mask is None else self._fn.select(mask, best, old))
+
+    def result(self) -> Value:
+        high, most, least = (
+            self._of_all(name, [slots[n].get() for slots in self._slots])
+            for n, name in enumerate(self._NAMES)
+        )
+        fn, zero = self._fn, literal(0, high.type)
+        if self.reduction.combine == "max":
+            bits = fn.select(fn.icmp("slt", high, zero), least, high)
+        else:
+            bits = fn.select(fn.icmp("slt", most, zero), most, least)
+        infinity, minus = (self._bits(literal(v, self._kind(1))) for v in (math.inf, -math.inf))
+        is_nan = fn.binary("or", fn.icmp("sgt", high, infinity), fn.icmp("ugt", most, minus))
+        value = fn.convert("bitcast", bits, register_type(self.reduction.value.dtype))
+        return fn.select(is_nan, literal(math.nan, value.type), value)
+
+    def _of_all(self, name: str, vectors: list[Value]) -> Value:
+        """The extreme of all lanes of some vectors."""
         fn = self._fn
-        key, is_nan = (slot.get() for slot in self._slots[number])
-        name = f"s{self.reduction.combine}.{type_suffix(key.type)}"
-        best = fn.intrinsic(name, key.type, key, self._key(new[0]))
-        seen = fn.binary("or", is_nan, fn.fcmp("uno", new[0], new[0]))
-        for slot, value, old in zip(self._slots[number], (best, seen), (key, is_nan), strict=True):
-            slot.set(value if mask is None else fn.select(mask, value, old))
+        while len(vectors) > 1:
+            half = len(vectors) // 2
+            pairs = zip(vectors[:half], vectors[half:], strict=True)
+            vectors = [self._extreme(name, a, b) for a, b in pairs]
+        (found,) = vectors
+        while (lanes := lanes_of(found.type)) > 1:
+            low = fn.shuffle(found, None, range(lanes // 2))
+            high = fn.shuffle(found, None, range(lanes // 2, lanes))
+            found = self._extreme(name, low, high)
+        return found
 
 
 def lane_registers(fn: Function, reduction: Reduction, lanes: int) -> LaneRegisters:
