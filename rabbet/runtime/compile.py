@@ -25,7 +25,7 @@ from rabbet.kernel.loops import Kernel, PackKernel
 from rabbet.kernel.lower import Lowered, copy_kernel, lower
 from rabbet.kernel.proven import Check, check_kernel, checks_of
 from rabbet.runtime.arrange import LEAST_DONATED, Launch, arrange
-from rabbet.runtime.packing import Packing
+from rabbet.runtime.packing import Packing, oriented
 from rabbet.runtime.plan import ARENA, CAN_FAIL, INPUT, IS_COPY, OUTPUT, Plan, PlanCall
 from rabbet.transform.decompose import decompose
 from rabbet.transform.host import Part, cut
@@ -333,7 +333,7 @@ def _compile_primitives(
     inputs = list(primitive.inputs)
     assembly.place_inputs(inputs)
     copied = _place_outputs(primitive, assembly)
-    groups = [(group, _lowered(group, fusion)) for group in fusion.order()]
+    groups = [(group, oriented(_lowered(group, fusion))) for group in fusion.order()]
     packing = Packing([lowered for _, lowered in groups], target, constants)
     for group, lowered in groups:
         with _named(group):

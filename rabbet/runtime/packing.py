@@ -68,6 +68,26 @@ class _Side:
     is_thin: bool = False  # few rows read it where it is, in an order that memory likes less
 
 
+def oriented(one: Lowered) -> Lowered:
+    """The same, but a product of many rows with a matrix of few lanes takes these as its rows.
+
+    Few rows read the other operand once, in the order of its memory; few lanes would leave most of
+    each vector empty. Speed only: the sums are the same either way.
+    """
+    kernel = one.kernel
+    if not isinstance(kernel, ContractKernel) or kernel.lanes >= 0:
+        return one
+    chosen = roles(kernel)
+    hints = [d if isinstance(d, int) else d.hint for d in one.dims]
+    rows, lanes = _values([_flat(chosen.m)[1], _flat(chosen.n)[1]], hints)
+    if not lanes <= MOST_ROWS < rows:
+        return one
+    sides = (chosen.m, chosen.a), (chosen.n, chosen.b)
+    if not all(view(chosen.k, across, value).plain for across, value in sides):
+        return one
+    return replace(one, kernel=replace(kernel, lanes=1 if chosen.swapped else 0))
+
+
 class Packing:
     """The packed operands of one plan.
 

@@ -25,3 +25,21 @@ def test_a_row_is_the_same_alone(dtype: str, n: int, k: int) -> None:
     one = rb.asarray(a[3])
     np.testing.assert_array_equal((one @ rb.asarray(b)).numpy(), expected[3])
     np.testing.assert_array_equal((turned @ one).numpy(), expected[3])
+
+
+@pytest.mark.parametrize(("m", "k"), [(700, 31), (49, 513), (130, 256)])
+def test_few_columns_are_those_of_many(m: int, k: int) -> None:
+    rng = np.random.default_rng(m)
+    a = rng.standard_normal((m, k), np.float32)
+    b = rng.standard_normal((k, ROWS), np.float32)
+    turned = rb.asarray(np.ascontiguousarray(a.T)).T
+    bias = rng.standard_normal(ROWS, np.float32)
+    expected = (rb.asarray(a) @ rb.asarray(b) + rb.asarray(bias)).numpy()
+    for columns in (1, 3, 6):
+        some = np.ascontiguousarray(b[:, :columns])
+        along = rb.asarray(np.ascontiguousarray(some.T)).T
+        added = rb.asarray(bias[:columns])
+        for left in (rb.asarray(a), turned):
+            for right in (rb.asarray(some), along):
+                found = (left @ right + added).numpy()
+                np.testing.assert_array_equal(found, expected[:, :columns])
