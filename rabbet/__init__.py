@@ -151,6 +151,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "build": ("rabbet.export", "build"),
     "explain": ("rabbet.tensor.explain", "explain"),
     "autograd": ("rabbet.tensor.autograd", ""),
+    "draw": ("rabbet.tensor.draw", "draw"),
     "profile": ("rabbet.tensor.profile", "profile"),
     "detect_anomaly": ("rabbet.tensor.anomaly", "detect_anomaly"),
 }
