@@ -75,8 +75,8 @@ class profile:  # noqa: N801  (a context manager, as PyTorch's)
 
     >>> with rb.profile() as p:
     ...     y = (rb.ones((64, 64)) @ rb.ones((64, 64))).sum().item()
-    >>> p.rows()[0].calls
-    1
+    >>> any("matmul" in row.name for row in p.rows())
+    True
     """
 
     def __init__(self) -> None:
