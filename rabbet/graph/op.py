@@ -33,6 +33,7 @@ KINDS = (
 )
 
 
+BOUND_KEPT = 1000
 COMPUTING = ("elementwise", "reduce", "contract", "sort")  # not moves and their like
 
 
@@ -81,6 +82,10 @@ class Op:
     def __post_init__(self) -> None:
         self.operands = tuple(p for p in self.parameters if p.role != "attribute")
         self.plain = all(p.role == "operand" for p in self.operands)
+        self.operands_lead = self.parameters[: len(self.operands)] == self.operands and not any(
+            p.role == "list" for p in self.operands
+        )
+        self.bound: dict[tuple[Any, ...], Attrs] = {}  # attributes as given -> as bound
         self.__doc__ = self.doc
         self.__name__ = self.name
 
@@ -127,7 +132,31 @@ class Op:
         return home.emit(self, operands, attrs, form)
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], Attrs, tuple]:
-        """Arguments -> (flat operands, canonical attributes, form)."""
+        """Arguments -> (flat operands, canonical attributes, form). Attributes are not to be
+        changed: equal ones are one dict.
+        """
+        count = len(self.operands)
+        if kwargs or len(args) < count or not self._leads(args):
+            return self._bind(args, kwargs)
+        key = attributes_key(args[count:], {})
+        attrs = None if key is None else self.bound.get(key)
+        if attrs is None:
+            found = self._bind(args, kwargs)
+            if key is not None and len(self.bound) < BOUND_KEPT:
+                self.bound[key] = found[1]
+            return found
+        if self.plain:
+            return list(args[:count]), attrs, ()
+        operands = [a for a in args[:count] if a is not None]
+        return operands, attrs, tuple(-1 if a is None else 1 for a in args[:count])
+
+    def _leads(self, args: Sequence[Any]) -> bool:
+        """True where `args` begins with one operand, or None for one that may be left out, each."""
+        return self.operands_lead and all(
+            a is not None or p.role == "optional" for a, p in zip(args, self.operands, strict=False)
+        )
+
+    def _bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], Attrs, tuple]:
         if len(args) > len(self.parameters):
             raise TypeError(
                 f"{self.name}() takes {len(self.parameters)} arguments, got {len(args)}"
@@ -333,6 +362,22 @@ def _parameter(p: inspect.Parameter) -> Parameter:
     else:
         role = "attribute"
     return Parameter(p.name, role, p.default, note)
+
+
+def attributes_key(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+    """Attributes as given, told apart by type and bits; None where they are not plain numbers."""
+    key: list[Any] = []
+    for value in (*args, *kwargs.values()):
+        kind = type(value)
+        if kind is float:
+            value = value.hex()
+        elif kind is tuple:
+            if any(type(v) is not int for v in value):
+                return None
+        elif value is not None and kind not in (int, bool, str):
+            return None
+        key += (kind, value)
+    return (*key, *kwargs)
 
 
 def complex_name(specs: Sequence[Spec]) -> str:

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from rabbet.graph.op import Op
+from rabbet.graph.op import BOUND_KEPT, Op, attributes_key
 from rabbet.graph.value import registry
 from rabbet.ops.operators import OPERATORS
 from rabbet.recorder import Operator, record
 from rabbet.tensor.tensor import Tensor, as_operand
 
-BOUND_KEPT = 1000
 RENAMED = {"dim": "axis", "keepdim": "keepdims"}
 NUMBERS = (bool, int, float, complex)
 functions: dict[str, Any] = {}
@@ -35,7 +34,7 @@ def lift(op: Op) -> Callable[..., Any]:
     def function(*args: Any, **kwargs: Any) -> Any:
         key = None
         if quick and len(args) >= count and all(type(a) is Tensor for a in args[:count]):
-            key = _attributes_key(args[count:], kwargs)
+            key = attributes_key(args[count:], kwargs)
             attrs = None if key is None else bound.get(key)
             if attrs is not None:
                 return record(op, args[:count], attrs, ())
@@ -54,22 +53,6 @@ def lift(op: Op) -> Callable[..., Any]:
     function.__signature__ = _user_signature(op)  # type: ignore[attr-defined]
     function.op = op  # type: ignore[attr-defined]
     return function
-
-
-def _attributes_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Attributes as given, told apart by type and bits; None where they are not plain numbers."""
-    key: list[Any] = []
-    for value in (*args, *kwargs.values()):
-        kind = type(value)
-        if kind is float:
-            value = value.hex()
-        elif kind is tuple:
-            if any(type(v) is not int for v in value):
-                return None
-        elif value is not None and kind not in (int, bool, str):
-            return None
-        key += (kind, value)
-    return (*key, *kwargs)
 
 
 def tensors(operands: list[Any]) -> list[Any]:
