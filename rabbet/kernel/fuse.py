@@ -1,10 +1,8 @@
 """Which calls share a kernel.
 
 Calls are taken in order; an elementwise call or a reduction joins the group that made one of its
-operands
-when both run over the same points and no cycle arises. What a group makes and others need is
-stored.
-Movement and sources belong to no group: every reader follows them by itself.
+operands when both run over the same points and no cycle arises. What a group makes and others need
+is stored. Movement and sources belong to no group: every reader follows them by itself.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ import numpy as np
 from rabbet.base import lines
 from rabbet.base.errors import AnomalyError
 from rabbet.graph.op import Op
-from rabbet.recorder import Node, Segment, current
+from rabbet.recorder import Node, Segment
 from rabbet.runtime import buffers
 from rabbet.tensor import programs, site
-from rabbet.tensor.flush import flush
+from rabbet.tensor.observer import Observer
 from rabbet.tensor.residuals import residuals_of
 from rabbet.tensor.singly import OneByOne, Step
 
@@ -26,7 +26,7 @@ Output = tuple[int, int]
 OPERANDS_SHOWN = 3
 
 
-class detect_anomaly:  # noqa: N801  (PyTorch's name)
+class detect_anomaly(Observer):  # noqa: N801  (PyTorch's name)
     """Within it the first NaN or infinity, forward or backward, is an AnomalyError with its line.
 
     An op is to blame if it makes a NaN of operands without NaN, or an infinity of finite operands;
@@ -42,22 +42,12 @@ class detect_anomaly:  # noqa: N801  (PyTorch's name)
     """
 
     def __init__(self, check_nan: bool = True, check_inf: bool = True) -> None:
+        super().__init__()
         self.check_nan, self.check_inf = check_nan, check_inf
-        self._before: list[Any] = []
 
     def __enter__(self) -> Self:
-        flush()
-        tape = current()
-        self._before.append(tape.runner)
-        tape.runner = _Watch(self.check_nan, self.check_inf)
+        self.observe(_Watch(self.check_nan, self.check_inf))
         return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            if kind is None:
-                flush()
-        finally:
-            current().runner = self._before.pop()
 
 
 class set_detect_anomaly(detect_anomaly):  # noqa: N801
@@ -68,19 +58,10 @@ class set_detect_anomaly(detect_anomaly):  # noqa: N801
 
     def __init__(self, mode: bool, check_nan: bool = True, check_inf: bool = True) -> None:
         super().__init__(check_nan, check_inf)
-        flush()
-        self._outside = current().runner
-        current().runner = _Watch(check_nan, check_inf) if mode else None
+        self.observe(_Watch(check_nan, check_inf) if mode else None)
 
     def __enter__(self) -> Self:
         return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            if kind is None:
-                flush()
-        finally:
-            current().runner = self._outside
 
 
 class _Blamed(NamedTuple):

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, Self
 
 from rabbet.base.errors import RabbetError
 from rabbet.base.limits import Peaks, peaks
-from rabbet.recorder import Segment, current
+from rabbet.recorder import Segment
 from rabbet.runtime.threads import num_threads
 from rabbet.tensor import programs, site
 from rabbet.tensor.explain import facts_of
-from rabbet.tensor.flush import flush
+from rabbet.tensor.observer import Observer
 
 NAME_SHOWN = 44
 Output = tuple[int, int]
@@ -64,7 +64,7 @@ class Row:
         return self.bytes / max(self.nanoseconds, 1)
 
 
-class profile:  # noqa: N801  (a context manager, as PyTorch's)
+class profile(Observer):  # noqa: N801  (a context manager, as PyTorch's)
     """Within it every kernel that runs on this thread is timed.
 
     Then `print(p)` or `p.table()` shows kernels with calls, time, GFLOP/s, GB/s, the share of what
@@ -80,25 +80,21 @@ class profile:  # noqa: N801  (a context manager, as PyTorch's)
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.events: list[Event] = []
         self.segments = 0
         self.nanoseconds = 0  # from beginning to end, Python included
         self._begin = 0
-        self._before: Any = None
 
     def __enter__(self) -> Self:
-        flush()
-        tape = current()
-        self._before, tape.runner = tape.runner, self._run
+        self.observe(self._run)
         self._begin = time.perf_counter_ns() - self.nanoseconds
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
-            if kind is None:
-                flush()
+            super().__exit__(kind, error, trace)
         finally:
-            current().runner = self._before
             self.nanoseconds = time.perf_counter_ns() - self._begin
 
     def _run(self, segment: Segment, live: tuple[Output, ...]) -> None:

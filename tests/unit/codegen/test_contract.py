@@ -5,186 +5,34 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Sequence
-from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from rabbet.base.dtypes import DType, dtype_of, float32, int64
+from rabbet.base.dtypes import dtype_of, float32, int64
 from rabbet.base.errors import CompileError
 from rabbet.base.target import Target
-from rabbet.codegen.build import build, launch
 from rabbet.codegen.contract import emit_contract
 from rabbet.codegen.contract_turn import transpose
-from rabbet.codegen.machine import Library, object_code
+from rabbet.codegen.machine import object_code
 from rabbet.expr.expr import Expr, acc, cast, const, load, size, var
-from rabbet.expr.interpret import evaluate
 from rabbet.expr.scalars import maximum
-from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Kernel, Operand, Store
-from rabbet.kernel.rewrite import map_expressions
-from rabbet.kernel.windows import is_direct
-from rabbet.targets.x86 import runnable, x86_baseline, x86_v3, x86_v4
-
-TARGETS = runnable()
-pytestmark = pytest.mark.skipif(not TARGETS, reason="needs an x86-64 processor")
-
-_libraries: dict[tuple[Kernel, str], Library] = {}
-
-
-# ---------------------------------------------------------------------- running
-
-
-def number(e: Expr, sizes: Sequence[int]) -> int:
-    """The value of an expression over size(n)."""
-    return int(evaluate((e,), lambda leaf: np.int64(sizes[leaf.value]))[0])
-
-
-def run(
-    kernel: Kernel,
-    target: Target,
-    arrays: Sequence[np.ndarray],
-    sizes: Sequence[int],
-    cuts: Sequence[int] = (),
-) -> None:
-    """Run a kernel in ranges of tasks cut at `cuts`; the outputs among `arrays` are written."""
-    key = (kernel, target.name)
-    if key not in _libraries:
-        code = build(kernel, target)
-        _libraries[key] = Library({code.name: object_code(code.text, target)})
-    shape = launch(kernel, target)
-    tasks, scratch_bytes = number(shape.tasks, sizes), number(shape.scratch_bytes, sizes)
-    assert number(shape.cost, sizes) >= 0
-    scratch = aligned(scratch_bytes + 64)
-    scratch[:] = 0xA5
-    entry = ctypes.CFUNCTYPE(
-        None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 2
-    )
-    (address,) = _libraries[key].addresses.values()
-    function = entry(address)
-    pointers = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
-    numbers = (ctypes.c_int64 * max(1, len(sizes)))(*sizes)
-    status = (ctypes.c_int64 * 5)()
-    edges = [0, *[c for c in cuts if c < tasks], tasks]
-    for begin, end in zip(edges, edges[1:], strict=False):
-        function(pointers, numbers, begin, end, scratch.ctypes.data, status)
-    assert bytes(scratch[scratch_bytes:]) == b"\xa5" * 64, (
-        "the kernel wrote past its scratch memory"
-    )
-
-
-def aligned(count: int) -> np.ndarray:
-    """Bytes that begin on a cache line."""
-    raw = np.zeros(count + 64, np.uint8)
-    return raw[-raw.ctypes.data % 64 :][:count]
-
-
-# ---------------------------------------------------------------------- the model
-
-
-def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """a * b + c rounded once."""
-    if a.dtype == np.float32:
-        product, addend = a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)
-        total = product + addend
-        part = total - product
-        error = (product - (total - part)) + (addend - part)
-        bits = total.view(np.int64)
-        # round to odd in float64, so that rounding to float32 happens once
-        toward = np.where((error > 0) == (total > 0), 1, -1)
-        odd = np.where(
-            (error != 0) & (bits & 1 == 0), np.where(toward > 0, bits, bits - 1) | 1, bits
-        )
-        return odd.view(np.float64).astype(np.float32)
-    flat = [
-        float(Fraction(x) * Fraction(y) + Fraction(z))
-        for x, y, z in zip(a.ravel().tolist(), b.ravel().tolist(), c.ravel().tolist(), strict=True)
-    ]
-    return np.array(flat, a.dtype).reshape(a.shape)
-
-
-def model(a: np.ndarray, b: np.ndarray, target: Target) -> np.ndarray:
-    """The sums of a[..., m, k] with b[..., n, k] in the order that every contraction keeps."""
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    m, n, k = a.shape[-2], b.shape[-2], a.shape[-1]
-    total = np.zeros((*batch, m, n), a.dtype)
-    for begin in range(0, k, CONTRACT_BLOCK):
-        part = np.zeros_like(total)
-        for i in range(begin, min(begin + CONTRACT_BLOCK, k)):
-            x = np.broadcast_to(a[..., :, None, i], total.shape)
-            y = np.broadcast_to(b[..., None, :, i], total.shape)
-            if target.has_fma and a.dtype.kind == "f":
-                part = fma(np.ascontiguousarray(x), np.ascontiguousarray(y), part)
-            else:
-                part = x * y + part
-        total = part if begin == 0 else total + part
-    return total
-
-
-def numbers_of(dtype: DType, shape: Sequence[int], seed: int) -> np.ndarray:
-    """Random numbers whose sums round often."""
-    draw = np.random.default_rng(seed)
-    if dtype.is_float:
-        return draw.standard_normal(shape).astype(dtype.numpy)
-    limits = np.iinfo(dtype.numpy)
-    return draw.integers(limits.min, limits.max, shape, dtype.numpy)
-
-
-def check(found: np.ndarray, wanted: np.ndarray) -> None:
-    """The same bits."""
-    kind = np.dtype(f"u{found.itemsize}")
-    bad = np.argwhere(found.view(kind) != wanted.view(kind))
-    assert not len(bad), f"{len(bad)} of {found.size} differ, first at {bad[0]}"
-
-
-# ---------------------------------------------------------------------- kernels
-
-
-def product(dtype: DType, a_turned: bool = False, b_turned: bool = False) -> ContractKernel:
-    """out[b, m, n] = a[b, m, k] * b[b, k, n]; turned: stored with swapped axes."""
-    count, m, n, k = (size(i) for i in range(4))
-    i, r, c, s = (var(j) for j in range(4))
-    a = i * m * k + (s * m + r if a_turned else r * k + s)
-    b = i * n * k + (c * k + s if b_turned else s * n + c)
-    out = i * m * n + r * n + c
-    return ContractKernel(
-        (Operand(dtype, "in"), Operand(dtype, "in"), Operand(dtype, "out")),
-        (count,),
-        (m,),
-        (n,),
-        (k,),
-        load(0, dtype, a),
-        load(1, dtype, b),
-        (Store(2, out, acc(0, dtype)),),
-    )
-
-
-def run_product(
-    dtype: DType, target: Target, shape: tuple[int, int, int, int], turned: tuple[bool, bool]
-) -> None:
-    count, m, n, k = shape
-    a = numbers_of(dtype, (count, k, m) if turned[0] else (count, m, k), 1)
-    b = numbers_of(dtype, (count, n, k) if turned[1] else (count, k, n), 2)
-    found = np.full((count, m, n), 7, dtype.numpy)
-    run(product(dtype, *turned), target, (a, b, found), shape, (1, 3))
-    wanted = model(
-        a.swapaxes(1, 2) if turned[0] else a, b if turned[1] else b.swapaxes(1, 2), target
-    )
-    check(found, wanted)
-
-
-EDGES = (
-    *((1, m, n, 5) for m in (1, 2, 5, 6, 7, 13) for n in (1, 3, 15, 16, 17, 63, 64, 65)),
-    *((1, 7, 20, k) for k in (0, 1, 15, 16, 17, 255, 256, 257, 512, 600)),
-    *(
-        (3, 8, 70, 20),
-        (2, 100, 130, 70),
-        (1, 70, 300, 270),
-        (0, 3, 3, 3),
-        (2, 0, 3, 3),
-        (2, 3, 0, 3),
-    ),
+from rabbet.kernel.loops import ContractKernel, Operand, Store
+from rabbet.targets.x86 import x86_baseline, x86_v3, x86_v4
+from tests.unit.codegen.products import (
+    EDGES,
+    TARGETS,
+    check,
+    convolution,
+    model,
+    numbers_of,
+    patches,
+    product,
+    run,
+    run_product,
 )
+
+pytestmark = pytest.mark.skipif(not TARGETS, reason="needs an x86-64 processor")
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
@@ -243,181 +91,6 @@ def test_linear_layer_with_casts_and_epilogue() -> None:
         check(found, np.maximum(plain, np.float32(0)) * scale)
 
 
-def convolution(stride: int, padding: int | None = None) -> ContractKernel:
-    """y[i, o, r, c] = sum x[i, ch, r * stride + p - pad, c * stride + q - pad] w[o, ch, p, q]."""
-    images, filters, rows, columns, channels, kh, kw, height, width, pad = (
-        size(j) for j in range(10)
-    )
-    pad = pad if padding is None else const(padding, int64)
-    i, o, r, c, ch, p, q = (var(j) for j in range(7))
-    y, x = r * stride + p - pad, c * stride + q - pad
-    zero = const(0, int64)
-    valid = (zero <= y) & (y < height) & (zero <= x) & (x < width)
-    image = load(0, float32, ((i * channels + ch) * height + y) * width + x, valid)
-    weight = load(1, float32, ((o * channels + ch) * kh + p) * kw + q)
-    out = ((i * filters + o) * rows + r) * columns + c
-    return ContractKernel(
-        (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out")),
-        (images,),
-        (filters,),
-        (rows, columns),
-        (channels, kh, kw),
-        weight,
-        image,
-        (Store(2, out, acc(0, float32)),),
-    )
-
-
-def patches(x: np.ndarray, k: tuple[int, int], stride: int, pad: int) -> np.ndarray:
-    """[images, rows, columns, channels, kh, kw]: what each output point sees."""
-    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, k, (2, 3))
-    return windows[:, :, ::stride, ::stride].transpose(0, 2, 3, 1, 4, 5)
-
-
-CONVOLUTIONS = (
-    # images, channels, height, width, filters, kernel, stride, padding
-    (2, 3, 9, 10, 5, (3, 3), 1, 1),
-    (3, 4, 7, 7, 8, (3, 3), 1, 1),
-    (1, 30, 8, 8, 7, (3, 3), 1, 1),
-    (2, 2, 33, 40, 3, (5, 3), 1, 2),
-    (2, 3, 21, 23, 4, (7, 7), 2, 3),
-    (2, 5, 8, 8, 6, (1, 1), 1, 0),
-    (2, 5, 8, 9, 6, (1, 1), 2, 0),
-    (1, 2, 3, 3, 2, (3, 3), 1, 2),
-)
-
-
-@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
-def test_convolutions(case: tuple) -> None:
-    images, channels, height, width, filters, k, stride, pad = case
-    x = numbers_of(float32, (images, channels, height, width), 6)
-    w = numbers_of(float32, (filters, channels, *k), 7)
-    seen = patches(x, k, stride, pad)
-    rows, columns = seen.shape[1:3]
-    sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
-    for target in TARGETS:
-        found = np.zeros((images, filters, rows, columns), np.float32)
-        run(convolution(stride), target, (x, w, found), sizes, (1,))
-        lanes = np.ascontiguousarray(seen).reshape(images, rows * columns, -1)
-        wanted = model(w.reshape(1, filters, -1), lanes, target)
-        check(found, wanted.reshape(found.shape))
-
-
-FEW = (
-    # images, channels, height, width, filters, kernel, stride, padding
-    (2, 1, 9, 10, 1, (3, 3), 1, 1),
-    (2, 1, 40, 70, 1, (3, 3), 2, 0),
-    (1, 2, 13, 600, 1, (3, 5), 1, 2),
-    (3, 1, 21, 37, 4, (7, 7), 3, 3),
-    (1, 7, 8, 19, 3, (2, 4), 1, 5),
-    (2, 1, 6, 7, 1, (1, 1), 2, 0),
-    (1, 1, 5, 1, 1, (1, 3), 1, 2),
-)
-
-
-@pytest.mark.parametrize("case", FEW, ids=str)
-def test_windows_of_few_rows_are_not_copied(case: tuple) -> None:
-    images, channels, height, width, filters, k, stride, pad = case
-    x = numbers_of(float32, (images, channels, height, width), 6)
-    w = numbers_of(float32, (filters, channels, *k), 7)
-    seen = patches(x, k, stride, pad)
-    rows, columns = seen.shape[1:3]
-    sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
-    known = {"m": (filters,), "k": (channels, *k)}
-    extents = {name: tuple(const(d, int64) for d in dims) for name, dims in known.items()}
-    kernel = replace(convolution(stride, pad), batch=(), n=(size(0), size(2), size(3)), **extents)
-    places = {0: 1, 1: 0}  # filters are m, and images n
-    kernel = map_expressions(
-        kernel, lambda e: var(places.get(e.value, e.value)) if e.op == "var" else None
-    )
-    assert is_direct(kernel)
-    lanes = np.ascontiguousarray(seen).reshape(images, rows * columns, -1)
-    for target in TARGETS:
-        found = np.zeros((images, filters, rows, columns), np.float32)
-        run(kernel, target, (x, w, found), sizes, (1,))
-        check(found, model(w.reshape(1, filters, -1), lanes, target).reshape(found.shape))
-
-
-def convolution_same() -> ContractKernel:
-    """As `convolution` with stride 1, results as large as images, and channels summed last: rows of
-    the padded image follow each other in memory, and whole runs of k have one padding.
-    """
-    images, filters, height, width, channels, kh, kw, pad = (size(j) for j in range(8))
-    i, o, r, c, p, q, ch = (var(j) for j in range(7))
-    y, x = r + p - pad, c + q - pad
-    zero = const(0, int64)
-    valid = (zero <= y) & (y < height) & (zero <= x) & (x < width)
-    image = load(0, float32, ((i * channels + ch) * height + y) * width + x, valid)
-    weight = load(1, float32, ((o * kh + p) * kw + q) * channels + ch)
-    out = ((i * filters + o) * height + r) * width + c
-    return ContractKernel(
-        (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out")),
-        (images,),
-        (filters,),
-        (height, width),
-        (kh, kw, channels),
-        weight,
-        image,
-        (Store(2, out, acc(0, float32)),),
-    )
-
-
-@pytest.mark.parametrize("case", ((3, 5, 7, 7, 9), (2, 40, 4, 4, 8), (1, 31, 9, 10, 5)), ids=str)
-def test_convolutions_of_the_same_size(case: tuple) -> None:
-    images, channels, height, width, filters = case
-    x = numbers_of(float32, (images, channels, height, width), 6)
-    w = numbers_of(float32, (filters, 3, 3, channels), 7)
-    seen = patches(x, (3, 3), 1, 1).transpose(0, 1, 2, 4, 5, 3)
-    sizes = (images, filters, height, width, channels, 3, 3, 1)
-    for target in TARGETS:
-        found = np.zeros((images, filters, height, width), np.float32)
-        run(convolution_same(), target, (x, w, found), sizes, (1,))
-        lanes = np.ascontiguousarray(seen).reshape(images, height * width, -1)
-        check(found, model(w.reshape(1, filters, -1), lanes, target).reshape(found.shape))
-
-
-def weight_gradient() -> ContractKernel:
-    """dw[o, ch, p, q] = sum over i, r, c of dy[i, o, r, c] x[i, ch, r + p - pad, c + q - pad]."""
-    images, filters, rows, columns, channels, kh, kw, height, width, pad = (
-        size(j) for j in range(10)
-    )
-    o, ch, p, q, i, r, c = (var(j) for j in range(7))
-    y, x = r + p - pad, c + q - pad
-    zero = const(0, int64)
-    valid = (zero <= y) & (y < height) & (zero <= x) & (x < width)
-    image = load(0, float32, ((i * channels + ch) * height + y) * width + x, valid)
-    slope = load(1, float32, ((i * filters + o) * rows + r) * columns + c)
-    out = ((o * channels + ch) * kh + p) * kw + q
-    return ContractKernel(
-        (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out")),
-        (),
-        (filters,),
-        (channels, kh, kw),
-        (images, rows, columns),
-        slope,
-        image,
-        (Store(2, out, acc(0, float32)),),
-    )
-
-
-@pytest.mark.parametrize("case", [c for c in CONVOLUTIONS if c[6] == 1], ids=str)
-def test_weight_gradients(case: tuple) -> None:
-    images, channels, height, width, filters, k, stride, pad = case
-    x = numbers_of(float32, (images, channels, height, width), 8)
-    seen = patches(x, k, stride, pad)
-    rows, columns = seen.shape[1:3]
-    slope = numbers_of(float32, (images, filters, rows, columns), 9)
-    sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
-    a = slope.transpose(1, 0, 2, 3).reshape(filters, -1)
-    b = seen.transpose(3, 4, 5, 0, 1, 2).reshape(channels * k[0] * k[1], -1)
-    for target in TARGETS:
-        found = np.zeros((filters, channels, *k), np.float32)
-        run(weight_gradient(), target, (x, slope, found), sizes)
-        wanted = model(np.ascontiguousarray(a), np.ascontiguousarray(b), target)
-        check(found, wanted.reshape(found.shape))
-
-
 def test_matrix_times_vector_and_transposed_result() -> None:
     """No lane loop, and a result that is contiguous along m: the roles swap."""
     m, n, k = (size(i) for i in range(3))
@@ -463,47 +136,6 @@ def test_few_rows_with_weights_along_k(target: Target) -> None:
         run_product(float32, target, shape, (False, True))
     run_product(dtype_of("float64"), target, (1, 3, 21, 19), (False, True))
     run_product(dtype_of("int64"), target, (1, 1, 21, 19), (False, True))
-
-
-def convolution_channels_last() -> ContractKernel:
-    """y[i, r, c, o] = sum x[i, r + p - pad, c + q - pad, ch] w[p, q, ch, o]."""
-    images, filters, rows, columns, channels, kh, kw, height, width, pad = (
-        size(j) for j in range(10)
-    )
-    i, r, c, o, p, q, ch = (var(j) for j in range(7))
-    y, x = r + p - pad, c + q - pad
-    zero = const(0, int64)
-    valid = (zero <= y) & (y < height) & (zero <= x) & (x < width)
-    image = load(0, float32, ((i * height + y) * width + x) * channels + ch, valid)
-    weight = load(1, float32, ((p * kw + q) * channels + ch) * filters + o)
-    out = ((i * rows + r) * columns + c) * filters + o
-    return ContractKernel(
-        (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out")),
-        (),
-        (images, rows, columns),
-        (filters,),
-        (kh, kw, channels),
-        image,
-        weight,
-        (Store(2, out, acc(0, float32)),),
-    )
-
-
-@pytest.mark.parametrize("case", [c for c in CONVOLUTIONS if c[6] == 1], ids=str)
-def test_convolutions_with_channels_last(case: tuple) -> None:
-    images, channels, height, width, filters, k, _, pad = case
-    x = numbers_of(float32, (images, channels, height, width), 15)
-    w = numbers_of(float32, (*k, channels, filters), 16)
-    seen = patches(x, k, 1, pad).transpose(0, 1, 2, 4, 5, 3)
-    rows, columns = seen.shape[1:3]
-    sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
-    a = np.ascontiguousarray(seen).reshape(images * rows * columns, -1)
-    b = np.ascontiguousarray(w.reshape(-1, filters).T)
-    image = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-    for target in TARGETS:
-        found = np.zeros((images, rows, columns, filters), np.float32)
-        run(convolution_channels_last(), target, (image, w, found), sizes, (1,))
-        check(found, model(a, b, target).reshape(found.shape))
 
 
 def strided(a_index: Expr, b_index: Expr, out: Expr) -> ContractKernel:

@@ -16,7 +16,7 @@ from rabbet.expr.expr import Expr, cast, load, size, var
 from rabbet.kernel import interpret
 from rabbet.kernel.loops import ContractKernel, Operand, PackKernel
 from rabbet.targets.x86 import runnable, x86_baseline, x86_v3, x86_v4
-from tests.unit.codegen.test_contract import check, model, numbers_of, product, run
+from tests.unit.codegen.products import check, model, numbers_of, product, run
 
 TARGETS = runnable()
 pytestmark = pytest.mark.skipif(not TARGETS, reason="needs an x86-64 processor")

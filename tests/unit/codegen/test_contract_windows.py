@@ -1,0 +1,209 @@
+"""Convolutions as contractions, machine code against a model, bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rabbet.base.dtypes import float32, int64
+from rabbet.expr.expr import acc, const, load, size, var
+from rabbet.kernel.loops import ContractKernel, Operand, Store
+from rabbet.kernel.rewrite import map_expressions
+from rabbet.kernel.windows import is_direct
+from tests.unit.codegen.products import (
+    TARGETS,
+    check,
+    convolution,
+    model,
+    numbers_of,
+    patches,
+    run,
+)
+
+pytestmark = pytest.mark.skipif(not TARGETS, reason="needs an x86-64 processor")
+
+
+CONVOLUTIONS = (
+    # images, channels, height, width, filters, kernel, stride, padding
+    (2, 3, 9, 10, 5, (3, 3), 1, 1),
+    (3, 4, 7, 7, 8, (3, 3), 1, 1),
+    (1, 30, 8, 8, 7, (3, 3), 1, 1),
+    (2, 2, 33, 40, 3, (5, 3), 1, 2),
+    (2, 3, 21, 23, 4, (7, 7), 2, 3),
+    (2, 5, 8, 8, 6, (1, 1), 1, 0),
+    (2, 5, 8, 9, 6, (1, 1), 2, 0),
+    (1, 2, 3, 3, 2, (3, 3), 1, 2),
+)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_convolutions(case: tuple) -> None:
+    images, channels, height, width, filters, k, stride, pad = case
+    x = numbers_of(float32, (images, channels, height, width), 6)
+    w = numbers_of(float32, (filters, channels, *k), 7)
+    seen = patches(x, k, stride, pad)
+    rows, columns = seen.shape[1:3]
+    sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
+    for target in TARGETS:
+        found = np.zeros((images, filters, rows, columns), np.float32)
+        run(convolution(stride), target, (x, w, found), sizes, (1,))
+        lanes = np.ascontiguousarray(seen).reshape(images, rows * columns, -1)
+        wanted = model(w.reshape(1, filters, -1), lanes, target)
+        check(found, wanted.reshape(found.shape))
+
+
+FEW = (
+    # images, channels, height, width, filters, kernel, stride, padding
+    (2, 1, 9, 10, 1, (3, 3), 1, 1),
+    (2, 1, 40, 70, 1, (3, 3), 2, 0),
+    (1, 2, 13, 600, 1, (3, 5), 1, 2),
+    (3, 1, 21, 37, 4, (7, 7), 3, 3),
+    (1, 7, 8, 19, 3, (2, 4), 1, 5),
+    (2, 1, 6, 7, 1, (1, 1), 2, 0),
+    (1, 1, 5, 1, 1, (1, 3), 1, 2),
+)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_windows_of_few_rows_are_not_copied(case: tuple) -> None:
+    images, channels, height, width, filters, k, stride, pad = case
+    x = numbers_of(float32, (images, channels, height, width), 6)
+    w = numbers_of(float32, (filters, channels, *k), 7)
+    seen = patches(x, k, stride, pad)
+    rows, columns = seen.shape[1:3]
+    sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
+    known = {"m": (filters,), "k": (channels, *k)}
+    extents = {name: tuple(const(d, int64) for d in dims) for name, dims in known.items()}
+    kernel = replace(convolution(stride, pad), batch=(), n=(size(0), size(2), size(3)), **extents)
+    places = {0: 1, 1: 0}  # filters are m, and images n
+    kernel = map_expressions(
+        kernel, lambda e: var(places.get(e.value, e.value)) if e.op == "var" else None
+    )
+    assert is_direct(kernel)
+    lanes = np.ascontiguousarray(seen).reshape(images, rows * columns, -1)
+    for target in TARGETS:
+        found = np.zeros((images, filters, rows, columns), np.float32)
+        run(kernel, target, (x, w, found), sizes, (1,))
+        check(found, model(w.reshape(1, filters, -1), lanes, target).reshape(found.shape))
+
+
+def convolution_same() -> ContractKernel:
+    """As `convolution` with stride 1, results as large as images, and channels summed last: rows of
+    the padded image follow each other in memory, and whole runs of k have one padding.
+    """
+    images, filters, height, width, channels, kh, kw, pad = (size(j) for j in range(8))
+    i, o, r, c, p, q, ch = (var(j) for j in range(7))
+    y, x = r + p - pad, c + q - pad
+    zero = const(0, int64)
+    valid = (zero <= y) & (y < height) & (zero <= x) & (x < width)
+    image = load(0, float32, ((i * channels + ch) * height + y) * width + x, valid)
+    weight = load(1, float32, ((o * kh + p) * kw + q) * channels + ch)
+    out = ((i * filters + o) * height + r) * width + c
+    return ContractKernel(
+        (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out")),
+        (images,),
+        (filters,),
+        (height, width),
+        (kh, kw, channels),
+        weight,
+        image,
+        (Store(2, out, acc(0, float32)),),
+    )
+
+
+@pytest.mark.parametrize("case", ((3, 5, 7, 7, 9), (2, 40, 4, 4, 8), (1, 31, 9, 10, 5)), ids=str)
+def test_convolutions_of_the_same_size(case: tuple) -> None:
+    images, channels, height, width, filters = case
+    x = numbers_of(float32, (images, channels, height, width), 6)
+    w = numbers_of(float32, (filters, 3, 3, channels), 7)
+    seen = patches(x, (3, 3), 1, 1).transpose(0, 1, 2, 4, 5, 3)
+    sizes = (images, filters, height, width, channels, 3, 3, 1)
+    for target in TARGETS:
+        found = np.zeros((images, filters, height, width), np.float32)
+        run(convolution_same(), target, (x, w, found), sizes, (1,))
+        lanes = np.ascontiguousarray(seen).reshape(images, height * width, -1)
+        check(found, model(w.reshape(1, filters, -1), lanes, target).reshape(found.shape))
+
+
+def weight_gradient() -> ContractKernel:
+    """dw[o, ch, p, q] = sum over i, r, c of dy[i, o, r, c] x[i, ch, r + p - pad, c + q - pad]."""
+    images, filters, rows, columns, channels, kh, kw, height, width, pad = (
+        size(j) for j in range(10)
+    )
+    o, ch, p, q, i, r, c = (var(j) for j in range(7))
+    y, x = r + p - pad, c + q - pad
+    zero = const(0, int64)
+    valid = (zero <= y) & (y < height) & (zero <= x) & (x < width)
+    image = load(0, float32, ((i * channels + ch) * height + y) * width + x, valid)
+    slope = load(1, float32, ((i * filters + o) * rows + r) * columns + c)
+    out = ((o * channels + ch) * kh + p) * kw + q
+    return ContractKernel(
+        (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out")),
+        (),
+        (filters,),
+        (channels, kh, kw),
+        (images, rows, columns),
+        slope,
+        image,
+        (Store(2, out, acc(0, float32)),),
+    )
+
+
+@pytest.mark.parametrize("case", [c for c in CONVOLUTIONS if c[6] == 1], ids=str)
+def test_weight_gradients(case: tuple) -> None:
+    images, channels, height, width, filters, k, stride, pad = case
+    x = numbers_of(float32, (images, channels, height, width), 8)
+    seen = patches(x, k, stride, pad)
+    rows, columns = seen.shape[1:3]
+    slope = numbers_of(float32, (images, filters, rows, columns), 9)
+    sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
+    a = slope.transpose(1, 0, 2, 3).reshape(filters, -1)
+    b = seen.transpose(3, 4, 5, 0, 1, 2).reshape(channels * k[0] * k[1], -1)
+    for target in TARGETS:
+        found = np.zeros((filters, channels, *k), np.float32)
+        run(weight_gradient(), target, (x, slope, found), sizes)
+        wanted = model(np.ascontiguousarray(a), np.ascontiguousarray(b), target)
+        check(found, wanted.reshape(found.shape))
+
+
+def convolution_channels_last() -> ContractKernel:
+    """y[i, r, c, o] = sum x[i, r + p - pad, c + q - pad, ch] w[p, q, ch, o]."""
+    images, filters, rows, columns, channels, kh, kw, height, width, pad = (
+        size(j) for j in range(10)
+    )
+    i, r, c, o, p, q, ch = (var(j) for j in range(7))
+    y, x = r + p - pad, c + q - pad
+    zero = const(0, int64)
+    valid = (zero <= y) & (y < height) & (zero <= x) & (x < width)
+    image = load(0, float32, ((i * height + y) * width + x) * channels + ch, valid)
+    weight = load(1, float32, ((p * kw + q) * channels + ch) * filters + o)
+    out = ((i * rows + r) * columns + c) * filters + o
+    return ContractKernel(
+        (Operand(float32, "in"), Operand(float32, "in"), Operand(float32, "out")),
+        (),
+        (images, rows, columns),
+        (filters,),
+        (kh, kw, channels),
+        image,
+        weight,
+        (Store(2, out, acc(0, float32)),),
+    )
+
+
+@pytest.mark.parametrize("case", [c for c in CONVOLUTIONS if c[6] == 1], ids=str)
+def test_convolutions_with_channels_last(case: tuple) -> None:
+    images, channels, height, width, filters, k, _, pad = case
+    x = numbers_of(float32, (images, channels, height, width), 15)
+    w = numbers_of(float32, (*k, channels, filters), 16)
+    seen = patches(x, k, 1, pad).transpose(0, 1, 2, 4, 5, 3)
+    rows, columns = seen.shape[1:3]
+    sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
+    a = np.ascontiguousarray(seen).reshape(images * rows * columns, -1)
+    b = np.ascontiguousarray(w.reshape(-1, filters).T)
+    image = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    for target in TARGETS:
+        found = np.zeros((images, rows, columns, filters), np.float32)
+        run(convolution_channels_last(), target, (image, w, found), sizes, (1,))
+        check(found, model(a, b, target).reshape(found.shape))
