@@ -19,7 +19,7 @@ from rabbet.base.spec import Spec
 from rabbet.export.merge import NUMBERS, Change, Undefined, as_tensor, filler, same_value
 from rabbet.export.merge import merge as merge_leaves
 from rabbet.graph.op import Op, make_op
-from rabbet.graph.value import lookup
+from rabbet.graph.value import Value, lookup
 from rabbet.recorder import Handle, Node, current, leaf_node, record
 from rabbet.tensor import Tensor, site
 
@@ -296,7 +296,7 @@ class Regions:
         return after
 
 
-def _placeholder(operands: Sequence[Value]) -> Any:  # type: ignore[name-defined]  # noqa: F821
+def _placeholder(operands: Sequence[Value]) -> Any:
     """Stands for a control op until its bodies are known."""
 
 
