@@ -270,10 +270,11 @@ class Jitted:
         flush()
         places = {id(t): _stand_in(t) for t in tensors}
         tape = current()
-        capture = tape.capture = Capture([places[id(t)][0] for t in tensors])
         given = [places[id(x)][0] if isinstance(x, Tensor) else x for x in leaves]
         args, kwargs = tree.unflatten(structure, given)
+        capture = Capture([places[id(t)][0] for t in tensors])
         try:
+            tape.capture = capture
             result = self.function(*args, **kwargs)
             flush()
         finally:

@@ -114,11 +114,11 @@ def too_large(program: Portable, n: int) -> bool:
 def run_hostile(text: dict[str, Any], seed: int) -> bool:
     """True if the graph was accepted; it is then run at several sizes."""
     try:
-        program = decode(json.dumps(text).encode())
+        program = decode(json.dumps(text).encode(), min(layout.VERSIONS))
         check(program, 0)
     except FormatError:
         return False
-    header = layout.Header(0, 0, 0, 0, seed.to_bytes(32, "little"))
+    header = layout.Header(min(layout.VERSIONS), 0, 0, 0, 0, seed.to_bytes(32, "little"))
     file = ProgramFile(Path("hostile"), program, header, memoryview(b""))
     loaded = LoadedProgram(file, program.entries[0])
     for n in (text["entries"][0]["symbols"][0]["example"], 0, 1, 3, 6, 12):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import rabbet as rb
-from rabbet.base.config import config
 from rabbet.graph import sample
 from rabbet.graph.op import Op
 from rabbet.graph.sample import Sample
+from tests.equivalence.ways import setting
 from tests.ops.test_matrix import DIFFERENTIABLE, OPS, cases, close, promoted, samples
 
 EXAMPLES = 3
@@ -22,9 +22,11 @@ RECORDED = [op for op in OPS if op.operands and op.name not in MADE_LATER]
 OWN_DRAWS = ("key", "offset")  # operands that say where random numbers start: never per example
 
 
-@pytest.fixture(autouse=True)
-def reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "engine", "reference")
+@pytest.fixture(autouse=True, scope="module")
+def reference() -> Iterator[None]:
+    """The reference engine, and no program that the other one made."""
+    with setting(engine="reference"):
+        yield
 
 
 def called(op: Op, case: Sample) -> Callable[..., tuple[rb.Tensor, ...]]:
