@@ -61,7 +61,7 @@ def float_row(name: str) -> Lower:
 
 def float_reference(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
     """The reference of `float_row`."""
-    return lambda x: function(x) if x.dtype.kind == "f" else x.copy()
+    return lambda x: x.copy() if x.dtype.kind in "biu" else function(x)
 
 
 def predicate(name: str) -> Lower:
