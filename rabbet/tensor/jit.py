@@ -286,6 +286,11 @@ class Jitted:
         if final is None:
             self.why = capture.opaque
             return result
+        with Interrupts():  # half a trace must not be replayed
+            self._remember(key, trace, capture, final)
+        return result
+
+    def _remember(self, key: Any, trace: Trace | None, capture: Capture, final: Final) -> None:
         if trace is None:
             handles = list(capture.before.values())
             grads = list(capture.grad_before.values())
@@ -300,7 +305,6 @@ class Jitted:
             trace.guards += capture.guards
             trace.grads += capture.grad_before.values()
         _merge(trace.root, capture.path, final)
-        return result
 
 
 def jit(function: Callable[..., Any]) -> Jitted:
@@ -402,9 +406,11 @@ def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
         if branch.replay is None:
             branch.replay = native(branch)
             branch.kept = keeping(branch) if branch.replay else None
-        if branch.kept is not None and branch.kept.look():
-            branch.stages = branch.kept.stages
-            branch.replay = native(branch)
+        if branch.kept is not None:
+            with Interrupts():  # stages and replay change together
+                if branch.kept.look():
+                    branch.stages = branch.kept.stages
+                    branch.replay = native(branch)
         stages += branch.stages
         if branch.replay:
             try:
