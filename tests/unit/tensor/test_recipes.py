@@ -12,7 +12,7 @@ from rabbet.base import dtypes
 from rabbet.base.spec import intern
 from rabbet.graph.value import registry
 from rabbet.recorder import Recipe
-from rabbet.tensor import backward
+from rabbet.tensor import backward, hooks
 
 
 @pytest.fixture
@@ -28,6 +28,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
     recorder.clear_memo()
     monkeypatch.setattr(registry["tanh"], "grad", rule)
+    # With a hook anywhere, of a tensor that another test left behind say, no recipe is followed.
+    monkeypatch.setattr(hooks, "_registry", hooks._Registry())
     yield calls
     recorder.clear_memo()
 
