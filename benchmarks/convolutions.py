@@ -13,73 +13,39 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from rabbet import conv2d
+from rabbet.bench.workloads.products import WORKLOADS, Convolution
 from rabbet.tensor import asarray
 from rabbet.tensor.jit import jit
 
 ROUNDS = 5
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A convolution of square images, padding kernel // 2."""
-
-    inputs: int
-    filters: int
-    kernel: int
-    side: int
-    stride: int = 1
-    groups: int = 1
-    images: int = 8
-
-    @property
-    def flops(self) -> int:
-        out = (self.side + 2 * (self.kernel // 2) - self.kernel) // self.stride + 1
-        window = self.inputs // self.groups * self.kernel**2
-        return 2 * self.images * self.filters * out * out * window
-
-    def call(self) -> Callable[[], object]:
-        rng = np.random.default_rng(0)
-        sides = (self.side, self.side)
-        x = rng.standard_normal((self.images, self.inputs, *sides), np.float32)
-        window = (self.inputs // self.groups, self.kernel, self.kernel)
-        w = rng.standard_normal((self.filters, *window), np.float32)
-        convolve = jit(
-            lambda x, w: conv2d(
-                x, w, stride=self.stride, padding=self.kernel // 2, groups=self.groups
-            )
-        )
-        images, weights = asarray(x), asarray(w)
-        return lambda: convolve(images, weights)
-
-    def neighbours(self) -> dict[str, Shape]:
-        """The shape itself, and those one step off."""
-        more = {"inputs": self.inputs + 1}
-        if self.groups > 1:
-            more |= {"filters": self.filters + 1, "groups": self.groups + 1}
-        return {
-            "listed": self,
-            "channel + 1": replace(self, **more),
-            "pixel + 1": replace(self, side=self.side + 1),
-            "image + 1": replace(self, images=self.images + 1),
-        }
+LISTED = {w.name: w.problem for w in WORKLOADS if isinstance(w.problem, Convolution)}
+LISTED["depthwise stride 2"] = Convolution(128, 128, 3, 56, 2, 128)
 
 
-LISTED = {
-    "first k7": Shape(3, 64, 7, 224, 2),
-    "3x3 64": Shape(64, 64, 3, 56),
-    "3x3 128": Shape(128, 128, 3, 28),
-    "3x3 256": Shape(256, 256, 3, 14),
-    "3x3 512": Shape(512, 512, 3, 7),
-    "1x1 56": Shape(256, 64, 1, 56),
-    "1x1 7": Shape(512, 2048, 1, 7),
-    "depthwise": Shape(128, 128, 3, 56, 1, 128),
-    "depthwise stride 2": Shape(128, 128, 3, 56, 2, 128),
-}
+def prepared(shape: Convolution) -> Callable[[], object]:
+    """What computes the convolution once."""
+    options = {"stride": shape.stride, "padding": shape.kernel // 2, "groups": shape.groups}
+    convolve = jit(lambda x, weight: conv2d(x, weight, **options))
+    arrays = [asarray(a) for a in shape.inputs().values()]
+    return lambda: convolve(*arrays)
+
+
+def neighbours(listed: Convolution) -> dict[str, Convolution]:
+    """The shape itself, and those one step off."""
+    more = {"channels": listed.channels + 1}
+    if listed.groups > 1:
+        more |= {"filters": listed.filters + 1, "groups": listed.groups + 1}
+    return {
+        "listed": listed,
+        "channel + 1": replace(listed, **more),
+        "pixel + 1": replace(listed, side=listed.side + 1),
+        "image + 1": replace(listed, images=listed.images + 1),
+    }
 
 
 def median_seconds(calls: list[Callable[[], object]], seconds: float) -> list[float]:
@@ -106,11 +72,11 @@ def main() -> None:
     for name, listed in LISTED.items():
         if arguments.only not in name:
             continue
-        shapes = listed.neighbours()
-        times = median_seconds([s.call() for s in shapes.values()], arguments.seconds)
+        shapes = neighbours(listed)
+        times = median_seconds([prepared(s) for s in shapes.values()], arguments.seconds)
         rates = [s.flops / t / 1e9 for s, t in zip(shapes.values(), times, strict=True)]
         for step, rate in zip(shapes, rates, strict=True):
-            print(f"{name:<20}{step:<14}{rate:>8.0f} GFLOP/s{rate / rates[0]:>7.2f}")
+            print(f"{name:<28}{step:<14}{rate:>8.0f} GFLOP/s{rate / rates[0]:>7.2f}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from rabbet.base.dtypes import (
     uint32,
     uint64,
 )
-from rabbet.base.dtypes import bool_ as bool  # noqa: A004  (the array API's name)
+from rabbet.base.dtypes import bool_ as bool
 from rabbet.base.errors import (
     AnomalyError,
     AxisError,

@@ -244,12 +244,12 @@ def page(table: dict[str, Any]) -> str:
 
 def picture(table: dict[str, Any], target: Path) -> None:
     """A bar for each function, and the bounds."""
-    import matplotlib as mpl  # noqa: PLC0415  (an optional package)
+    import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "rabbet"
     mpl.rcParams["svg.fonttype"] = "none"
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot
 
     names = [n for n in table if FUNCTIONS[n].bound]
     figure, axes = pyplot.subplots(figsize=(8.5, 3.6), layout="constrained")

@@ -72,16 +72,16 @@ class Branches(ast.NodeTransformer):
                 setattr(node, part, self.visit(old))
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return node  # rewritten when it is called
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return node
 
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:  # noqa: N802
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         return node
 
-    def visit_If(self, node: ast.If) -> Any:  # noqa: N802
+    def visit_If(self, node: ast.If) -> Any:
         if node in self.lowering.native:
             return self.generic_visit(node)
         number, names = self._number(), self._state(node)
@@ -103,7 +103,7 @@ class Branches(ast.NodeTransformer):
         )
         return [at(p, node) for p in (*parts, ast.Expr(call))]
 
-    def visit_While(self, node: ast.While) -> Any:  # noqa: N802
+    def visit_While(self, node: ast.While) -> Any:
         number, names = self._number(), self._state(node)
         facts = self._facts(node, names)
         test = ast.Return(self._test(node.test))
@@ -164,7 +164,7 @@ class Branches(ast.NodeTransformer):
 
     # ---- expressions ---------------------------------------------------------------------------
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:  # noqa: N802
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         if _moves(*node.values[1:]):
             return self.generic_visit(node)
         is_test = ast.Constant(node in self.tests)
@@ -184,20 +184,20 @@ class Branches(ast.NodeTransformer):
                 stack.append(part.operand)
         return self.visit(node)
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:  # noqa: N802
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         if not isinstance(node.op, ast.Not):
             return self.generic_visit(node)
         node.operand = self._test(node.operand)
         return at(ast.Call(ours("negated"), [node.operand], []), node)
 
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:  # noqa: N802
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         if _moves(node.body, node.orelse):
             return self.generic_visit(node)
         ways = (_later(self.visit(node.body)), _later(self.visit(node.orelse)))
         parts = [self._test(node.test), *ways]
         return at(ast.Call(ours("pick"), parts, []), node)
 
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:  # noqa: N802
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
         words = [_COMPARISONS.get(type(o)) for o in node.ops]
         if len(words) == 1 or None in words or _moves(*node.comparators[1:]):
             return self.generic_visit(node)
@@ -206,7 +206,7 @@ class Branches(ast.NodeTransformer):
         call = ast.Call(ours("chained"), [text, left, first, *(_later(x) for x in rest)], [])
         return at(call, node)
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         func = node.func
         is_super = isinstance(func, ast.Name) and func.id == "super"
         if is_super and not node.args and self.self_name:
@@ -218,14 +218,14 @@ class Branches(ast.NodeTransformer):
         node.func = at(ast.Call(ours("callee"), [node.func], []), node)
         return node
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         node.id = self._mangled(node.id)
         unsure = node.id in self.chosen - self.arguments
         if not unsure or not isinstance(node.ctx, ast.Load):
             return node
         return at(ast.Call(ours("read"), [name(node.id)], []), node)
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         node.attr = self._mangled(node.attr)
         node.value = self.visit(node.value)
         return node

@@ -193,7 +193,7 @@ class Lowering:
         unread = self.flags - read
 
         class Prune(ast.NodeTransformer):
-            def visit_Assign(self, node: ast.Assign) -> ast.stmt:  # noqa: N802
+            def visit_Assign(self, node: ast.Assign) -> ast.stmt:
                 target = node.targets[0]
                 drop = isinstance(target, ast.Name) and target.id in unread
                 return ast.copy_location(ast.Pass(), node) if drop else node

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.nn import functional
+from rabbet.nn.axes import per_axis
 from rabbet.nn.linear import start_weights
 from rabbet.nn.module import Module
 from rabbet.nn.parameter import Parameter
@@ -15,13 +16,6 @@ from rabbet.tensor import Tensor, zeros
 
 Sizes = int | tuple[int, ...]
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-
-
-def per_axis(value: Any, rank: int) -> Any:
-    """An int as one number per axis; text and tuples as they are."""
-    if isinstance(value, str):
-        return value
-    return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
 class _Conv(Module):

@@ -8,6 +8,7 @@ from typing import Any
 
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
+from rabbet.nn.axes import per_axis
 from rabbet.tensor import Tensor, functions, ones
 from rabbet.tensor.random import default_generator
 
@@ -31,11 +32,6 @@ def fold(
     """Columns of windows added up to images: (N, C KH KW, windows) -> (N, C, *output_size)."""
     size = per_axis(output_size, 2)
     return functions["fold"](input, size, kernel_size, dilation, padding, stride)
-
-
-def per_axis(value: Any, rank: int) -> tuple[int, ...]:
-    """A number for every axis, or one for each of `rank`."""
-    return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
 # ---- pooling -------------------------------------------------------------------------------------

@@ -60,9 +60,11 @@ def _reference(word: str) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
 def _samples() -> list[Sample]:
     cases = (((5,), 0), ((3, 4), -1), ((2, 3, 2), 1), ((2, 300), 1), ((1,), 0), ((2, 0), 1))
     return [
-        Sample((Draw(s, -3, 3, kind),), {"axis": a}, NUMERIC if s == (5,) else ("float64", "int32"))
+        Sample(
+            *((Draw(s, -3, 3, "distinct"),), {"axis": a}),
+            NUMERIC if s == (5,) else ("float64", "int32"),
+        )
         for s, a in cases
-        for kind in ("distinct",)
     ]
 
 

@@ -37,7 +37,7 @@ class Request:
     body: bytes
 
 
-class ClientGone(Exception):  # noqa: N818  (no error of anybody's)
+class ClientGone(Exception):
     """The client went away while it was sending."""
 
 

@@ -26,7 +26,7 @@ Output = tuple[int, int]
 OPERANDS_SHOWN = 3
 
 
-class detect_anomaly(Observer):  # noqa: N801  (PyTorch's name)
+class detect_anomaly(Observer):
     """Within it the first NaN or infinity, forward or backward, is an AnomalyError with its line.
 
     An op is to blame if it makes a NaN of operands without NaN, or an infinity of finite operands;
@@ -50,7 +50,7 @@ class detect_anomaly(Observer):  # noqa: N801  (PyTorch's name)
         return self
 
 
-class set_detect_anomaly(detect_anomaly):  # noqa: N801
+class set_detect_anomaly(detect_anomaly):
     """Switch anomaly mode of this thread on or off from now on, or within a `with` (PyTorch's).
 
     >>> _ = rb.autograd.set_detect_anomaly(False)

@@ -72,7 +72,7 @@ class _Custom:
         return known
 
 
-class custom_vjp(_Custom):  # noqa: N801  (a decorator, under JAX's name)
+class custom_vjp(_Custom):
     """A function with a backward pass of its own: decorate it, then call `defvjp`.
 
     `forward(*args)` gives (result, residuals); `backward(residuals, g)` a gradient (or None) for
@@ -107,7 +107,7 @@ class custom_vjp(_Custom):  # noqa: N801  (a decorator, under JAX's name)
         return self._attach(out, residuals, args, self.backward)
 
 
-class custom_jvp(_Custom):  # noqa: N801
+class custom_jvp(_Custom):
     """A function with a derivative rule of its own: decorate it, then call `defjvp`.
 
     `rule(primals, tangents)` gives (result, its derivative along the tangents), linear in them; the

@@ -30,7 +30,7 @@ class Hook(NamedTuple):
 Hooks = tuple[Hook, ...]
 
 
-class _Registry:
+class _Hooked:
     """All hooks: `leaves` tells jit whether those on leaves are still what they were."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class _Registry:
         self.leaves: frozenset[int] = frozenset()  # numbers of hooks
 
 
-_registry = _Registry()
+_hooked = _Hooked()
 
 
 class RemovableHandle:
@@ -54,7 +54,7 @@ class RemovableHandle:
             owner._hooks = tuple(h for h in owner._hooks or () if h is not self._hook)
             _forget(self._hook.number)
         elif owner is not None:
-            found = _registry.nodes.get(owner, {})
+            found = _hooked.nodes.get(owner, {})
             found[self._index] = tuple(h for h in found.get(self._index, ()) if h is not self._hook)
 
     def __enter__(self) -> RemovableHandle:
@@ -77,29 +77,29 @@ def register(tensor: Any, function: Callable[[Any], Any], *, is_after: bool) -> 
     node, index = tensor._node, tensor._index
     if node.is_leaf:
         tensor._hooks = (*(tensor._hooks or ()), hook)
-        _registry.leaves |= {hook.number}
+        _hooked.leaves |= {hook.number}
         finalize(tensor, _forget, hook.number)
         return RemovableHandle(tensor, 0, hook)
-    found = _registry.nodes.setdefault(node, {})
+    found = _hooked.nodes.setdefault(node, {})
     found[index] = (*found.get(index, ()), hook)
     return RemovableHandle(node, index, hook)
 
 
 def _forget(number: int) -> None:
-    _registry.leaves -= {number}
+    _hooked.leaves -= {number}
 
 
 def are_there() -> bool:
     """Whether backward must look for hooks; told to a jit capture in progress."""
     capture = current().capture
     if capture is not None:
-        capture.guard(_registry, "leaves", _registry.leaves)
-    return bool(_registry.nodes or _registry.leaves)
+        capture.guard(_hooked, "leaves", _hooked.leaves)
+    return bool(_hooked.nodes or _hooked.leaves)
 
 
 def passed(node: Node, index: int, g: Any) -> Any:
     """The gradient of an output after the hooks of whoever stands for it."""
-    if not _registry.nodes and not _registry.leaves:
+    if not _hooked.nodes and not _hooked.leaves:
         return g
     hooks = _of(node, index)
     for hook in hooks:
@@ -117,7 +117,7 @@ def run_after(leaf: Any) -> None:
 
 def _of(node: Node, index: int) -> Hooks:
     if not node.is_leaf:
-        return _registry.nodes.get(node, {}).get(index, ())
+        return _hooked.nodes.get(node, {}).get(index, ())
     owner = node.owner() if node.owner is not None else None
     return () if owner is None else owner._hooks or ()
 

@@ -31,13 +31,13 @@ class _GradMode(GradMode):
         return wrapped
 
 
-class no_grad(_GradMode):  # noqa: N801  (PyTorch's name)
+class no_grad(_GradMode):
     """Within it, ops do not record for gradients: `with rb.no_grad(): ...`, or `@rb.no_grad`."""
 
     enabled = False
 
 
-class enable_grad(_GradMode):  # noqa: N801
+class enable_grad(_GradMode):
     """Within it, ops record for gradients again."""
 
     enabled = True

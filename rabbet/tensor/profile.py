@@ -64,7 +64,7 @@ class Row:
         return self.bytes / max(self.nanoseconds, 1)
 
 
-class profile(Observer):  # noqa: N801  (a context manager, as PyTorch's)
+class profile(Observer):
     """Within it every kernel that runs on this thread is timed.
 
     Then `print(p)` or `p.table()` shows kernels with calls, time, GFLOP/s, GB/s, the share of what

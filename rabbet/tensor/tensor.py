@@ -111,7 +111,7 @@ class Tensor(Methods):
         return self.dtype.itemsize
 
     @property
-    def T(self) -> Tensor:  # noqa: N802  (the array API's name)
+    def T(self) -> Tensor:
         """The transpose of a matrix; ShapeError unless there are two axes."""
         if self.ndim != 2:
             raise ShapeError(
@@ -120,7 +120,7 @@ class Tensor(Methods):
         return lookup("permute")(self, (1, 0))
 
     @property
-    def mT(self) -> Tensor:  # noqa: N802
+    def mT(self) -> Tensor:
         """The last two axes exchanged."""
         if self.ndim < 2:
             raise ShapeError(f"mT: needs 2 axes or more, the shape is {shapes.show(self.shape)}")

@@ -16,7 +16,7 @@ import rabbet as rb
 
 pytest.importorskip("scipy")
 
-from tests.array_api.consumers import SCIPY  # noqa: E402  (only where SciPy is)
+from tests.array_api.consumers import SCIPY
 
 SKLEARN = (
     *("PCA", "LinearDiscriminantAnalysis", "Ridge", "accuracy_score", "f1_score"),

@@ -50,7 +50,7 @@ def fails_alike(
     def fails(candidate: Program) -> bool:
         try:
             attempt(candidate)
-        except Exception as error:  # noqa: BLE001  (compared with the failure at hand)
+        except Exception as error:
             return type(error) is kind and str(error)[:12] == words
         return False
 

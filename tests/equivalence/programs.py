@@ -156,7 +156,7 @@ class Registers:
         if self.forced is not None:
             outcome = next(self.forced)
         else:
-            outcome = True if (condition > 0).any() else False  # noqa: SIM210  (asks for the truth)
+            outcome = True if (condition > 0).any() else False
         self.decisions.append(outcome)
         return -first if outcome else second * 2
 

@@ -37,7 +37,7 @@ def test_random_programs(part: int, fuzz_seconds: float) -> None:
             if number % SIZES_EVERY == 1:
                 batches = (7, 11, 18)
                 sizes_in_turn([random.Random(seed) for _ in batches], batches)
-        except Exception as failure:  # noqa: BLE001  (whatever it is, it is the finding)
+        except Exception as failure:
             pytest.fail(f"seed {seed}: {explain(program, failure)}", pytrace=False)
         done += 1
         if time.monotonic() > until and "RABBET_FUZZ_PROGRAMS" not in os.environ:
@@ -58,7 +58,7 @@ def test_random_programs_transformed(part: int, fuzz_seconds: float) -> None:
         laws = transformed.WITH_BRANCHES if branching else tuple(transformed.LAWS)
         try:
             transformed.check(program, laws)
-        except Exception as failure:  # noqa: BLE001  (whatever it is, it is the finding)
+        except Exception as failure:
             found = transformed.explain(program, laws, failure)
             pytest.fail(f"seed {seed}: {found}", pytrace=False)
         done += 1

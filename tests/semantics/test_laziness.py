@@ -286,7 +286,7 @@ def test_s11_many_threads_at_once() -> None:
                 found = ((shared * number) + i).sum().item()
                 if found != 1225.0 * number + 50 * i:
                     wrong.append((number, i, found))
-        except Exception as error:  # noqa: BLE001  (shown below)
+        except Exception as error:
             wrong.append(error)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]

@@ -38,18 +38,25 @@ CONVOLUTIONS = (
 )
 
 
-@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
-def test_convolutions(case: tuple) -> None:
+def drawn(case: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]:
+    """Images, weights, the windows as rows of a matrix, and the kernel's sizes."""
     images, channels, height, width, filters, k, stride, pad = case
     x = numbers_of(float32, (images, channels, height, width), 6)
     w = numbers_of(float32, (filters, channels, *k), 7)
     seen = patches(x, k, stride, pad)
     rows, columns = seen.shape[1:3]
     sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
+    return x, w, np.ascontiguousarray(seen).reshape(images, rows * columns, -1), sizes
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_convolutions(case: tuple) -> None:
+    x, w, lanes, sizes = drawn(case)
+    images, filters, rows, columns, channels, *k = sizes[:7]
+    stride, pad = case[6:]
     for target in TARGETS:
         found = np.zeros((images, filters, rows, columns), np.float32)
         run(convolution(stride), target, (x, w, found), sizes, (1,))
-        lanes = np.ascontiguousarray(seen).reshape(images, rows * columns, -1)
         wanted = model(w.reshape(1, filters, -1), lanes, target)
         check(found, wanted.reshape(found.shape))
 
@@ -68,12 +75,9 @@ FEW = (
 
 @pytest.mark.parametrize("case", FEW, ids=str)
 def test_windows_of_few_rows_are_not_copied(case: tuple) -> None:
-    images, channels, height, width, filters, k, stride, pad = case
-    x = numbers_of(float32, (images, channels, height, width), 6)
-    w = numbers_of(float32, (filters, channels, *k), 7)
-    seen = patches(x, k, stride, pad)
-    rows, columns = seen.shape[1:3]
-    sizes = (images, filters, rows, columns, channels, *k, height, width, pad)
+    x, w, lanes, sizes = drawn(case)
+    images, filters, rows, columns, channels, *k = sizes[:7]
+    stride, pad = case[6:]
     known = {"m": (filters,), "k": (channels, *k)}
     extents = {name: tuple(const(d, int64) for d in dims) for name, dims in known.items()}
     kernel = replace(convolution(stride, pad), batch=(), n=(size(0), size(2), size(3)), **extents)
@@ -82,7 +86,6 @@ def test_windows_of_few_rows_are_not_copied(case: tuple) -> None:
         kernel, lambda e: var(places.get(e.value, e.value)) if e.op == "var" else None
     )
     assert is_direct(kernel)
-    lanes = np.ascontiguousarray(seen).reshape(images, rows * columns, -1)
     for target in TARGETS:
         found = np.zeros((images, filters, rows, columns), np.float32)
         run(kernel, target, (x, w, found), sizes, (1,))

@@ -29,7 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     recorder.clear_memo()
     monkeypatch.setattr(registry["tanh"], "grad", rule)
     # With a hook anywhere, of a tensor that another test left behind say, no recipe is followed.
-    monkeypatch.setattr(hooks, "_registry", hooks._Registry())
+    monkeypatch.setattr(hooks, "_hooked", hooks._Hooked())
     yield calls
     recorder.clear_memo()
 
