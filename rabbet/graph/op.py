@@ -34,6 +34,7 @@ KINDS = (
 
 
 BOUND_KEPT = 1000
+LARGEST_BODY = 20_000  # ops of a body while its rule is asked; a user never comes near
 COMPUTING = ("elementwise", "reduce", "contract", "sort")  # not moves and their like
 
 
@@ -265,7 +266,7 @@ class Op:
         if self.infer is not None and not (is_complex and self.body):
             found = self.infer(**self.arguments(specs, attrs, form))
         else:
-            builder = Builder()
+            builder = Builder(LARGEST_BODY)
             inputs = [builder.input(s) for s in specs]
             try:
                 out = self.expand(builder, inputs, attrs, form)

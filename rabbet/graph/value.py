@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rabbet.base.dtypes import DType
-from rabbet.base.errors import InternalError
+from rabbet.base.errors import InternalError, ShapeError
 from rabbet.base.sizes import Dim, SizeExpr
 from rabbet.base.spec import Spec
 
@@ -106,10 +106,14 @@ class Value:
 
 
 class Builder:
-    """Makes Calls and interns them. Every graph-to-graph function starts a new one."""
+    """Makes Calls and interns them. Every graph-to-graph function starts a new one.
 
-    def __init__(self) -> None:
+    More than `most` Calls are a ShapeError: numbers in a file must not unroll without end.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
         self.table: dict[tuple[Any, ...], Call] = {}
+        self.most = most
         self.site: object = None
         self.input_count = 0
 
@@ -144,6 +148,8 @@ class Builder:
             key = (op.name, attrs["number"])
         found = self.table.get(key)
         if found is None:
+            if self.most is not None and len(self.table) >= self.most:
+                raise ShapeError(f"{op.name}: its sizes unroll into more than {self.most} ops")
             where = self.site if site is None else site
             found = Call(op, inputs, attrs, form, specs, where, self)
             found.outputs = tuple(Value(found, i) for i in range(len(specs)))

@@ -4,6 +4,7 @@ the opposite of max pooling.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -153,7 +154,7 @@ def _spans(x: Any, size: Dim, outputs: int | None) -> tuple[Any, Any]:
     if outputs is None:
         return iota.like(x, (size, 1), 0, int64), 1
     n = fixed(size)
-    longest = max(b - a for a, b in _bounds(n, outputs))
+    longest = _longest(n, outputs)
     o = iota.like(x, (outputs, 1), 0, int64)
     first = o * n // outputs
     last = ((o + 1) * n + (outputs - 1)) // outputs - 1
@@ -184,6 +185,15 @@ def _adaptive_max(name: str, rank: int, x: Any, output_size: Any) -> tuple[Any, 
     position = reshape(everywhere, (*lead, count))
     values = take_along_axis(flat, position, -1)
     return reshape(values, (*lead, *outs)), reshape(position, (*lead, *outs))
+
+
+def _longest(size: int, outputs: int) -> int:
+    """Elements of the longest of `outputs` windows; counting them one by one could take forever.
+
+    A window starts at most 1 - gcd / outputs of an element behind the last whole one.
+    """
+    whole, rest = divmod(size, outputs)
+    return whole + (rest > 0) + (rest > math.gcd(size, outputs))
 
 
 def _row_starts(x: Any, count: Dim, elements: int) -> Any:

@@ -33,6 +33,7 @@ from rabbet.ops.phases import (
     positions,
     residue_weight,
     residue_windows,
+    residues,
     taps,
     woven,
 )
@@ -221,7 +222,7 @@ def convolution_input(
     major, outputs = kernel_major(weight, groups), _split(g, 1, groups)
     counts = tuple(map(positions, spatial, stride))
     parts = {}
-    for residue in product(*(range(s) for s in stride)):
+    for residue in product(*map(residues, kernel, stride, low, dilation)):
         found = map(taps, residue, kernel, stride, low, dilation)
         seen = tuple(t for t in found if t is not None)
         if len(seen) < len(stride):

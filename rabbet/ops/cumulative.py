@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rabbet.base.dtypes import DType, bool_, dtype_of
-from rabbet.base.errors import ShapeError
+from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.base.sizes import Dim
 from rabbet.graph.op import op
@@ -217,6 +217,8 @@ def diff(
     tensor([3, 5])
     """
     at = axis_of("diff", axis, x.ndim)
+    if n < 0:
+        raise RabbetError(f"diff: n is {n}, it must be 0 or more")
     parts = [p for p in (prepend, x, append) if p is not None]
     x = concat(parts, at) if len(parts) > 1 else x
     for _ in range(n):

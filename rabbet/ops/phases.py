@@ -8,15 +8,19 @@ are woven together at the end. With stride 1 there is one residue, which sees th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
+from math import gcd
 from typing import Any
 
 from rabbet.base import sizes
+from rabbet.base.errors import ShapeError
 from rabbet.base.sizes import Dim
 from rabbet.ops.create import zeros
-from rabbet.ops.joining import stack
+from rabbet.ops.joining import concat
+from rabbet.ops.movement import expand_dims
 from rabbet.ops.moves import cut, pad, permute, reshape, slice_, turn, window
 from rabbet.ops.patches import Ints
+
+MOST_RESIDUES = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,29 @@ class Taps:
 
 def taps(residue: int, kernel: int, stride: int, low: int, dilation: int) -> Taps | None:
     """What image positions q * stride + residue see; None where no window holds them."""
-    seen = [j for j in range(kernel) if (residue + low - j * dilation) % stride == 0]
-    if not seen:
+    common = gcd(dilation, stride)
+    if (residue + low) % common:
         return None
-    step = seen[1] - seen[0] if len(seen) > 1 else 1
-    apart = step * dilation // stride if len(seen) > 1 else 1
-    nearest = (residue + low - seen[0] * dilation) // stride
-    return Taps(seen[0], step, len(seen), nearest - (len(seen) - 1) * apart, apart)
+    step, apart = stride // common, dilation // common
+    first = (residue + low) // common * pow(apart, -1, step) % step
+    if first >= kernel:
+        return None
+    count = (kernel - first + step - 1) // step
+    if count == 1:
+        step = apart = 1
+    nearest = (residue + low - first * dilation) // stride
+    return Taps(first, step, count, nearest - (count - 1) * apart, apart)
+
+
+def residues(kernel: int, stride: int, low: int, dilation: int) -> list[int]:
+    """The residues of one axis that see an element of the kernel, in order."""
+    different = min(kernel, stride // gcd(dilation, stride))
+    if different > MOST_RESIDUES:
+        raise ShapeError(
+            f"convolution: kernel size {kernel} and stride {stride} make {different} different "
+            f"windows along one axis, the gradient of the image takes {MOST_RESIDUES}"
+        )
+    return sorted((j * dilation - low) % stride for j in range(different))
 
 
 def positions(size: Dim, stride: int) -> Dim:
@@ -93,13 +113,12 @@ def woven(parts: dict[Ints, Any], home: Any, shape: tuple[Dim, ...], stride: Int
     some = next(iter(parts.values()), None)
     if some is None:
         return zeros.like(home, shape, home.dtype)
-    found = {r: parts.get(r) for r in product(*(range(s) for s in stride))}
+    found = parts
     for axis in reversed(range(rank)):
-        joined: dict[Ints, Any] = {}
-        for r in product(*(range(s) for s in stride[:axis])):
-            line = [found[(*r, i)] for i in range(stride[axis])]
-            joined[r] = _side_by_side(line, lead + axis + 1)
-        found = joined
+        lines: dict[Ints, dict[int, Any]] = {}
+        for residue, part in found.items():
+            lines.setdefault(residue[:-1], {})[residue[-1]] = part
+        found = {r: _side_by_side(line, lead + axis + 1, stride[axis]) for r, line in lines.items()}
     wide = found[()]
     covered = tuple(n * s for n, s in zip(some.shape[lead:], stride, strict=True))
     wide = reshape(wide, (*shape[:lead], *covered))
@@ -109,14 +128,22 @@ def woven(parts: dict[Ints, Any], home: Any, shape: tuple[Dim, ...], stride: Int
     return wide
 
 
-def _side_by_side(line: list[Any], axis: int) -> Any:
-    """Tensors joined along a new axis, None for zeros; None if there are only those."""
-    if len(line) == 1:
-        return line[0]
-    some = next((x for x in line if x is not None), None)
-    if some is None:
-        return None
-    return stack([zeros.like(some, some.shape, some.dtype) if x is None else x for x in line], axis)
+def _side_by_side(line: dict[int, Any], axis: int, count: int) -> Any:
+    """Tensors at their places along a new axis of `count`, zeros at the others (none for one)."""
+    some = next(iter(line.values()))
+    if count == 1:
+        return some
+    pieces, end = [], 0
+    for place, x in sorted(line.items()):
+        pieces += [] if place == end else [_nothing(some, axis, place - end)]
+        pieces.append(expand_dims(x, axis))
+        end = place + 1
+    pieces += [] if end == count else [_nothing(some, axis, count - end)]
+    return concat(pieces, axis)
+
+
+def _nothing(like: Any, axis: int, count: int) -> Any:
+    return zeros.like(like, (*like.shape[:axis], count, *like.shape[axis:]), like.dtype)
 
 
 def kernel_major(weight: Any, groups: int) -> Any:

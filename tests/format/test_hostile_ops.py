@@ -6,14 +6,18 @@ checks stand between the attributes and the machine.
 
 import json
 import random
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rabbet.base.dtypes import float32
 from rabbet.base.errors import FormatError, IndexRangeError, LinAlgError, ShapeError
+from rabbet.base.spec import Spec
 from rabbet.export import graph as graph_module
 from rabbet.export import layout
 from rabbet.export.encoding import decode
@@ -22,17 +26,19 @@ from rabbet.export.loaded import LoadedProgram
 from rabbet.export.portable import Portable
 from rabbet.export.read import ProgramFile
 from rabbet.graph.op import Op
-from rabbet.graph.sample import draws, form
-from rabbet.graph.value import registry
+from rabbet.graph.sample import Draw, Sample, draws, form
+from rabbet.graph.value import Builder, Graph, registry
 from rabbet.runtime import buffers
 from rabbet.runtime.errors import IndexFailure
 from rabbet.transform.decompose import decompose
 
 MOST_ELEMENTS = 10**6
+MOST_BYTES = 4 << 30  # of address space beside what the process has
 SIZES: list[Any] = [
     *("n", ["+", "n", -1], ["+", "n", 1], ["*", "n", -1], ["*", "n", 1000], ["//", "n", 2]),
     *(["%", "n", 2], ["+", ["*", "n", -1], 5], ["max", "n", 4], ["min", "n", 4], ["//", 7, "n"]),
 ]
+HUGE = 1 << 40
 NUMBERS = [-3, -2, -1, 0, 1, 2, 3, 4, 5, 7, 9, 16, 100, 1 << 20, 1 << 40, -(1 << 40)]
 OTHERS: list[Any] = [None, True, 1.5, "none", "mean", "valid", "ij,jk->ik", {"dtype": "int32"}]
 OPS = [o for o in registry.values() if o.kind != "input" and o.samples is not None]
@@ -136,19 +142,61 @@ def run_hostile(text: dict[str, Any], seed: int) -> bool:
     return True
 
 
+@contextmanager
+def limited_memory() -> Iterator[None]:
+    """A MemoryError, not a dead process, where sizes that a file only names are allocated."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_BYTES, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def run_many(monkeypatch: pytest.MonkeyPatch, seeds: range) -> int:
     # As if the file stated what the op's rule gives.
     monkeypatch.setattr(graph_module._Build, "compare", lambda *_: None)
     accepted = 0
-    for seed in seeds:
-        chance = random.Random(seed)
-        text = hostile_call(OPS[seed % len(OPS)], chance)
-        accepted += text is not None and run_hostile(text, seed)
+    with limited_memory():
+        for seed in seeds:
+            chance = random.Random(seed)
+            text = hostile_call(OPS[seed % len(OPS)], chance)
+            accepted += text is not None and run_hostile(text, seed)
     return accepted
 
 
 def test_hostile_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_many(monkeypatch, range(200)) > 50
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "attributes"),
+    [
+        ("adaptive_max_pool1d_with_indices", [(1, 2, 3)], {"output_size": HUGE}),
+        ("adaptive_avg_pool1d", [(1, 2, 3)], {"output_size": HUGE}),
+        ("diff", [(HUGE,), None, None], {"n": HUGE}),
+        (
+            "convolution_input",
+            [(1, 1, 1), (1, 1, HUGE)],
+            {"spatial": (HUGE,), "stride": (HUGE,), "low": (0,), "high": (0,), "dilation": (1,)}
+            | {"groups": 1},
+        ),
+    ],
+)
+def test_no_number_unrolls_without_end(
+    name: str, shapes: list[tuple[int, ...] | None], attributes: dict[str, Any]
+) -> None:
+    builder = Builder()
+    operands = [builder.input(Spec(s, float32)) for s in shapes if s is not None]
+    given = form(Sample(tuple(None if s is None else Draw(s) for s in shapes)))
+    with limited_memory():
+        try:
+            found = builder.apply(registry[name], operands, attributes, given)
+            outputs = list(found) if isinstance(found, tuple) else [found]
+            decompose(Graph(operands, outputs))
+        except ShapeError:
+            pass
 
 
 @pytest.mark.slow
