@@ -6,10 +6,9 @@
 VENV   ?= .venv
 EXTRAS ?= dev,serve,plot
 PYTEST_WORKERS ?= 2
-FUZZ_SECONDS ?= 90
 PEERS ?= torch,jax,tensorflow,onnxruntime,openvino
 BENCH ?=
-FUZZ_PROGRAMS ?= 1600
+FUZZ_PROGRAMS ?= 5000
 
 python := $(VENV)/bin/python
 pytest := $(python) -m pytest
@@ -64,8 +63,7 @@ docs: $(stamp)
 
 # Last, so that the output ends with pytest's summary. The distributed extra brings its own MPI.
 check-all: lint distributed
-	RABBET_FUZZ_SECONDS=$(FUZZ_SECONDS) RABBET_FUZZ_PROGRAMS=$(FUZZ_PROGRAMS) \
-	  $(pytest) -n $(PYTEST_WORKERS) -m "slow or fuzz or distributed"
+	RABBET_FUZZ_PROGRAMS=$(FUZZ_PROGRAMS) $(pytest) -n $(PYTEST_WORKERS) -m "slow or fuzz or distributed"
 
 distributed: $(VENV)/.rabbet-distributed
 

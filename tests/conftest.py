@@ -39,9 +39,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers that differ between tests and not between runs."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
-
-
-@pytest.fixture(scope="session")
-def fuzz_seconds() -> float:
-    """How long each fuzzer may search: RABBET_FUZZ_SECONDS, 5 unless set."""
-    return float(os.environ.get("RABBET_FUZZ_SECONDS", "5"))
