@@ -159,6 +159,7 @@ for delay in np.linspace(0.0001, 0.004, 14):
         timer.start()
         for _ in range(2):
             step()
+        timer.join()  # on a busy machine the signal may come later than its delay says
         time.sleep(1)
     except KeyboardInterrupt:
         pass
