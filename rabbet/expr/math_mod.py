@@ -49,7 +49,10 @@ def modulo(x: Expr, y: Expr) -> Expr | None:
 
 
 def floordiv(x: Expr, y: Expr) -> Expr | None:
-    """floor(x / y) as Python computes it, from the exact remainder; None for integers."""
+    """floor(x / y) of the exact quotient, from the exact remainder; None for integers.
+
+    With an infinity on either side x / y, which the array API prefers to Python's NaN and -1.
+    """
     if not x.dtype.is_float:
         return None
     rest = call("fmod", x, y)
@@ -61,7 +64,8 @@ def floordiv(x: Expr, y: Expr) -> Expr | None:
     whole = select(quotient - below > 0.5, below + 1.0, below)
     signed_zero = copysign(number(0.0, x), x / y)
     result = select(quotient.equals(0.0), signed_zero, whole)
-    return select(y.equals(0.0), x / y, result)
+    endless = absolute(x).equals(INF) | absolute(y).equals(INF)
+    return select(y.equals(0.0) | endless, x / y, result)
 
 
 def _remainder(a: Expr, b: Expr, single: bool) -> Expr:

@@ -58,9 +58,9 @@ def minimum(a: Array, b: Array) -> Array:
 
 
 def floordiv(a: Array, b: Array) -> Array:
-    """Floor division; x // 0 = 0 for integers."""
+    """Floor division; x // 0 = 0 for integers, and with an infinity it is x / y."""
     if a.dtype.kind == "f":
-        return np.asarray(np.floor_divide(a, b))
+        return np.where(np.isinf(a) | np.isinf(b), a / b, np.floor_divide(a, b))
     safe = np.where(b == 0, np.ones_like(b), b)
     return np.where(b == 0, np.zeros_like(a), np.floor_divide(a, safe))
 

@@ -190,7 +190,7 @@ def _division_samples() -> list[Sample]:
 
 def _whole_quotient(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if x.dtype.kind == "f":
-        return np.floor_divide(x, y)
+        return np.where(np.isinf(x) | np.isinf(y), x / y, np.floor_divide(x, y))
     return np.where(y == 0, 0, np.floor_divide(x, np.where(y == 0, 1, y))).astype(x.dtype)
 
 
@@ -204,6 +204,8 @@ def _whole_quotient(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 )
 def floor_divide(x1: Value, x2: Value) -> Value:
     """Quotient rounded down; an integer divided by zero gives 0.
+
+    With an infinity the result is x1 / x2, an infinity, a zero of its sign or NaN.
 
     >>> rb.asarray([7, -7]) // 2
     tensor([ 3, -4])

@@ -389,7 +389,9 @@ def area_cosine(z: Pair) -> Pair:
     re = t.asinh(times(conj(below), above).re)
     im = t.atan2(below.im, above.re) * 2.0
     endless = Pair(zeros_like(z.re) + INF, t.atan2(z.im, z.re))
-    return choose(is_endless(z), endless, Pair(re, im))
+    found = choose(is_endless(z), endless, Pair(re, im))
+    middle = logical_and(equal(z.re, 0), isnan(z.im))
+    return Pair(found.re, where(middle, math.pi / 2, found.im))
 
 
 def area_tangent(z: Pair) -> Pair:

@@ -17,8 +17,8 @@ from rabbet.base.shapes import Shape, axis_of, show
 from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
 from rabbet.graph.op import op
-from rabbet.graph.sample import FLOATS, NUMERIC, Draw, Sample
-from rabbet.graph.value import Value
+from rabbet.graph.sample import COMPLEX, FLOATS, NUMERIC, Draw, Sample
+from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import add, cast, multiply
 from rabbet.ops.compare import equal, where
 from rabbet.ops.create import iota
@@ -300,16 +300,18 @@ def _flatten_hint(shape: Shape, inner: Dim) -> str:
 @op(
     "composite",
     promote="common",
-    reference=lambda x1, x2, axis: np.sum(x1 * x2, axis, x1.dtype),
+    reference=lambda x1, x2, axis: np.sum(x1.conj() * x2, axis, x1.dtype),
     samples=lambda: [
         Sample((Draw((3, 4)), Draw((3, 4))), {"axis": -1}, ("int32", *FLOATS)),
         Sample((Draw((3, 4, 2)), Draw((4, 1))), {"axis": -2}),
-        Sample((Draw((4,)), Draw((4,))), {"axis": -1}),
+        Sample((Draw((4,)), Draw((4,))), {"axis": -1}, (*FLOATS, *COMPLEX)),
         Sample((Draw((0,)), Draw((0,))), {"axis": -1}),
     ],
 )
 def vecdot(x1: Value, x2: Value, axis: int = -1) -> Value:
     """Dot products along `axis` (negative) of operands that broadcast elsewhere.
+
+    Of complex numbers those of `x1` are conjugated first.
 
     >>> rb.vecdot(rb.asarray([1.0, 2.0]), rb.asarray([3.0, 4.0]))
     tensor(11.)
@@ -321,7 +323,7 @@ def vecdot(x1: Value, x2: Value, axis: int = -1) -> Value:
             f"vecdot: {show(x1.shape)} and {show(x2.shape)}: sizes {x1.shape[axis]} and "
             f"{x2.shape[axis]} of axis {axis} differ"
         )
-    found = multiply(x1, x2)
+    found = multiply(lookup("conj")(x1) if x1.dtype.kind == "c" else x1, x2)
     return reduce_sum(found, (axis_of("vecdot", axis, found.ndim),), False)
 
 

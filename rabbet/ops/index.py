@@ -10,7 +10,7 @@ import numpy as np
 from rabbet.base import sizes
 from rabbet.base.dtypes import DType, default_float, int64
 from rabbet.base.errors import DTypeError, IndexRangeError, ShapeError
-from rabbet.base.shapes import axis_of, show
+from rabbet.base.shapes import Shape, axis_of, show
 from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
 from rabbet.graph.op import Flags, op
@@ -293,11 +293,12 @@ def _along_array(x: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
         for s, t, a in (
             *(((3, 4), (3, 2), 1), ((3, 4), (5, 4), 0), ((2, 3, 4), (2, 1, 4), -2)),
             *(((4,), (2,), -1), ((2, 3), (2, 0), 1)),
+            *(((2, 3), (1, 2), 1), ((1, 3), (4, 2), 1), ((1, 3, 2), (2, 2, 1), -2)),
         )
     ],
 )
 def take_along_axis(x: Value, indices: Value, axis: int = -1) -> Value:
-    """One element per index along `axis`; the other axes of `x` and `indices` agree.
+    """One element per index along `axis`; the other axes of `x` and `indices` broadcast.
 
     y[i, j] = x[i, indices[i, j]] for the last of two axes.
 
@@ -307,20 +308,36 @@ def take_along_axis(x: Value, indices: Value, axis: int = -1) -> Value:
     """
     at = axis_of("take_along_axis", axis, x.ndim)
     check_indices("take_along_axis", indices)
-    pairs = zip(x.shape, indices.shape, strict=False)
-    if indices.ndim != x.ndim or any(
-        a != at and not sizes.same(d, e) and d != e for a, (d, e) in enumerate(pairs)
-    ):
-        raise ShapeError(
-            f"take_along_axis: {show(x.shape)} and indices {show(indices.shape)} may differ "
-            f"only in axis {at}"
-        )
-    places = [
-        checked_places(indices, x.shape[at]) if a == at else iota.like(x, indices.shape, a, int64)
-        for a in range(x.ndim)
-    ]
+    shape = _along_shape(x.shape, indices.shape, at)
+    if not all(map(sizes.same, shape, indices.shape)):
+        indices = expand(indices, shape)
+
+    def place(axis: int) -> Any:
+        size = x.shape[axis]
+        if axis == at:
+            return checked_places(indices, size)
+        if sizes.same(size, shape[axis]) or size == shape[axis]:
+            return iota.like(x, shape, axis, int64)
+        return number(x, 0, int64)  # the only one there is
+
     flat = reshape(x, (sizes.product(x.shape),))
-    return take(flat, flat_places(places, x.shape), 0)
+    return take(flat, flat_places([place(a) for a in range(x.ndim)], x.shape), 0)
+
+
+def _along_shape(x: Shape, indices: Shape, at: int) -> Shape:
+    """The common shape of all axes but `at`, whose size is that of the indices."""
+    common = list(indices)
+    fits = len(x) == len(indices)
+    for axis, (d, e) in enumerate(zip(x, indices, strict=False)):
+        if axis != at and not sizes.same(d, e) and d != e:
+            fits = fits and (d == 1 or e == 1)
+            common[axis] = e if d == 1 else d
+    if not fits:
+        raise ShapeError(
+            f"take_along_axis: {show(x)} and indices {show(indices)} do not broadcast "
+            f"beside axis {at}"
+        )
+    return tuple(common)
 
 
 def _one_hot_array(x: np.ndarray, num_classes: int, dtype: DType | None) -> np.ndarray:

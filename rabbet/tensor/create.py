@@ -73,6 +73,9 @@ def _array_of(x: Any, copy: bool | None) -> np.ndarray:
         return np.from_dlpack(x)
 
 
+_SINGLE = {"float64": "float32", "complex128": "complex64"}  # what Python's numbers become
+
+
 def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
     if hasattr(data, "__array__") or isinstance(data, np.ndarray | np.generic):
         return np.asarray(data)
@@ -88,8 +91,9 @@ def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
         raise NumberRangeError(f"asarray: {error}") from None
     except ValueError as error:
         raise ShapeError(f"asarray: nested lists must be rectangular: {error}") from None
-    if wanted is None and array.dtype in (np.float64, np.complex128) and not _has_float64(data):
-        array = array.astype(np.float32 if array.dtype == np.float64 else np.complex64)
+    plain = isinstance(data, list | tuple | int | float | complex)  # a buffer has a dtype
+    if wanted is None and plain and array.dtype.name in _SINGLE and not _has_float64(data):
+        array = array.astype(_SINGLE[array.dtype.name])
     if array.dtype == object and _is_too_large(array):
         if wanted is not None and not wanted.is_integer:
             return array.astype(np.float64)
@@ -270,7 +274,11 @@ def linspace(
         first, last = whole
         parts = max(num - 1 if endpoint else num, 1)
         return asarray([first + (last - first) * i // parts for i in range(num)], dtype=wanted)
-    return from_numpy(np.linspace(start, stop, num, endpoint=endpoint).astype(wanted.numpy))
+    # The distance of two numbers may be too large for them: quarters, which are exact, are not.
+    scale = 4.0 if max(abs(start), abs(stop)) > 1e300 else 1.0
+    with np.errstate(all="ignore"):
+        points = np.linspace(start / scale, stop / scale, num, endpoint=endpoint) * scale
+        return from_numpy(points.astype(wanted.numpy))
 
 
 def eye(

@@ -73,12 +73,12 @@ Axes = Sequence[int] | None
 
 
 def _plan(name: str, t: Tensor, s: Axes, axes: Axes) -> list[tuple[int | None, int]]:
-    """(points, axis) of each transform."""
+    """(points, axis) of each transform; None points (the standard's -1) are those there are."""
     if axes is None:
         axes = range(t.ndim) if s is None else range(t.ndim - len(s), t.ndim)
     if s is not None and len(s) != len(axes):
         raise ShapeError(f"{name}: {len(s)} sizes for {len(axes)} axes")
-    sizes: Sequence[int | None] = [None] * len(axes) if s is None else s
+    sizes = [None] * len(axes) if s is None else [None if n == -1 else n for n in s]
     return list(zip(sizes, axes, strict=True))
 
 

@@ -205,7 +205,10 @@ class Tensor(Methods):
         return float(self.item())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        value = self.item()
+        return (
+            complex(value, value) if value != value and self.dtype.kind == "f" else complex(value)
+        )
 
     def __int__(self) -> int:
         return int(self.item())

@@ -96,15 +96,16 @@ def both(function: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
         return function(rb, *(tensor(a) for a in args)), function(np, *args)
 
 
-def agree(found: Any, wanted: Any, close: float = 0.0, zeros: bool = True) -> None:
-    """The same dtype, shape and values; floats within `close` relative error.
+def agree(found: Any, wanted: Any, close: float = 0.0, zeros: bool = True, steps: int = 0) -> None:
+    """The same dtype, shape and values; all NaN are alike.
 
-    All NaN are alike. `zeros`: a zero has the sign of NumPy's.
+    Floats may differ by a relative error of `close`, or of `steps` times the dtype's epsilon.
+    `zeros`: a zero has the sign of NumPy's (not asked where `close` is given).
     """
     if isinstance(wanted, tuple | list):
         assert len(found) == len(wanted)
         for f, w in zip(found, wanted, strict=True):
-            agree(f, w, close, zeros)
+            agree(f, w, close, zeros, steps)
         return
     want = np.asarray(wanted)
     assert isinstance(found, rb.Tensor)
@@ -114,16 +115,15 @@ def agree(found: Any, wanted: Any, close: float = 0.0, zeros: bool = True) -> No
     if want.dtype.kind not in "fc":
         np.testing.assert_array_equal(have, want)
         return
+    limits = np.finfo(want.dtype)
+    error = max(close, steps * float(limits.eps))
     parts = [(have, want)]
     if want.dtype.kind == "c":
         parts = [(have.real, want.real), (have.imag, want.imag)]
     for h, w in parts:
         with np.errstate(all="ignore"):
-            size = np.abs(want) if want.dtype.kind == "c" else np.abs(w)
-            tiny = np.finfo(w.dtype).tiny
-            near = np.abs(h - w) <= close * np.where(np.isfinite(size), size, 0) + tiny * bool(
-                close
-            )
+            size = np.where(np.isfinite(want), np.abs(want), 0)
+            near = np.abs(h - w) <= error * size + limits.tiny * (close > 0)
         same = (h == w) | (np.isnan(h) & np.isnan(w)) | near
         assert same.all(), f"{h[~same][:3]} instead of {w[~same][:3]}"
         if zeros and not close:

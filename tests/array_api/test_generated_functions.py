@@ -248,16 +248,21 @@ def test_contractions(data: st.DataObject) -> None:
         for r in (data.draw(st.integers(0, 2)), rank, data.draw(st.integers(0, 2)))
     )
     small = st.integers(0, 4)
-    x = data.draw(hnp.arrays(kinds[0], (*lead, *shared), elements=small))
-    y = data.draw(hnp.arrays(kinds[1], (*shared, *trail), elements=small))
+
+    def whole(kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        found = data.draw(hnp.arrays(kind, shape, elements=small))
+        return (
+            found + 1j * data.draw(hnp.arrays(kind, shape, elements=small))
+            if kind[0] == "c"
+            else found
+        )
+
+    x, y = whole(kinds[0], (*lead, *shared)), whole(kinds[1], (*shared, *trail))
     agree(*both(lambda xp, a, b: xp.tensordot(a, b, axes=rank), x, y))
     named = (tuple(range(-rank, 0)), tuple(range(rank)))
     agree(*both(lambda xp, a, b: xp.tensordot(a, b, axes=named), x, y))
     drawn = data.draw(hnp.mutually_broadcastable_shapes(num_shapes=2, min_dims=1, max_dims=3))
-    one, two = (
-        data.draw(hnp.arrays(k, (*s[:-1], 3), elements=small))
-        for k, s in zip(kinds, drawn.input_shapes, strict=True)
-    )
+    one, two = (whole(k, (*s[:-1], 3)) for k, s in zip(kinds, drawn.input_shapes, strict=True))
     agree(*both(lambda xp, a, b: xp.vecdot(a, b), one, two))
     agree(*both(lambda xp, a, b: xp.linalg.vecdot(a, b, axis=-1), one, two))
     agree(*both(lambda xp, a, b: xp.linalg.cross(a, b), one, two))

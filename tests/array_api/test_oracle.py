@@ -8,32 +8,34 @@ import numpy as np
 import pytest
 
 import rabbet as rb
+from tests.array_api.draws import INTEGERS, REAL, REAL_FLOATS, agree
 
-FLOATS = ("float32", "float64")
-INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-NUMERIC = INTEGERS + FLOATS
-ALL = ("bool", *NUMERIC)
 BITS = ("bool", *INTEGERS)
+ALL = ("bool", *REAL)
 
 UNARY = {
-    **dict.fromkeys(("abs", "negative", "sign", "square"), NUMERIC),
-    **dict.fromkeys(("ceil", "floor", "round", "trunc"), NUMERIC),
-    **dict.fromkeys(("isfinite", "isinf", "isnan"), NUMERIC),
-    **dict.fromkeys(("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh"), FLOATS),
-    **dict.fromkeys(("exp", "expm1", "log", "log10", "log1p", "log2", "reciprocal"), FLOATS),
-    **dict.fromkeys(("signbit", "sin", "sinh", "sqrt", "tan", "tanh"), FLOATS),
-    "positive": NUMERIC,
+    **dict.fromkeys(("abs", "negative", "sign", "square"), REAL),
+    **dict.fromkeys(("ceil", "floor", "round", "trunc"), REAL),
+    **dict.fromkeys(("isfinite", "isinf", "isnan"), REAL),
+    **dict.fromkeys(
+        ("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh"), REAL_FLOATS
+    ),
+    **dict.fromkeys(("exp", "expm1", "log", "log10", "log1p", "log2", "reciprocal"), REAL_FLOATS),
+    **dict.fromkeys(("signbit", "sin", "sinh", "sqrt", "tan", "tanh"), REAL_FLOATS),
+    "positive": REAL,
     "bitwise_invert": BITS,
     "logical_not": ("bool",),
 }
 BINARY = {
-    **dict.fromkeys(("add", "multiply", "subtract"), NUMERIC),
-    **dict.fromkeys(("maximum", "minimum", "pow", "floor_divide", "remainder"), NUMERIC),
-    **dict.fromkeys(("atan2", "copysign", "divide", "hypot", "logaddexp", "nextafter"), FLOATS),
+    **dict.fromkeys(("add", "multiply", "subtract"), REAL),
+    **dict.fromkeys(("maximum", "minimum", "pow", "floor_divide", "remainder"), REAL),
+    **dict.fromkeys(
+        ("atan2", "copysign", "divide", "hypot", "logaddexp", "nextafter"), REAL_FLOATS
+    ),
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor"), BITS),
     **dict.fromkeys(("bitwise_left_shift", "bitwise_right_shift"), INTEGERS),
     **dict.fromkeys(("equal", "not_equal"), ALL),
-    **dict.fromkeys(("greater", "greater_equal", "less", "less_equal"), NUMERIC),
+    **dict.fromkeys(("greater", "greater_equal", "less", "less_equal"), REAL),
     **dict.fromkeys(("logical_and", "logical_or", "logical_xor"), ("bool",)),
 }
 FLOAT_VALUES = (
@@ -46,31 +48,16 @@ def values(dtype: str) -> np.ndarray:
     """Numbers of a dtype at which functions are special."""
     if dtype == "bool":
         return np.array([False, True])
-    if dtype in FLOATS:
+    if dtype in REAL_FLOATS:
         return np.array(FLOAT_VALUES, dtype)
     limits = np.iinfo(dtype)
     some = [v for v in (-8, -3, -2, -1, 0, 1, 2, 3, 5, 7, 64) if limits.min <= v <= limits.max]
     return np.array([*some, limits.min, limits.max, limits.max - 1], dtype)
 
 
-def agree(found: Any, wanted: Any, digits: int = 0, zeros: bool = True) -> None:
-    """The same dtype, shape and numbers; `zeros`: with the same sign; all NaN are alike."""
-    if isinstance(wanted, tuple | list):
-        assert len(found) == len(wanted)
-        for f, w in zip(found, wanted, strict=True):
-            agree(f, w, digits, zeros)
-        return
-    want = np.asarray(wanted)
-    assert found.dtype.name == want.dtype.name
-    assert found.shape == want.shape
-    have = found.numpy()
-    if want.dtype.kind == "f":
-        tolerance = 4e-7 if want.dtype == np.float32 else 1e-15
-        np.testing.assert_allclose(have, want, rtol=tolerance * 10**digits)
-        zero = (want == 0) & zeros
-        np.testing.assert_array_equal(np.signbit(have[zero]), np.signbit(want[zero]))
-    else:
-        np.testing.assert_array_equal(have, want)
+def near(found: Any, wanted: Any, steps: int = 4, zeros: bool = True) -> None:
+    """Agreement but for the last bits of what functions and sums round otherwise."""
+    agree(found, wanted, zeros=zeros, steps=steps)
 
 
 def both(name: str, arrays: list[Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
@@ -90,7 +77,7 @@ def cases(table: dict[str, tuple[str, ...]]) -> list[Any]:
 
 @pytest.mark.parametrize(("name", "dtype"), cases(UNARY))
 def test_unary(name: str, dtype: str) -> None:
-    agree(*both(name, [values(dtype)]))
+    near(*both(name, [values(dtype)]))
 
 
 def test_binary_table_is_whole() -> None:
@@ -103,11 +90,13 @@ def test_binary(name: str, dtype: str) -> None:
     y = np.clip(x, 0, 7) if "shift" in name else x
     if dtype in INTEGERS and name in ("floor_divide", "remainder"):
         y = y[y != 0]  # the standard leaves division by zero open
+    if name == "floor_divide":  # NumPy gives Python's results for infinities, not x / y
+        x, y = x[np.isfinite(x)], y[np.isfinite(y)]
     if dtype in INTEGERS and name == "pow":
         y = y[(y >= 0) & (y < 8)]
     # Which zero is the larger is left open, too.
     zeros = name not in ("maximum", "minimum")
-    agree(*both(name, [x[:, None], y[None, :]]), digits=1, zeros=zeros)
+    near(*both(name, [x[:, None], y[None, :]]), steps=40, zeros=zeros)
 
 
 def promotes(first: str, second: str) -> bool:
@@ -124,7 +113,7 @@ def test_promotion(name: str) -> None:
     for first in kinds:
         for second in kinds:
             if promotes(first, second):
-                agree(*both(name, [np.ones(2, first), np.ones(2, second)]))
+                near(*both(name, [np.ones(2, first), np.ones(2, second)]))
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -132,15 +121,15 @@ def test_python_numbers(name: str) -> None:
     for dtype in BINARY[name]:
         number = True if dtype == "bool" else 2 if dtype in INTEGERS else 2.5
         x = np.ones(3, dtype)
-        agree(*both(name, [x, number]))
-        agree(*both(name, [number, x]))
+        near(*both(name, [x, number]))
+        near(*both(name, [number, x]))
 
 
 # ---- reductions ----------------------------------------------------------------------------------
 
 REDUCTIONS = {
-    **dict.fromkeys(("sum", "prod", "max", "min"), NUMERIC),
-    **dict.fromkeys(("mean", "std", "var"), FLOATS),
+    **dict.fromkeys(("sum", "prod", "max", "min"), REAL),
+    **dict.fromkeys(("mean", "std", "var"), REAL_FLOATS),
     **dict.fromkeys(("all", "any", "count_nonzero"), ALL),
 }
 
@@ -151,22 +140,22 @@ def test_reductions(rng: np.random.Generator, name: str, dtype: str) -> None:
         x = np.asarray(rng.random(shape) * 3).astype(dtype)
         for axis in (None, *range(-len(shape), len(shape)), (), tuple(range(len(shape)))[:2]):
             for keepdims in (False, True):
-                agree(*both(name, [x], axis=axis, keepdims=keepdims), digits=1)
+                near(*both(name, [x], axis=axis, keepdims=keepdims), steps=40)
 
 
 @pytest.mark.parametrize("name", ["sum", "prod", "all", "any", "count_nonzero"])
 def test_reductions_of_nothing(name: str) -> None:
     for shape, axis in (((0,), None), ((0, 3), 0), ((3, 0), 1), ((0, 3), 1)):
-        agree(*both(name, [np.zeros(shape, "float32")], axis=axis))
+        near(*both(name, [np.zeros(shape, "float32")], axis=axis))
 
 
 def test_dtype_and_correction() -> None:
     x = np.array([[1, 2, 4], [3, 5, 9]], np.float64)
     for correction in (0, 1, 0.5):
         for name in ("std", "var"):
-            agree(*both(name, [x], axis=1, correction=correction))
+            near(*both(name, [x], axis=1, correction=correction))
     for name in ("sum", "prod", "cumulative_sum", "cumulative_prod"):
-        for dtype in NUMERIC:
+        for dtype in REAL:
             found = getattr(rb, name)(rb.asarray([1, 2], dtype=rb.int8), dtype=getattr(rb, dtype))
             assert found.dtype.name == dtype
 
@@ -175,17 +164,17 @@ def test_dtype_and_correction() -> None:
 def test_reductions_of_special_numbers(name: str) -> None:
     inf, nan = np.inf, np.nan
     for row in ([1, nan], [inf, 1], [-inf, inf], [-inf, 3], [0.0, inf], [-0.0, -0.0], [nan, inf]):
-        agree(*both(name, [np.array(row)]), zeros=False)
+        near(*both(name, [np.array(row)]), zeros=False)
 
 
 @pytest.mark.parametrize("name", ["cumulative_sum", "cumulative_prod"])
-@pytest.mark.parametrize("dtype", NUMERIC)
+@pytest.mark.parametrize("dtype", REAL)
 def test_cumulative(name: str, dtype: str) -> None:
     x = np.array([[1, 2, 3], [4, 1, 2]], dtype)
     for axis in (0, 1, -1):
         for initial in (False, True):
-            agree(*both(name, [x], axis=axis, include_initial=initial))
-    agree(*both(name, [x[0]]))
+            near(*both(name, [x], axis=axis, include_initial=initial))
+    near(*both(name, [x[0]]))
 
 
 # ---- moving elements -----------------------------------------------------------------------------
@@ -225,7 +214,7 @@ def test_moves(name: str, shape: Any, args: Any, kwargs: Any) -> None:
         if name == "diff" and dtype == "bool":
             continue
         x = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-        agree(*both(name, [x, *args], **kwargs))
+        near(*both(name, [x, *args], **kwargs))
 
 
 def test_several_arrays() -> None:
@@ -258,7 +247,7 @@ def test_several_arrays() -> None:
             xp.matmul(xp.asarray(np.ones((5, 1, 2, 3))), xp.asarray(np.ones((4, 3, 2)))),
         ]
 
-    agree(run(rb), run(np))
+    near(run(rb), run(np))
 
 
 # ---- creation ------------------------------------------------------------------------------------
@@ -286,13 +275,13 @@ def test_creation() -> None:
             xp.asarray([[1, 2], [3, 4]], dtype=xp.int8),
         ]
 
-    agree(run(rb), run(np))
+    near(run(rb), run(np))
 
 
 # ---- searching, sorting, sets --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", NUMERIC)
+@pytest.mark.parametrize("dtype", REAL)
 def test_order(rng: np.random.Generator, dtype: str) -> None:
     for shape in ((7,), (3, 5), (2, 3, 4), (1,), (0, 2)):
         x = (rng.random(shape) * 6 - (2 if dtype[0] != "u" else 0)).astype(dtype)
@@ -301,26 +290,26 @@ def test_order(rng: np.random.Generator, dtype: str) -> None:
             backward = x.shape[axis] - 1 - np.argsort(np.flip(x, axis), axis, stable=True)
             for found, descending in ((order, False), (np.flip(backward, axis), True)):
                 given = {"axis": axis, "descending": descending}
-                agree(rb.argsort(rb.asarray(x), **given), found)
-                agree(rb.sort(rb.asarray(x), **given), np.take_along_axis(x, found, axis))
+                near(rb.argsort(rb.asarray(x), **given), found)
+                near(rb.sort(rb.asarray(x), **given), np.take_along_axis(x, found, axis))
             if x.size:
                 for name in ("argmax", "argmin"):
-                    agree(*both(name, [x], axis=axis, keepdims=axis == 0))
+                    near(*both(name, [x], axis=axis, keepdims=axis == 0))
         if x.size:
-            agree(*both("argmax", [x]))
-            agree(*both("nonzero", [x]))
+            near(*both("argmax", [x]))
+            near(*both("nonzero", [x]))
         for name in ("unique_all", "unique_counts", "unique_inverse"):
-            agree(*both(name, [x]))
-        agree(rb.unique_values(rb.asarray(x)), np.unique(x))
+            near(*both(name, [x]))
+        near(rb.unique_values(rb.asarray(x)), np.unique(x))
 
 
-@pytest.mark.parametrize("dtype", NUMERIC)
+@pytest.mark.parametrize("dtype", REAL)
 def test_searchsorted(rng: np.random.Generator, dtype: str) -> None:
     x = (rng.random(20) * 10).astype(dtype)
     for side in ("left", "right"):
         line = np.sort(x)
-        agree(*both("searchsorted", [line, x], side=side))
-        agree(*both("searchsorted", [line, x.reshape(4, 5)], side=side))
+        near(*both("searchsorted", [line, x], side=side))
+        near(*both("searchsorted", [line, x.reshape(4, 5)], side=side))
         given = {"sorter": np.argsort(x)}
         found = rb.searchsorted(rb.asarray(x), rb.asarray(x), side=side, sorter=given["sorter"])
         np.testing.assert_array_equal(found.numpy(), np.searchsorted(line, x, side))
@@ -341,7 +330,7 @@ def test_dtype_functions() -> None:
                 )
         for kind in ("bool", "signed integer", "integral", "real floating", "numeric"):
             assert rb.isdtype(getattr(rb, first), kind) == np.isdtype(getattr(np, first), kind)
-    for name in FLOATS:
+    for name in REAL_FLOATS:
         ours, theirs = rb.finfo(getattr(rb, name)), np.finfo(getattr(np, name))
         for field in ("bits", "eps", "max", "min", "smallest_normal"):
             assert getattr(ours, field) == getattr(theirs, field)
@@ -352,7 +341,7 @@ def test_dtype_functions() -> None:
         for target in ALL:
             x = np.array([0, 1, 3], source)
             found = rb.astype(rb.asarray(x), getattr(rb, target))
-            agree(found, np.astype(np.asarray(x), getattr(np, target)))
+            near(found, np.astype(np.asarray(x), getattr(np, target)))
 
 
 # ---- indexing ------------------------------------------------------------------------------------
