@@ -15,7 +15,8 @@ from rabbet.base.sizes import SizeScope, holds
 from rabbet.base.target import Target
 from rabbet.export.graph import build
 from rabbet.export.portable import Entry, Portable, guard_holds, make_scope
-from rabbet.runtime.compile import Compiled, compile_plan
+from rabbet.runtime.assembly import Compiled
+from rabbet.runtime.compile import compile_plan
 
 TYPICAL = 8
 TRIED = (1, 0, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 64, 100, 128, 256, 512, 1000, 4096, 65536)

@@ -35,6 +35,13 @@ class Call:
     builder: Builder
     outputs: tuple[Value, ...] = ()
 
+    def graphs(self) -> list[Graph]:
+        """The graphs it holds, in the order of the op's parameters (see ops/control.py)."""
+        if self.op.kind != "control":
+            return []
+        found = (self.attrs.get(p.name) for p in self.op.parameters)
+        return [a for a in found if isinstance(a, Graph)]
+
 
 class Value:
     """One output of a Call: knows its shape and dtype, not its elements."""
@@ -190,8 +197,7 @@ class Graph:
 
     def inner(self) -> list[Graph]:
         """The graphs that calls of this one hold (see ops/control.py)."""
-        held = [a for c in self.calls() if c.op.kind == "control" for a in c.attrs.values()]
-        return [a for a in held if isinstance(a, Graph)]
+        return [g for c in self.calls() for g in c.graphs()]
 
 
 def topological(roots: Iterable[Call]) -> list[Call]:

@@ -1,34 +1,31 @@
 """Graph -> Plan and kernels: the table of contents of the compiler.
 
 decompose -> fuse -> lower -> (kernels, plan). Machine code is made by the KernelStore; nothing here
-knows a machine, it is given one. A graph with host ops becomes several plans (`compile_stages`).
+knows a machine, it is given one. A graph with host ops becomes several plans (`compile_stages`),
+one with control ops a plan with plans inside (`Filling`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from rabbet.base.errors import CompileError, InternalError, RabbetError
-from rabbet.base.sizes import Dim, SizeScope, hint
+from rabbet.base.errors import CompileError, RabbetError
+from rabbet.base.sizes import SizeScope, hint
 from rabbet.base.spec import Spec
 from rabbet.base.target import Target
-from rabbet.codegen.build import launch
-from rabbet.codegen.launch import Launch as Shape
-from rabbet.graph.value import Call, Graph, Value
+from rabbet.graph.value import Builder, Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.fuse import Fusion
-from rabbet.kernel.group import Group, awaited_memory
-from rabbet.kernel.inplace import is_copy, overwritable
-from rabbet.kernel.loops import Kernel, PackKernel
+from rabbet.kernel.group import Group
 from rabbet.kernel.lower import Lowered, copy_kernel, lower
-from rabbet.kernel.proven import Check, check_kernel, checks_of
-from rabbet.runtime.arrange import LEAST_DONATED, Launch, arrange
+from rabbet.runtime.arrange import LEAST_DONATED
+from rabbet.runtime.assembly import Assembly, Compiled
 from rabbet.runtime.packing import Packing, oriented
-from rabbet.runtime.plan import ARENA, CAN_FAIL, INPUT, IS_COPY, OUTPUT, Plan, PlanCall
+from rabbet.runtime.plan import Plan
 from rabbet.transform.decompose import decompose
-from rabbet.transform.host import Part, cut
+from rabbet.transform.host import Key, Part, cut
 
 STORED_KINDS = (
     "elementwise",
@@ -40,169 +37,6 @@ STORED_KINDS = (
     "attention",
     "recurrent",
 )
-
-
-@dataclass(eq=False)
-class Compiled:
-    """What the compiler makes of a graph, before any machine code."""
-
-    words: bytes
-    kernels: list[Kernel]
-    inputs: list[Spec]
-    outputs: list[Spec]
-    ops: list[list[str]]  # per call of the plan: the ops it computes
-    positions: list[int]  # per call of the plan: the site (node position) an error points to
-    scope: SizeScope | None
-
-
-@dataclass(eq=False)
-class Assembly:
-    """A plan with the memory of each value."""
-
-    plan: Plan
-    target: Target
-    kernels: dict[Kernel, int] = field(default_factory=dict)
-    shapes: dict[Kernel, Shape] = field(default_factory=dict)
-    pairs: list[list[tuple[int, int]]] = field(default_factory=list)  # per kernel: see inplace.py
-    places: dict[tuple[int, int], int] = field(default_factory=dict)
-    bytes: list[Dim] = field(default_factory=list)  # per buffer
-    launches: list[Launch] = field(default_factory=list)
-    checks: list[tuple[int, Check]] = field(default_factory=list)  # with the launch that makes it
-    ops: list[list[str]] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
-    written: set[int] = field(default_factory=set)
-
-    def buffer(self, kind: int, number: int, nbytes: Dim) -> int:
-        """A new buffer of the plan."""
-        self.bytes.append(nbytes)
-        return self.plan.buffer(kind, number, nbytes)
-
-    def place(self, v: Value) -> int:
-        """The buffer of a stored value."""
-        key = (id(v.call), v.index)
-        if key not in self.places:
-            self.places[key] = self.buffer(ARENA, -1, v.spec.nbytes)
-        return self.places[key]
-
-    def place_inputs(self, values: Sequence[Value], first: int = 0) -> None:
-        """Buffers for inputs, numbered from `first` on, where they have none yet."""
-        for number, v in enumerate(values, first):
-            if (id(v.call), v.index) not in self.places:
-                place = self.buffer(INPUT, number, v.spec.nbytes)
-                self.places[id(v.call), v.index] = place
-
-    def compiled(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> Compiled:
-        """The finished plan."""
-        self.arrange()
-        self.plan.kernels = len(self.kernels)
-        return Compiled(
-            words=self.plan.words(),
-            kernels=list(self.kernels),
-            inputs=[v.spec for v in inputs],
-            outputs=[v.spec for v in outputs],
-            ops=self.ops,
-            positions=self.positions,
-            scope=self.plan.scope,
-        )
-
-    def add(self, lowered: Lowered) -> None:
-        """Append the launch of a kernel."""
-        self._verify(lowered)
-        kernel = lowered.kernel
-        if kernel not in self.shapes:
-            self.shapes[kernel] = launch(kernel, self.target)
-        shape = self.shapes[kernel]
-
-        def number(dim: Dim) -> int:
-            return self.plan.expr(dim)
-
-        size = lowered.arguments.dim_of
-        proofs = self._proofs(lowered)
-        can_fail = None in proofs
-        call = PlanCall(
-            kernel=self._kernel(kernel),
-            tasks=number(size(shape.tasks)),
-            cost=number(size(shape.cost)),
-            scratch=number(size(shape.scratch_bytes)),
-            flags=can_fail * CAN_FAIL + is_copy(kernel) * IS_COPY,
-            buffers=[self.place(v) for v in lowered.buffers],
-            sizes=[number(d) for d in lowered.dims],
-        )
-        self.plan.calls.append(call)
-        alone = "pack" if isinstance(lowered.kernel, PackKernel) else "copy"
-        self.ops.append([c.op.name for c in lowered.calls] or [alone])
-        failing = [c for c in lowered.calls if c.op.kind in ("gather", "scatter")]
-        sited = failing or lowered.calls
-        self.positions.append(sited[0].site if sited and isinstance(sited[0].site, int) else -1)
-        after = sorted({n for n in proofs if n is not None})
-        waits = {self.place(v) for c in lowered.calls for x in c.inputs for v in awaited_memory(x)}
-        self._note(call, kernel, can_fail, after, sorted(waits))
-
-    def add_checks(self, lowered: Lowered) -> None:
-        """Make a kernel's checks before it, so that what it writes may be an input's memory."""
-        for check in checks_of(lowered):
-            if check is not None and not any(c.proves(check) for _, c in self.checks):
-                self.add(check_kernel(check, lowered))
-
-    def _proofs(self, lowered: Lowered) -> list[int | None]:
-        """For each check of a kernel the launch that has made it before, or None."""
-        found: list[int | None] = []
-        for check in checks_of(lowered):
-            known = [n for n, c in self.checks if check is not None and c.proves(check)]
-            found.append(known[0] if known else None)
-            if check is not None and check.whole:
-                self.checks.append((len(self.launches), check))
-        return found
-
-    def _kernel(self, kernel: Kernel) -> int:
-        if kernel not in self.kernels:
-            self.kernels[kernel] = len(self.kernels)
-            self.pairs.append(overwritable(kernel))
-        return self.kernels[kernel]
-
-    def _note(
-        self,
-        call: PlanCall,
-        kernel: Kernel,
-        can_fail: bool,
-        after: list[int],
-        waits: list[int],
-    ) -> None:
-        """What the order and the sharing of memory depend on; `waits` are buffers to be known."""
-        reads = [b for b, o in zip(call.buffers, kernel.operands, strict=True) if o.mode == "in"]
-        writes = [b for b, o in zip(call.buffers, kernel.operands, strict=True) if o.mode != "in"]
-        pairs = [(call.buffers[i], call.buffers[o]) for i, o in self.pairs[call.kernel]]
-        pairs = [p for p in pairs if reads.count(p[0]) == writes.count(p[1]) == 1]
-        reads += [b for b in waits if b not in reads and b not in writes]
-        self.launches.append(Launch(reads, writes, pairs, can_fail, self.positions[-1], after))
-
-    def arrange(self) -> None:
-        """Bring the launches into the order in which they run, and share memory."""
-        plan = self.plan
-        made = arrange(self.launches, plan.buffers, [_bytes_of(d) for d in self.bytes])
-        plan.calls = [plan.calls[n] for n in made.order]
-        self.ops = [self.ops[n] for n in made.order]
-        self.positions = [self.positions[n] for n in made.order]
-        plan.commit = made.commit if made.donated else -1
-        blocks: dict[int, list[int]] = {}
-        for b, base in made.alias.items():
-            block = blocks.setdefault(base, [base])
-            block.append(b)
-            blocks[b] = block
-        for block in {id(block): block for block in blocks.values()}.values():
-            plan.share(block)
-        for output, given in made.donated.items():
-            plan.buffers[output].alias = given
-
-    def _verify(self, lowered: Lowered) -> None:
-        """What a kernel reads was written before it: the order of groups is right."""
-        for operand, v in zip(lowered.kernel.operands, lowered.buffers, strict=True):
-            place = self.place(v)
-            if operand.mode != "in":
-                self.written.add(place)
-            elif place not in self.written and self.plan.buffers[place].kind != INPUT:
-                names = "+".join(c.op.name for c in lowered.calls)
-                raise InternalError(f"the kernel of {names} reads {v} before it is made")
 
 
 def compile_plan(
@@ -217,8 +51,8 @@ def compile_plan(
     if staging.whole is None:
         between = next(s for s in staging.stages if not isinstance(s, CompiledPart))
         call = between if isinstance(between, Call) else between.call
-        what = "runs on the host" if isinstance(between, Call) else "chooses graphs by a value"
-        error = CompileError(f"{call.op.name} {what}: native code cannot hold it")
+        does = "runs on the host" if isinstance(between, Call) else "holds what runs on the host"
+        error = CompileError(f"{call.op.name} {does}: native code cannot hold it")
         error.position = call.site  # type: ignore[attr-defined]
         raise error
     return staging.whole
@@ -235,7 +69,7 @@ class CompiledPart:
 
 @dataclass(eq=False)
 class CompiledControl:
-    """A call that holds graphs, with the stages of each."""
+    """A call that holds graphs with host ops in them, with the stages of each."""
 
     call: Call
     graphs: list[tuple[Graph, Staging]]
@@ -243,7 +77,7 @@ class CompiledControl:
 
 @dataclass(eq=False)
 class Staging:
-    """Plans, and what runs between them, in order: calls of host ops and of control ops."""
+    """Plans, and what runs between them, in order: calls of host ops, and what holds some."""
 
     stages: list[CompiledPart | CompiledControl | Call]
     inputs: list[Value]
@@ -260,21 +94,151 @@ def compile_stages(
     graph: Graph, target: Target, *, scope: SizeScope | None = None, fuse: bool = True
 ) -> Staging:
     """As `compile_plan`, for graphs with host ops too."""
-    primitive, stored = decompose(graph)
-    kept = {(id(v.call), v.index) for values in ([] if fuse else stored) for v in values}
+    return _stages_of(graph, Filling(target, scope, fuse))
+
+
+def _stages_of(graph: Graph, filling: Filling) -> Staging:
+    primitive, kept = filling.primitives(graph)
     stages: list[CompiledPart | CompiledControl | Call] = []
-    for stage in cut(primitive):
+    for stage in cut(primitive, filling.on_host):
         if isinstance(stage, Part):
-            stage = stage.in_reals()
-            found = _compile_primitives(stage.graph, stage.boundaries(kept), target, scope)
+            found = filling.compiled(stage.graph, _keys(stage.boundaries(kept)))
             stages.append(CompiledPart(found, stage.inputs, stage.outputs))
         elif stage.op.kind == "control":
-            held = [a for a in stage.attrs.values() if isinstance(a, Graph)]
-            inner = [(g, compile_stages(g, target, scope=scope, fuse=fuse)) for g in held]
+            inner = [(g, _stages_of(g, filling)) for g in stage.graphs()]
             stages.append(CompiledControl(stage, inner))
         else:
             stages.append(stage)
     return Staging(stages, primitive.inputs, primitive.outputs)
+
+
+# ---- filling plans ------------------------------------------------------------------------------
+
+
+class Filling:
+    """How graphs become plans: each is cut at its control ops, what lies between them is fused and
+    lowered into the one plan, and the graphs they hold are plans inside it.
+    """
+
+    def __init__(self, target: Target, scope: SizeScope | None, fuse: bool) -> None:
+        self.target = target
+        self.scope = scope
+        self.fuse = fuse
+        self.known: dict[int, tuple[Graph, Graph, set[Key]]] = {}
+
+    def primitives(self, graph: Graph) -> tuple[Graph, set[Key]]:
+        """The graph in primitives, and which of its values must be stored in any case."""
+        if id(graph) not in self.known:
+            primitive, stored = decompose(graph)
+            kept = set() if self.fuse else _keys(v for values in stored for v in values)
+            self.known[id(graph)] = (graph, primitive, kept)
+        return self.known[id(graph)][1:]
+
+    def on_host(self, call: Call) -> bool:
+        """True where no plan can hold the call: a host op, or one inside the graphs it holds."""
+        inner = [self.primitives(g)[0] for g in call.graphs()]
+        return call.op.kind == "host" or any(self.on_host(c) for g in inner for c in g.calls())
+
+    def compiled(self, graph: Graph, kept: set[Key]) -> Compiled:
+        """The plan of a graph in primitives without host ops."""
+        assembly = Assembly(Plan(self.scope), self.target)
+        self.fill(assembly, graph, kept)
+        return assembly.compiled(graph.inputs, graph.outputs)
+
+    def fill(self, assembly: Assembly, graph: Graph, kept: set[Key]) -> None:
+        """All launches of a graph; what passes from part to part lies in the arena."""
+        assembly.place_inputs(graph.inputs)
+        results = _Results(graph)
+        for stage in cut(graph, lambda call: call.op.kind == "control"):
+            if isinstance(stage, Part):
+                _fill_part(assembly, stage, kept, results)
+                continue
+            for v in stage.outputs:
+                assembly.place_result(v, results.number(v))
+            assembly.add_control(stage, [self.body(assembly, g) for g in stage.graphs()])
+        left = results.handed_through()
+        if left is not None:
+            _fill_part(assembly, left, set(), results)
+
+    def body(self, assembly: Assembly, graph: Graph) -> Assembly:
+        """The complete plan of a graph that a call holds."""
+        body = assembly.nested()
+        self.fill(body, *self.primitives(graph))
+        body.arrange()
+        return body
+
+
+class _Results:
+    """Which outputs of a graph have no memory yet."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.waiting: dict[Key, list[int]] = {}
+        self.values = graph.outputs
+        for number, v in enumerate(graph.outputs):
+            self.waiting.setdefault((id(v.call), v.index), []).append(number)
+
+    def number(self, v: Value) -> int | None:
+        """The first output that is `v`, which is given memory now; None: no other is."""
+        numbers = self.waiting.get((id(v.call), v.index))
+        return numbers.pop(0) if numbers else None
+
+    def handed_through(self) -> Part | None:
+        """What is left when all is made: inputs, and values that are an output twice."""
+        left = [self.values[n] for n in sorted(n for ns in self.waiting.values() for n in ns)]
+        if not left:
+            return None
+        builder = Builder()
+        given = [builder.input(v.spec) for v in left]
+        return Part(Graph(given, given), left, left)
+
+
+def _keys(values: Iterable[Value]) -> set[Key]:
+    return {(id(v.call), v.index) for v in values}
+
+
+def _fill_part(assembly: Assembly, stage: Part, kept: set[Key], results: _Results) -> None:
+    """The launches of what lies between control ops; its inputs have their memory."""
+    part = stage.in_reals()
+    for v, whole in zip(part.graph.inputs, part.inputs, strict=True):
+        assembly.same_place(v, whole)
+    numbers = [results.number(v) for v in part.outputs]
+    places = _fill_launches(assembly, part.graph, numbers, part.boundaries(kept))[0]
+    for v, place in zip(part.outputs, places, strict=True):
+        assembly.places[id(v.call), v.index] = place
+    assembly.parts.append(part)
+
+
+def _fill_launches(
+    assembly: Assembly,
+    graph: Graph,
+    numbers: Sequence[int | None],
+    stored: Sequence[Value],
+    constants: frozenset[Key] = frozenset(),
+) -> tuple[list[int], list[Lowered]]:
+    """Launch everything that computes the outputs of a graph without host and control ops.
+
+    `numbers` of the outputs, None for one that only later launches read. Returns the outputs'
+    places, and the packs of operands among `constants`, which the plan then has as inputs.
+    """
+    boundaries = _keys(v for v in stored if v.op.kind in STORED_KINDS)
+    fusion = Fusion(graph, boundaries)
+    places, copied = _place_outputs(graph, numbers, assembly)
+    groups = [(group, oriented(_lowered(group, fusion))) for group in fusion.order()]
+    packing = Packing([lowered for _, lowered in groups], assembly.target, constants)
+    for group, lowered in groups:
+        with _named(group):
+            for source, out in lowered.copies:
+                if hint(out.spec.nbytes) >= LEAST_DONATED:
+                    assembly.add_checks(lowered)
+                assembly.add(copy_kernel(source, out, fusion))
+            launches = packing.apply(lowered)
+            given = [pack.buffers[-1] for pack in packing.kept]
+            assembly.place_inputs(given, len(graph.inputs))
+            for one in launches:
+                assembly.add(one)
+    for v, target_value in copied:
+        assembly.add(copy_kernel(v, target_value, fusion))
+    return places, packing.kept
 
 
 @dataclass(eq=False)
@@ -296,62 +260,27 @@ def compile_kept(
     is gained by knowing that.
     """
     primitive, _ = decompose(graph)
-    parts = list(cut(primitive))
+    parts = cut(primitive, lambda call: call.op.kind in ("host", "control"))
     part = parts[0].in_reals() if len(parts) == 1 and isinstance(parts[0], Part) else None
     if part is None or len(part.graph.inputs) != len(graph.inputs):
         return None
     inputs = [part.graph.inputs[n] for n in constants]
-    names = frozenset((id(v.call), v.index) for v in inputs)
-    kept: list[Lowered] = []
-    main = _compile_primitives(part.graph, [], target, scope, names, kept)
+    whole = Assembly(Plan(scope), target)
+    whole.place_inputs(part.graph.inputs)
+    numbers = range(len(part.graph.outputs))
+    kept = _fill_launches(whole, part.graph, numbers, [], frozenset(_keys(inputs)))[1]
     if not kept:
         return None
+    given = [pack.buffers[-1] for pack in kept]
+    main = whole.compiled([*part.graph.inputs, *given], part.graph.outputs)
     assembly = Assembly(Plan(scope), target)
     assembly.place_inputs(inputs)
-    for number, pack in enumerate(kept):
-        made = pack.buffers[-1]
-        place = assembly.buffer(OUTPUT, number, made.spec.nbytes)
-        assembly.places[id(made.call), made.index] = place
+    for number, made in enumerate(given):
+        assembly.place_result(made, number)
     for pack in kept:
         assembly.add(pack)
-    packs = assembly.compiled(inputs, [pack.buffers[-1] for pack in kept])
+    packs = assembly.compiled(inputs, given)
     return Kept(main, packs, list(constants))
-
-
-def _compile_primitives(
-    primitive: Graph,
-    stored: list[Value],
-    target: Target,
-    scope: SizeScope | None,
-    constants: frozenset[tuple[int, int]] = frozenset(),
-    kept: list[Lowered] | None = None,
-) -> Compiled:
-    """`kept` gets the packs of operands that the plan then has as further inputs."""
-    boundaries = {(id(v.call), v.index) for v in stored if v.op.kind in STORED_KINDS}
-    fusion = Fusion(primitive, boundaries)
-    assembly = Assembly(Plan(scope), target)
-    inputs = list(primitive.inputs)
-    assembly.place_inputs(inputs)
-    copied = _place_outputs(primitive, assembly)
-    groups = [(group, oriented(_lowered(group, fusion))) for group in fusion.order()]
-    packing = Packing([lowered for _, lowered in groups], target, constants)
-    for group, lowered in groups:
-        with _named(group):
-            for source, out in lowered.copies:
-                if hint(out.spec.nbytes) >= LEAST_DONATED:
-                    assembly.add_checks(lowered)
-                assembly.add(copy_kernel(source, out, fusion))
-            launches = packing.apply(lowered)
-            given = [pack.buffers[-1] for pack in packing.kept]
-            assembly.place_inputs(given, len(primitive.inputs))
-            for one in launches:
-                assembly.add(one)
-    for v, target_value in copied:
-        assembly.add(copy_kernel(v, target_value, fusion))
-    if kept is not None:
-        kept += packing.kept
-    inputs += [pack.buffers[-1] for pack in packing.kept]
-    return assembly.compiled(inputs, primitive.outputs)
 
 
 def _lowered(group: Group, fusion: Fusion) -> Lowered:
@@ -373,27 +302,26 @@ def _named(group: Group) -> Iterator[None]:
         raise error from failure
 
 
-def _bytes_of(dim: Dim) -> int:
-    """The bytes of a buffer as far as they matter for order: a size that varies may get large."""
-    return dim if isinstance(dim, int) else max(hint(dim), LEAST_DONATED)
-
-
-def _place_outputs(graph: Graph, assembly: Assembly) -> list[tuple[Value, Value]]:
-    """Give every output its buffer; outputs that share memory with an input or another output are
-    copied.
+def _place_outputs(
+    graph: Graph, numbers: Sequence[int | None], assembly: Assembly
+) -> tuple[list[int], list[tuple[Value, Value]]]:
+    """Give every output its buffer; the places, and what is to be copied: outputs with a number
+    that share memory with an input or another output.
     """
+    places: list[int] = []
     copies: list[tuple[Value, Value]] = []
-    for number, v in enumerate(graph.outputs):
+    for position, (v, number) in enumerate(zip(graph.outputs, numbers, strict=True)):
         base = access.storage(v)
         key = (id(base.call), base.index)
-        place = assembly.buffer(OUTPUT, number, v.spec.nbytes)
-        if key in assembly.places:
-            again = _Again(v, number)
-            assembly.places[id(again.call), again.index] = place
-            copies.append((v, again))
+        if key not in assembly.places:
+            places.append(assembly.place_result(base, number))
+        elif number is None:
+            places.append(assembly.places[key])
         else:
-            assembly.places[key] = place
-    return copies
+            again = _Again(v, position)
+            places.append(assembly.place_result(again, number))
+            copies.append((v, again))
+    return places, copies
 
 
 class _Again(Value):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import operator
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rabbet.base.errors import InternalError
-from rabbet.base.sizes import Dim, SizeExpr, SizeScope
+from rabbet.base.sizes import Dim, Guard, SizeExpr, SizeScope
 
 MAGIC = int.from_bytes(b"RABBETP1", "little")
 VERSION = 1
@@ -33,6 +33,7 @@ ARITHMETIC: dict[str, Callable[[int, int], int]] = {
 RELATIONS = {"==": 0, "!=": 1, "<": 2, ">=": 3}
 CAN_FAIL = 1
 IS_COPY = 2  # nothing to do where its two buffers are the same memory
+COND, LOOP = 4, 8  # a call that runs bodies; its buffers are listed in native/control.c
 
 
 @dataclass(eq=False)
@@ -49,7 +50,10 @@ class PlanBuffer:
 
 @dataclass(eq=False)
 class PlanCall:
-    """One launch: expression numbers for tasks, cost, scratch and sizes; buffer numbers."""
+    """One launch: expression numbers for tasks, cost, scratch and sizes; buffer numbers.
+
+    With COND or LOOP `kernel` is the number of its first body, and the second one follows.
+    """
 
     kernel: int
     tasks: int
@@ -71,6 +75,7 @@ class Plan:
     kernels: int = 0
     commit: int = -1  # the first call that may write over an input; -1: none
     known: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    bodies: list[Plan] = field(default_factory=list)
 
     def expr(self, dim: Dim) -> int:
         """The number of a size expression, equal ones shared."""
@@ -116,11 +121,13 @@ class Plan:
         return [found.get(n, (0, 0)) for n in range(len(self.buffers))]
 
     def words(self) -> bytes:
-        """The plan as little-endian 64-bit words."""
-        guards = [
-            (RELATIONS[g.relation], self.expr(g.expr))
-            for g in (self.scope.guards.values() if self.scope else ())
-        ]
+        """The plan as little-endian 64-bit words, its bodies behind it."""
+        found = self._words(self.scope.guards.values() if self.scope else (), self.kernels)
+        return struct.pack(f"<{len(found)}q", *found)
+
+    def _words(self, asked: Iterable[Guard], kernels: int) -> list[int]:
+        """`asked`: what all its bodies ask of sizes too; `kernels`: of the whole."""
+        guards = [(RELATIONS[g.relation], self.expr(g.expr)) for g in asked]
         body: list[int] = [w for e in self.exprs for w in e]
         body += [w for g in guards for w in g]
         for b, (first, last) in zip(self.buffers, self.lifetimes(), strict=True):
@@ -131,11 +138,12 @@ class Plan:
         counts = [
             len(self.scope.names) if self.scope else 0,
             *(len(self.exprs), len(guards), len(self.buffers), len(self.calls)),
-            *(self._count(INPUT), self._count(OUTPUT), self._count(CONSTANT), self.kernels),
-            len(self.calls) if self.commit < 0 else self.commit,
+            *(self._count(INPUT), self._count(OUTPUT), self._count(CONSTANT), kernels),
+            *(len(self.calls) if self.commit < 0 else self.commit, len(self.bodies)),
         ]
-        header = [MAGIC, VERSION, HEADER_WORDS + len(body), *counts, 0, 0, 0]
-        return struct.pack(f"<{len(header) + len(body)}q", *header, *body)
+        for inner in self.bodies:
+            body += inner._words((), kernels)
+        return [MAGIC, VERSION, HEADER_WORDS + len(body), *counts, 0, 0, *body]
 
     def _count(self, kind: int) -> int:
         return max((b.number for b in self.buffers if b.kind == kind), default=-1) + 1

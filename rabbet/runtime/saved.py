@@ -21,7 +21,7 @@ import rabbet.ops
 import rabbet.transform
 from rabbet.base.target import Target
 from rabbet.codegen.store import KernelStore, Wanted, generator_version
-from rabbet.runtime.compile import Compiled
+from rabbet.runtime.assembly import Compiled
 
 PACKAGES = (rabbet.base, rabbet.graph, rabbet.kernel, rabbet.ops, rabbet.transform)
 

@@ -1,15 +1,18 @@
 """A graph with host ops as stages: parts for the compiler, and the calls that run between them.
 
 A host op (LAPACK, FFT) is a primitive that no kernel computes: its `lower` is a function of NumPy
-arrays. A control op (ops/control.py) runs graphs, which have plans of their own. Takes a graph in
-primitives; part k computes what needs the results of k rounds of such calls, so a graph has as few
-parts as the longest chain of them allows. Moves and sources belong to whichever part reads them:
+arrays. A control op (ops/control.py) runs graphs, which have plans of their own; a plan that holds
+such calls is cut at them in the same way. Takes a graph in primitives; part k computes what needs
+the results of k rounds of calls between parts, so a graph has as few parts as the longest chain of
+them allows. Moves and sources belong to whichever part reads them:
 what goes from part to part is stored values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from rabbet.graph.value import Builder, Call, Graph, Value
 from rabbet.transform.complex import has_complex, in_reals
@@ -17,8 +20,7 @@ from rabbet.transform.decompose import PrimitiveBuilder
 
 Key = tuple[int, int]
 FREE = ("movement", "source")  # never stored for their own sake
-BETWEEN = ("host", "control")  # what runs between the parts
-GIVEN = (*BETWEEN, "input")  # what no part computes
+Between: TypeAlias = Callable[[Call], bool]  # whether a call runs between the parts
 
 
 @dataclass(eq=False)
@@ -47,19 +49,20 @@ class Part:
         return Part(graph, self.inputs, self.outputs, found)
 
 
-def cut(graph: Graph) -> list[Part | Call]:
-    """The stages of a graph in primitives, in order; the graph itself where no op is a host op.
+def cut(graph: Graph, between: Between) -> list[Part | Call]:
+    """The stages of a graph in primitives, in order; the graph itself where no call is `between`.
 
     Outputs of a stage that are no outputs of the graph are inputs of later stages.
     """
     calls = graph.calls()
-    if not any(c.op.kind in BETWEEN for c in calls):
+    apart = {id(c) for c in calls if between(c)}
+    if not apart:
         made = {(id(v.call), v.index): v for c in calls for v in c.outputs}
         return [Part(graph, graph.inputs, graph.outputs, made)]
-    level = _levels(calls)
-    hosts = [c for c in calls if c.op.kind in BETWEEN]
+    level = _levels(calls, apart)
+    hosts = [c for c in calls if id(c) in apart]
     stages: list[Part | Call] = []
-    wanted = _Wanted(level)
+    wanted = _Wanted(level, apart)
     for v in (*graph.outputs, *(x for call in hosts for x in call.inputs)):
         wanted.add(v)
     last = max(level.values())
@@ -71,11 +74,11 @@ def cut(graph: Graph) -> list[Part | Call]:
     return stages
 
 
-def _levels(calls: list[Call]) -> dict[int, int]:
-    """For each call the number of its part; for a host call that of the part it follows."""
+def _levels(calls: list[Call], apart: set[int]) -> dict[int, int]:
+    """For each call the number of its part; for one between them that of the part it follows."""
     level: dict[int, int] = {}
     for call in calls:
-        below = (level[id(v.call)] + (v.op.kind in BETWEEN) for v in call.inputs)
+        below = (level[id(v.call)] + (id(v.call) in apart) for v in call.inputs)
         level[id(call)] = max(below, default=0)
     return level
 
@@ -83,15 +86,20 @@ def _levels(calls: list[Call]) -> dict[int, int]:
 class _Wanted:
     """What each part must hand on; asked from the last part to the first."""
 
-    def __init__(self, level: dict[int, int]) -> None:
+    def __init__(self, level: dict[int, int], apart: set[int]) -> None:
         self.level = level
+        self.apart = apart
         self.outputs: dict[int, dict[Key, Value]] = {}
 
     def add(self, v: Value) -> None:
         """Another stage, or the user, needs `v`: the part that makes it must store it."""
-        if v.op.kind in GIVEN:
+        if self._is_given(v):
             return
         self.outputs.setdefault(self.level[id(v.call)], {})[id(v.call), v.index] = v
+
+    def _is_given(self, v: Value) -> bool:
+        """True for what no part computes."""
+        return v.op.kind == "input" or id(v.call) in self.apart
 
     def part(self, number: int) -> Part:
         """Part `number`, and what it needs of earlier ones noted."""
@@ -111,7 +119,7 @@ class _Wanted:
             if key in part.made:
                 continue
             inside = v.op.kind in FREE or self.level[id(v.call)] == number
-            if v.op.kind in GIVEN or not inside:
+            if self._is_given(v) or not inside:
                 self.add(v)
                 part.made[key] = builder.input(v.spec)
                 part.graph.inputs.append(part.made[key])

@@ -16,7 +16,8 @@ from rabbet.codegen.store import KernelStore
 from rabbet.graph.value import Graph
 from rabbet.kernel.loops import Kernel
 from rabbet.kernel.show import kernel_name
-from rabbet.runtime.compile import Compiled, compile_plan
+from rabbet.runtime.assembly import Compiled
+from rabbet.runtime.compile import compile_plan
 
 NATIVE = Path(str(runtime.__file__)).parent / "native"
 RUNNER = Path(__file__).with_name("runner.c")

@@ -18,12 +18,15 @@ import rabbet as rb
 from rabbet import nn, targets
 from rabbet.base.target import Target
 from rabbet.codegen.store import KernelStore
+from rabbet.export.graph import build
+from rabbet.export.read import read_program
 from rabbet.graph.value import Graph
 from rabbet.runtime import buffers
 from rabbet.runtime.program import compile_graph
 from rabbet.transform.decompose import decompose
 from tests.foreign.bundle import Bundle
 from tests.ops.test_matrix import DIFFERENTIABLE, OPS, Slope, cases, single
+from tests.unit.export.control_programs import everything
 
 COMPILER = shutil.which("aarch64-linux-gnu-gcc")
 EMULATOR = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
@@ -93,6 +96,23 @@ def test_every_op_on_arm64(part: int, arm64: Target, tmp_path: Path) -> None:
         if not all(same(a, b) for a, b in zip(one, other, strict=True))
     ]
     assert not different, different[:20]
+
+
+@pytest.mark.slow
+def test_control_flow_on_arm64(arm64: Target, tmp_path: Path) -> None:
+    """A plan with plans inside it, on inputs that go different ways."""
+    file = read_program(rb.export(everything, (rb.ones(3),), tmp_path / "everything.rbt"))
+    built = build(file.program, file.program.entries[0], [])
+    weights = [file.program.weights[i] for i in built.weights]
+    given = [buffers.to_numpy(file.buffer(w), w.shape, w.dtype) for w in weights]
+    bundle, wanted, rng = Bundle(KernelStore(arm64)), [], np.random.default_rng(0)
+    for scale in (0.3, 1, 4, 12):
+        arrays = [(rng.standard_normal(3) * scale).astype(np.float32), *given]
+        bundle.add(built.graph, arrays)
+        wanted.append(here(built.graph, arrays))
+    assert COMPILER and EMULATOR
+    for one, other in zip(wanted, bundle.run(tmp_path, [COMPILER], [EMULATOR]), strict=True):
+        assert all(same(a, b) for a, b in zip(one, other, strict=True))
 
 
 MAIN = """

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rabbet.base.target import Target
 from rabbet.codegen.store import KernelStore
+from rabbet.export.graph import build
+from rabbet.export.read import read_program
 from rabbet.kernel.loops import Kernel
 from rabbet.kernel.show import kernel_name
 from rabbet.runtime import saved
-from rabbet.runtime.buffers import Buffer
+from rabbet.runtime.assembly import Compiled
+from rabbet.runtime.buffers import Buffer, from_numpy
 from rabbet.runtime.compile import compile_plan
 from rabbet.runtime.program import CompiledProgram
 from rabbet.tensor import programs
@@ -43,13 +48,7 @@ def record(function: Callable[[], object], target: Target) -> list[Case]:
         pattern = entry.pattern
         graph = graph_of(segment, pattern.dims, entry.keep)[0]
         compiled = compile_plan(graph, target, scope=pattern.scope, fuse=entry.fused)
-        launchable = saved.launchable(compiled, store)
-        program = CompiledProgram(launchable, *store.load(compiled.kernels))
-        outputs = [bytes(memoryview(b)) for b in program.run(symbols, buffers)]
-        # As many bytes as the program reads: a buffer may be larger.
-        sizes = program.bind(symbols).input_bytes
-        inputs = [_first(b, n) for b, n in zip(buffers, sizes, strict=True)]
-        found.append(Case(launchable.words, symbols, compiled.kernels, inputs, outputs))
+        found.append(case_of(compiled, store, symbols, buffers))
 
     find = programs.find
 
@@ -68,6 +67,32 @@ def record(function: Callable[[], object], target: Target) -> list[Case]:
         programs.find = find
         programs.observers.remove(_nothing)
     return found
+
+
+def case_of(
+    compiled: Compiled, store: KernelStore, symbols: tuple[int, ...], given: Sequence[Any]
+) -> Case:
+    """A program with what it makes of the buffers `given`."""
+    launchable = saved.launchable(compiled, store)
+    program = CompiledProgram(launchable, *store.load(compiled.kernels))
+    outputs = [bytes(memoryview(b)) for b in program.run(symbols, given)]
+    # As many bytes as the program reads: a buffer may be larger.
+    sizes = program.bind(symbols).input_bytes
+    inputs = [_first(b, n) for b, n in zip(given, sizes, strict=True)]
+    return Case(launchable.words, symbols, compiled.kernels, inputs, outputs)
+
+
+def cases_of(path: Path, given: Sequence[Sequence[np.ndarray]], target: Target) -> list[Case]:
+    """A program file without sizes that vary, run with each of the inputs."""
+    file = read_program(path)
+    built = build(file.program, file.program.entries[0], [])
+    compiled = compile_plan(built.graph, target)
+    weights = [file.buffer(file.program.weights[i]) for i in built.weights]
+    store = KernelStore(target)
+    return [
+        case_of(compiled, store, (), [*(from_numpy(a, copy=True) for a in arrays), *weights])
+        for arrays in given
+    ]
 
 
 def _nothing(segment: object, entry: object, symbols: object) -> None:

@@ -5,11 +5,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import rabbet as rb
 from rabbet import targets
-from tests.hardening.replay import record, write_case, write_objects
+from tests.hardening.replay import Case, cases_of, record, write_case, write_objects
 from tests.hardening.workloads import WORKLOADS
+from tests.unit.export.control_programs import everything
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parent.parent / "rabbet" / "runtime" / "native"
@@ -23,12 +26,11 @@ pytestmark = [
 ]
 
 
-def build(workload: str, folder: Path) -> tuple[Path, list[Path]]:
-    """The program that replays a workload, and its arguments."""
+def build(cases: list[Case], folder: Path) -> tuple[Path, list[Path]]:
+    """The program that replays the cases, and its arguments."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         pytest.skip("there is no C compiler (cc)")
-    cases = record(WORKLOADS[workload], TARGET)
     assert cases
     files = [folder / f"case{i}" for i in range(len(cases))]
     for case, file in zip(cases, files, strict=True):
@@ -47,12 +49,25 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_workload(workload: str, tmp_path: Path) -> None:
     """Every segment of the workload, in C, gives Python's bytes; Valgrind finds nothing."""
+    check(record(WORKLOADS[workload], TARGET), tmp_path)
+
+
+def test_control_flow(tmp_path: Path) -> None:
+    """A library's plan with plans inside it, on inputs that go different ways."""
+    rng = np.random.default_rng(0)
+    path = rb.export(everything, (rb.ones(3),), tmp_path / "everything.rbt")
+    xs = [(rng.standard_normal(3) * scale).astype(np.float32) for scale in (0.3, 1, 4, 12) * 2]
+    check(cases_of(path, [[x] for x in xs], TARGET), tmp_path)
+
+
+def check(cases: list[Case], folder: Path) -> None:
+    """Replays the cases under Valgrind."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         pytest.skip("there is no valgrind")
-    program, files = build(workload, tmp_path)
-    check = [valgrind, "--quiet", "--error-exitcode=9", "--leak-check=full", "--num-callers=20"]
-    done = run([*check, str(program), *map(str, files)])
+    program, files = build(cases, folder)
+    options = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--num-callers=20"]
+    done = run([valgrind, *options, str(program), *map(str, files)])
     assert done.returncode == 0, done.stderr[-6000:]
     assert done.stdout == f"replayed {len(files)} programs\n"
 
@@ -62,8 +77,9 @@ def test_finds_what_is_planted(tmp_path: Path) -> None:
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         pytest.skip("there is no valgrind")
-    program, files = build("mlp", tmp_path)
-    case = record(WORKLOADS["mlp"], TARGET)[-1]
+    cases = record(WORKLOADS["mlp"], TARGET)
+    program, files = build(cases, tmp_path)
+    case = cases[-1]
     longest = max(range(len(case.inputs)), key=lambda i: len(case.inputs[i]))
     case.inputs[longest] = case.inputs[longest][:-4]
     write_case(case, files[-1])

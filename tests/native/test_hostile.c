@@ -74,7 +74,7 @@ static void mutate(plan *p, uint64_t *seed) {
 }
 
 static bool is_small(const rb_bound *bound) {
-    int64_t most = bound->arena_bytes | bound->scratch_bytes;
+    int64_t most = bound->frame_bytes | bound->scratch_bytes;
     for (int kind = 0; kind < 3; kind++)
         for (int64_t i = 0; i < bound->program->n_numbers[kind] && i < 64; i++)
             most |= bound->number_bytes[kind][i];

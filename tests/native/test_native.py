@@ -38,7 +38,9 @@ def has_sanitizer(cc: str, flags: list[str], folder: Path) -> bool:
 
 
 PROGRAMS = [
-    (p, k) for p in ("arena", "bind", "memory", "hostile", "pool") for k in ("plain", "address")
+    (p, k)
+    for p in ("arena", "bind", "control", "memory", "hostile", "pool")
+    for k in ("plain", "address")
 ]
 PROGRAMS.append(("split", "address"))
 PROGRAMS.append(("pool", "thread"))  # the others have one thread

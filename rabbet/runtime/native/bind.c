@@ -177,6 +177,53 @@ static int fill_arena(rb_bound *bound, rb_error *error) {
     return code;
 }
 
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Binds the bodies to the same symbols; the caller's guards have spoken for them. */
+static int fill_bodies(rb_bound *bound, rb_error *error) {
+    rb_program *program = bound->program;
+    for (int64_t i = 0; i < program->n_bodies; i++) {
+        int code = rb_program_bind(program->bodies[i], bound->symbols, (size_t)program->n_symbols,
+                                   &bound->bodies[i], error);
+        if (code != RB_OK)
+            return code;
+        bound->scratch_bytes = larger(bound->scratch_bytes, bound->bodies[i]->scratch_bytes);
+    }
+    for (int64_t i = 0; i < program->n_calls; i++) {
+        const rb_call *call = &program->calls[i];
+        if (!(call->flags & RB_CALL_CONTROL))
+            continue;
+        int code = rb_control_bind(bound, i, call, error);
+        if (code != RB_OK)
+            return code;
+        int64_t inside = larger(bound->bodies[call->kernel]->cost, bound->bodies[call->kernel + 1]->cost);
+        if ((call->flags & RB_CALL_LOOP) || __builtin_add_overflow(bound->cost, inside, &bound->cost))
+            bound->cost = INT64_MAX; /* nobody knows how long a loop is */
+    }
+    return RB_OK;
+}
+
+static bool add_rounded(int64_t *total, int64_t bytes) {
+    return !__builtin_add_overflow(*total, bytes, total) && !__builtin_add_overflow(*total, RB_LINE - 1, total) &&
+           (*total &= ~(int64_t)(RB_LINE - 1), true);
+}
+
+/* Where things lie in the memory of a run. Bodies run one after the other, in the same memory. */
+static int fill_frame(rb_bound *bound, rb_error *error) {
+    const rb_program *program = bound->program;
+    int64_t most = 0, pointers = (program->n_buffers + program->max_call_buffers) * (int64_t)sizeof(uint8_t *);
+    for (int64_t i = 0; i < program->n_bodies; i++)
+        most = larger(most, bound->bodies[i]->frame_bytes);
+    bool fits = add_rounded(&bound->pointers_at, bound->arena_bytes);
+    bound->inner_at = bound->pointers_at;
+    fits = fits && add_rounded(&bound->inner_at, pointers);
+    bound->frame_bytes = bound->inner_at;
+    if (!fits || !add_rounded(&bound->frame_bytes, most))
+        return rb_fail(error, RB_ARITHMETIC, "an arena of %lld bytes and those of its bodies overflow",
+                       show(bound->arena_bytes));
+    return RB_OK;
+}
+
 static bool allocate(rb_bound *bound, const int64_t *symbols) {
     const rb_program *program = bound->program;
     bool complete = true;
@@ -186,12 +233,13 @@ static bool allocate(rb_bound *bound, const int64_t *symbols) {
     bound->sizes = array(program->n_sizes, sizeof(int64_t));
     bound->tasks = array(program->n_calls, sizeof(int64_t));
     bound->costs = array(program->n_calls, sizeof(int64_t));
+    bound->bodies = array(program->n_bodies, sizeof(rb_bound *));
     for (int kind = 0; kind < 3; kind++) {
         bound->number_bytes[kind] = array(program->n_numbers[kind], sizeof(int64_t));
         complete = complete && bound->number_bytes[kind];
     }
     complete = complete && bound->symbols && bound->buffer_bytes && bound->offsets && bound->sizes &&
-               bound->tasks && bound->costs;
+               bound->tasks && bound->costs && bound->bodies;
     if (complete && program->n_symbols > 0)
         memcpy(bound->symbols, symbols, (size_t)program->n_symbols * sizeof(int64_t));
     return complete;
@@ -212,6 +260,10 @@ static int fill(rb_bound *bound, const int64_t *symbols, rb_error *error) {
         code = fill_buffers(bound, values, error);
     if (code == RB_OK)
         code = fill_arena(bound, error);
+    if (code == RB_OK)
+        code = fill_bodies(bound, error);
+    if (code == RB_OK)
+        code = fill_frame(bound, error);
     free(values);
     free(valid);
     return code;

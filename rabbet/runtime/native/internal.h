@@ -28,8 +28,12 @@ enum {
 enum {
     RB_CALL_CAN_FAIL = 1,
     RB_CALL_IS_COPY = 2, /* nothing to do where its two buffers are the same memory */
-    RB_CALL_FLAGS = 4
+    RB_CALL_COND = 4,    /* runs one of two bodies; see control.c for the buffers of these two */
+    RB_CALL_LOOP = 8,    /* runs a body as often as a test says */
+    RB_CALL_FLAGS = 16
 };
+
+enum { RB_CALL_CONTROL = RB_CALL_COND | RB_CALL_LOOP, RB_MOST_DEPTH = 64 };
 
 enum rb_opcode {
     RB_CONST = 0,
@@ -57,7 +61,8 @@ typedef struct rb_buffer {
 } rb_buffer;
 
 typedef struct rb_call {
-    int64_t kernel, tasks, cost, scratch, flags, n_buffers, n_sizes;
+    int64_t kernel, /* of a control call: its first body; the second one follows */
+        tasks, cost, scratch, flags, n_buffers, n_sizes;
     const int64_t *buffers; /* n_buffers indices */
     const int64_t *sizes;   /* n_sizes expressions */
     int64_t first_size;     /* where its sizes start among those of all calls */
@@ -74,6 +79,9 @@ struct rb_program {
     int64_t *roots; /* per buffer: the first buffer of those that share its memory */
     rb_kernel *kernels;
     rb_constant *constants;
+    int64_t *donors;      /* per output: the input whose memory it may be given, or -1 */
+    rb_program **bodies;  /* plans inside this one, with the same symbols and kernels; owned */
+    int64_t n_bodies;     /* those that were read */
     int64_t n_symbols, n_exprs, n_guards, n_buffers, n_calls;
     int64_t n_numbers[4]; /* by rb_kind; RB_ARENA: how many arena buffers */
     int64_t n_kernels, commit_call, n_sizes, max_call_buffers;
@@ -89,6 +97,9 @@ struct rb_bound {
     int64_t *number_bytes[3];
     int64_t *sizes; /* of all calls, one after the other */
     int64_t *tasks, *costs;
+    rb_bound **bodies; /* of the program's bodies; owned */
+    /* A run's memory: the arena, pointers, and behind them the memory of the body that is running. */
+    int64_t pointers_at, inner_at, frame_bytes;
     int64_t arena_bytes, live_bytes, unshared_bytes, scratch_bytes, cost;
 };
 
@@ -114,6 +125,13 @@ typedef struct rb_span {
 /* Gives each span an aligned offset so that no two alive at once overlap. */
 int rb_arena_layout(rb_span *spans, int64_t n, int64_t *total, int64_t *live, int64_t *unshared,
                     rb_error *error);
+
+/* ---- control.c ------------------------------------------------------------------------------------ */
+
+/* What a control call lists: operands, results, and for a loop spare memory for each result and a flag. */
+int rb_control_check(const rb_program *program, int64_t number, const rb_call *call, rb_error *error);
+/* Whether the memory of a control call is as large as its bodies need. */
+int rb_control_bind(const rb_bound *bound, int64_t number, const rb_call *call, rb_error *error);
 
 /* ---- pool.c --------------------------------------------------------------------------------------- */
 

@@ -1,4 +1,4 @@
-/* Reads a plan: checks every word before anything uses it, and keeps a copy. */
+/* Reads a plan and the plans inside it: checks every word before anything uses it, and keeps a copy. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -40,7 +40,9 @@ static int read_header(rb_program *program, const int64_t *words, size_t n_words
         return BAD("plan: it has %lld kernels, %zu were given", show(words[11]), n_kernels);
     if (words[12] < 0 || words[12] > words[7])
         return BAD("plan: commit call %lld of %lld calls", show(words[12]), show(words[7]));
-    if (words[13] != 0 || words[14] != 0 || words[15] != 0)
+    if (!in_range(words[13], most_numbers))
+        return BAD("plan: %lld bodies", show(words[13]));
+    if (words[14] != 0 || words[15] != 0)
         return BAD("plan: the reserved words of the header are not zero");
     program->n_symbols = words[3];
     program->n_exprs = words[4];
@@ -120,8 +122,12 @@ static int check_buffer(rb_program *program, int64_t i, rb_error *error) {
         return BAD("plan: buffer %lld shares memory with %lld, not an earlier one", show(i),
                    show(buffer->alias));
     const rb_buffer *other = &program->buffers[buffer->alias];
-    if (buffer->kind == RB_OUTPUT && other->kind == RB_INPUT)
-        return RB_OK; /* a run may give it the input's memory; in the plan they are two buffers */
+    if (buffer->kind == RB_OUTPUT && other->kind == RB_INPUT) {
+        /* A run may give it the input's memory; in the plan they are two buffers. */
+        if (program->donors[buffer->number] == -1)
+            program->donors[buffer->number] = other->number;
+        return RB_OK;
+    }
     if (other->kind != buffer->kind || other->number != buffer->number)
         return BAD("plan: buffer %lld shares memory with %lld, of another kind or number", show(i),
                    show(buffer->alias));
@@ -130,7 +136,8 @@ static int check_buffer(rb_program *program, int64_t i, rb_error *error) {
 }
 
 static int check_call(const rb_program *program, int64_t i, const rb_call *call, rb_error *error) {
-    if (!in_range(call->kernel, program->n_kernels))
+    bool control = call->flags & RB_CALL_CONTROL; /* its bodies are looked at when they have been read */
+    if (!control && !in_range(call->kernel, program->n_kernels))
         return BAD("plan: call %lld names kernel %lld", show(i), show(call->kernel));
     if (!in_range(call->tasks, program->n_exprs) || !in_range(call->cost, program->n_exprs) ||
         !in_range(call->scratch, program->n_exprs))
@@ -154,7 +161,8 @@ static int check_call(const rb_program *program, int64_t i, const rb_call *call,
     return RB_OK;
 }
 
-static int read_calls(rb_program *program, int64_t at, int64_t n_words, rb_error *error) {
+/* `*rest` is the word after the calls. */
+static int read_calls(rb_program *program, int64_t at, int64_t n_words, int64_t *rest, rb_error *error) {
     for (int64_t i = 0; i < program->n_calls; i++) {
         if (n_words - at < RB_CALL_WORDS)
             return BAD("plan: call %lld is cut off", show(i));
@@ -176,8 +184,7 @@ static int read_calls(rb_program *program, int64_t at, int64_t n_words, rb_error
             program->max_call_buffers = call->n_buffers;
         at += RB_CALL_WORDS + call->n_buffers + call->n_sizes;
     }
-    if (at != n_words)
-        return BAD("plan: %lld words follow its last call", show(n_words - at));
+    *rest = at;
     return RB_OK;
 }
 
@@ -198,10 +205,52 @@ static int keep_kernels(rb_program *program, const rb_kernel *kernels, const rb_
 
 static void *array(int64_t n, size_t size) { return calloc(n > 0 ? (size_t)n : 1, size); }
 
-static int read_plan(rb_program *program, const int64_t *words, size_t n_words, const rb_kernel *kernels,
-                     size_t n_kernels, const rb_constant *constants, size_t n_constants, rb_error *error) {
+/* What every plan is made with, and how deep the one at hand lies in others. */
+typedef struct given {
+    const rb_kernel *kernels;
+    const rb_constant *constants;
+    size_t n_kernels, n_constants;
+    int depth;
+} given;
+
+static int make_program(const int64_t *words, size_t n_words, const given *with, rb_program **program,
+                        rb_error *error);
+
+/* The bodies from word `at` on: whole plans, one after the other, up to the end. */
+static int read_bodies(rb_program *program, int64_t at, int64_t n_words, const given *with, rb_error *error) {
+    const given inside = {.kernels = with->kernels, .n_kernels = with->n_kernels, .depth = with->depth + 1};
+    int64_t count = program->words[13];
+    if (count > 0 && inside.depth > RB_MOST_DEPTH)
+        return BAD("plan: bodies lie more than %d deep", RB_MOST_DEPTH);
+    for (; program->n_bodies < count; program->n_bodies++) {
+        int64_t length = n_words - at < RB_HEADER_WORDS ? -1 : program->words[at + 2];
+        if (length < RB_HEADER_WORDS || length > n_words - at)
+            return BAD("plan: body %lld is cut off", show(program->n_bodies));
+        rb_program **body = &program->bodies[program->n_bodies];
+        int code = make_program(program->words + at, (size_t)length, &inside, body, error);
+        if (code != RB_OK)
+            return code;
+        if ((*body)->n_symbols != program->n_symbols) {
+            program->n_bodies++; /* it is there, and goes with the others */
+            return BAD("plan: a body has other symbols");
+        }
+        at += length;
+    }
+    if (at != n_words)
+        return BAD("plan: %lld words follow its end", show(n_words - at));
+    for (int64_t i = 0; i < program->n_calls; i++) {
+        const rb_call *call = &program->calls[i];
+        int code = call->flags & RB_CALL_CONTROL ? rb_control_check(program, i, call, error) : RB_OK;
+        if (code != RB_OK)
+            return code;
+    }
+    return RB_OK;
+}
+
+static int read_plan(rb_program *program, const int64_t *words, size_t n_words, const given *with,
+                     rb_error *error) {
     int64_t rest = 0;
-    int code = read_header(program, words, n_words, n_kernels, n_constants, error);
+    int code = read_header(program, words, n_words, with->n_kernels, with->n_constants, error);
     if (code != RB_OK)
         return code;
     /* Every record takes words, so nothing below is larger than the plan itself by more than a factor. */
@@ -212,23 +261,36 @@ static int read_plan(rb_program *program, const int64_t *words, size_t n_words, 
     program->roots = array(program->n_buffers, sizeof *program->roots);
     program->kernels = array(program->n_kernels, sizeof *program->kernels);
     program->constants = array(program->n_numbers[RB_CONSTANT], sizeof *program->constants);
-    if (!program->words || !program->calls || !program->roots || !program->kernels || !program->constants)
+    program->donors = array(program->n_numbers[RB_OUTPUT], sizeof *program->donors);
+    int64_t n_bodies = words[13] <= (int64_t)n_words / RB_HEADER_WORDS ? words[13] : 0; /* 0: found out below */
+    program->bodies = array(n_bodies, sizeof(rb_program *));
+    if (!program->words || !program->calls || !program->roots || !program->kernels || !program->constants ||
+        !program->donors || !program->bodies)
         return rb_fail(error, RB_MEMORY, "no memory for a plan of %zu words", n_words);
     memcpy(program->words, words, n_words * sizeof *words);
+    memset(program->donors, -1, (size_t)program->n_numbers[RB_OUTPUT] * sizeof *program->donors);
     read_sections(program, (int64_t)n_words, &rest, error); /* now over our own copy */
     if ((code = check_exprs(program, error)) != RB_OK)
         return code;
     for (int64_t i = 0; i < program->n_buffers; i++)
         if ((code = check_buffer(program, i, error)) != RB_OK)
             return code;
-    if ((code = read_calls(program, rest, (int64_t)n_words, error)) != RB_OK)
+    if ((code = read_calls(program, rest, (int64_t)n_words, &rest, error)) != RB_OK)
         return code;
-    return keep_kernels(program, kernels, constants, error);
+    if (n_bodies != words[13])
+        return BAD("plan: %zu words cannot hold %lld bodies", n_words, show(words[13]));
+    if ((code = read_bodies(program, rest, (int64_t)n_words, with, error)) != RB_OK)
+        return code;
+    return keep_kernels(program, with->kernels, with->constants, error);
 }
 
 static void disown(rb_program *program) {
     if (atomic_fetch_sub(&program->owners, 1) != 1)
         return;
+    for (int64_t i = 0; i < program->n_bodies; i++)
+        rb_program_release(program->bodies[i]);
+    free(program->bodies);
+    free(program->donors);
     free(program->words);
     free(program->calls);
     free(program->roots);
@@ -237,21 +299,27 @@ static void disown(rb_program *program) {
     free(program);
 }
 
-int rb_program_create(const int64_t *words, size_t n_words, const rb_kernel *kernels, size_t n_kernels,
-                      const rb_constant *constants, size_t n_constants, rb_program **program,
-                      rb_error *error) {
+static int make_program(const int64_t *words, size_t n_words, const given *with, rb_program **program,
+                        rb_error *error) {
     *program = NULL;
     rb_program *made = calloc(1, sizeof *made);
     if (!made)
         return rb_fail(error, RB_MEMORY, "no memory for a program");
     atomic_init(&made->handles, 1);
     atomic_init(&made->owners, 1);
-    int code = read_plan(made, words, n_words, kernels, n_kernels, constants, n_constants, error);
+    int code = read_plan(made, words, n_words, with, error);
     if (code != RB_OK)
         disown(made);
     else
         *program = made;
     return code;
+}
+
+int rb_program_create(const int64_t *words, size_t n_words, const rb_kernel *kernels, size_t n_kernels,
+                      const rb_constant *constants, size_t n_constants, rb_program **program,
+                      rb_error *error) {
+    const given with = {kernels, constants, n_kernels, n_constants, 0};
+    return make_program(words, n_words, &with, program, error);
 }
 
 void rb_program_retain(rb_program *program) { atomic_fetch_add(&program->handles, 1); }
@@ -278,6 +346,9 @@ void rb_bound_release(rb_bound *bound) {
     free(bound->sizes);
     free(bound->tasks);
     free(bound->costs);
+    for (int64_t i = 0; bound->bodies && i < program->n_bodies; i++)
+        rb_bound_release(bound->bodies[i]);
+    free(bound->bodies);
     free(bound);
     disown(program);
 }
@@ -291,11 +362,5 @@ int64_t rb_program_symbols(const rb_program *program) { return program->n_symbol
 int64_t rb_program_calls(const rb_program *program) { return program->n_calls; }
 
 int64_t rb_program_donor(const rb_program *program, int64_t output) {
-    for (int64_t i = 0; i < program->n_buffers; i++) {
-        const rb_buffer *buffer = &program->buffers[i];
-        if (buffer->kind == RB_OUTPUT && buffer->number == output && buffer->alias >= 0 &&
-            program->buffers[buffer->alias].kind == RB_INPUT)
-            return program->buffers[buffer->alias].number;
-    }
-    return -1;
+    return in_range(output, program->n_numbers[RB_OUTPUT]) ? program->donors[output] : -1;
 }

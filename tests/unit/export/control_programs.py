@@ -249,3 +249,29 @@ PROGRAMS: list[Callable[..., Any]] = [
     *(newton, collatz, nested_loops, three_ways, calls_a_helper, elements, index_while_inside),
     *(ternaries, pairs, bisect, clipped_steps, with_closure, booleans, Gate(), Halting()),
 ]
+
+
+def everything(x: Any) -> Any:
+    """The result of every program, so that one library holds them all."""
+    return (
+        early_return(x),
+        number_by_branch(x),
+        break_continue_else(x),
+        for_with_break(x),
+        return_from_a_loop(x),
+        newton(x),
+        collatz(x),
+        nested_loops(x),
+        three_ways(x),
+        calls_a_helper(x),
+        elements(x),
+        index_while_inside(x),
+        ternaries(x),
+        pairs(x),
+        bisect(x),
+        clipped_steps(x),
+        with_closure(x),
+        booleans(x),
+        PROGRAMS[18](x),
+        PROGRAMS[19](x),
+    )

@@ -12,6 +12,7 @@ import pytest
 import rabbet as rb
 from rabbet import nn
 from rabbet.base import tree
+from rabbet.runtime.program import CompiledProgram
 
 _spec = importlib.util.spec_from_file_location(
     "control_programs", Path(__file__).parent / "control_programs.py"
@@ -221,10 +222,25 @@ def test_the_reference_engine_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert np.allclose(compiled["x"].numpy(), interpreted["x"].numpy(), rtol=1e-6)
 
 
-def test_native_code_for_control_flow_is_a_named_error(tmp_path: Path) -> None:
-    path = rb.export(EXPLICIT["cond"], (rb.ones(3),), tmp_path / "p.rbt")
-    with pytest.raises(rb.CompileError, match="cond"):
-        rb.build(path, output=tmp_path)
+def test_a_host_op_inside_runs_in_python_and_not_in_native_code(tmp_path: Path) -> None:
+    eye = rb.eye(3)
+
+    def f(x: Any) -> Any:
+        y = rb.cond(x.sum() > 0, lambda x: rb.linalg.solve(eye + x, x), lambda x: -x, x * 2)
+        return rb.while_loop(lambda y: y.max() > 1, lambda y: y / 2, y), y
+
+    compare(f, tmp_path / "p.rbt", inputs(6, 8))
+    with pytest.raises(rb.CompileError, match="cond holds what runs on the host"):
+        rb.build(tmp_path / "p.rbt", output=tmp_path)
+
+
+def test_a_program_with_control_flow_is_one_plan(tmp_path: Path) -> None:
+    loaded = rb.load_program(rb.export(EXPLICIT["while"], (rb.ones(3),), tmp_path / "p.rbt"))
+    loaded(rb.ones(3))
+    program = loaded.version(()).program
+    assert isinstance(program, CompiledProgram)
+    assert [names[0] for names in program.ops].count("while_loop") == 1
+    assert any("cond" in names for names in program.ops)
 
 
 def test_an_index_out_of_range_inside_a_loop(tmp_path: Path) -> None:

@@ -488,7 +488,7 @@ def test_refused_lengths(plan: Any, kernels: Any) -> None:
         Program(words[:64], plan.kernels, [])
     count = len(words) // 8
     longer = edit(plan, {2: count + 1}) + bytes(8)
-    with pytest.raises(ProgramError, match="1 words follow its last call"):
+    with pytest.raises(ProgramError, match="1 words follow its end"):
         Program(longer, plan.kernels, [])
     for cut in range(1, count - 16):
         with pytest.raises(ProgramError):
