@@ -54,6 +54,7 @@ def _log_gamma(a: Tensor, shape: tuple[int, ...], generator: Generator | None) -
     """log of Gamma(a, 1) numbers (G. Marsaglia and W. Tsang, 2000): exact for tiny `a` too.
 
     For a < 1 a number of a + 1 times u^(1 / a); its logarithm is finite where the number is not.
+    The gradient reaches `a` as if the number's quantile stood still (ops/reparameterise.py).
     """
     log, where = functions["log"], functions["where"]
     of = a.dtype
@@ -61,7 +62,8 @@ def _log_gamma(a: Tensor, shape: tuple[int, ...], generator: Generator | None) -
     z = randn(trials, dtype=of, generator=generator)
     u = rand(trials, dtype=of, generator=generator)
     small = _open(shape, of, generator)
-    a = functions["expand"](a.detach(), shape)
+    spread = functions["expand"](a, shape)
+    a = spread.detach()
     less = a < 1.0
     d = where(less, a + 1.0, a) - 1.0 / 3.0
     wide = functions["unsqueeze"](d, -1)
@@ -70,7 +72,8 @@ def _log_gamma(a: Tensor, shape: tuple[int, ...], generator: Generator | None) -
     bound = 0.5 * z * z + wide * (1.0 - v + log(v))
     accepted = (step > 0.0) & (functions["log1p"](-u) < bound)
     found = log(d) + _first(accepted, log(v), log(d) * 0.0)
-    return where(less, found + log(small) / where(less, a, 1.0), found)
+    found = where(less, found + log(small) / where(less, a, 1.0), found)
+    return functions["gamma_path"](found, spread)
 
 
 def _open(shape: tuple[int, ...], of: DType, generator: Generator | None) -> Tensor:
@@ -84,7 +87,8 @@ def gamma(
     """Gamma numbers with the given concentration (shape) and rate (1 / scale).
 
     Of the shape of both together, or `size`, which they must fit. The mean is concentration / rate.
-    By Marsaglia and Tsang's method with a bounded number of trials. The gradient reaches `rate`.
+    By Marsaglia and Tsang's method with a bounded number of trials. The gradient reaches both: the
+    concentration's by implicit reparameterisation (Figurnov et al., 2018).
 
     >>> rb.gamma(rb.asarray([2.0, 3.0])).shape
     (2,)
@@ -92,13 +96,13 @@ def gamma(
     a = _float("gamma", concentration)
     b = _float("gamma", rate).astype(a.dtype)
     shape = drawn_shape("gamma", size, a, b)
-    with no_grad():
-        found = functions["exp"](_log_gamma(a, shape, generator))
-    return found / b
+    return functions["exp"](_log_gamma(a, shape, generator)) / b
 
 
 def beta(a: Any, b: Any, size: Any = None, *, generator: Generator | None = None) -> Tensor:
     """Beta numbers, in [0, 1]: x / (x + y) of two gamma numbers. The mean is a / (a + b).
+
+    The gradient reaches `a` and `b` through the gamma numbers (see `gamma`).
 
     >>> rb.beta(2.0, rb.ones(3)).shape
     (3,)
@@ -106,9 +110,8 @@ def beta(a: Any, b: Any, size: Any = None, *, generator: Generator | None = None
     one = _float("beta", a)
     two = _float("beta", b).astype(one.dtype)
     shape = drawn_shape("beta", size, one, two)
-    with no_grad():
-        x, y = (_log_gamma(t, shape, generator) for t in (one, two))
-        return functions["sigmoid"](x - y)
+    x, y = (_log_gamma(t, shape, generator) for t in (one, two))
+    return functions["sigmoid"](x - y)
 
 
 def dirichlet(
@@ -116,7 +119,8 @@ def dirichlet(
 ) -> Tensor:
     """Rows of positive numbers that add up to 1: (..., k) -> (*size, k).
 
-    Gamma numbers divided by their sum. The mean is concentration / its sum.
+    Gamma numbers divided by their sum. The mean is concentration / its sum. The gradient reaches
+    the concentration through the gamma numbers (see `gamma`).
 
     >>> rb.dirichlet(rb.ones(3)).shape
     (3,)
@@ -126,8 +130,7 @@ def dirichlet(
         raise ShapeError("dirichlet: the concentration has no axis of classes")
     rows = None if size is None else (*shape_argument((size,)), a.shape[-1])
     shape = drawn_shape("dirichlet", rows, a)
-    with no_grad():
-        return functions["softmax"](_log_gamma(a, shape, generator), -1)
+    return functions["softmax"](_log_gamma(a, shape, generator), -1)
 
 
 # ---- counts --------------------------------------------------------------------------------------

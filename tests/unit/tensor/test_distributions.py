@@ -144,3 +144,61 @@ def test_gradients_reach_scales() -> None:
     y = rb.gamma(3.0, rate, generator=rb.Generator(1))
     y.sum().backward()
     np.testing.assert_allclose(rate.grad.numpy(), -(y / rate).detach().numpy(), 1e-6)
+
+
+@pytest.mark.parametrize("a", [0.02, 0.4, 1.0, 3.5, 40.0, 2e3])
+def test_gamma_numbers_move_along_their_quantiles(a: float) -> None:
+    """The gradient by the concentration is the slope of SciPy's quantile function."""
+    x = rb.asarray(np.full(40, a), dtype="float64").requires_grad_()
+    z = rb.gamma(x, generator=rb.Generator(4))
+    z.sum().backward()
+    quantiles, step = stats.gamma(a).cdf(z.numpy()), 1e-4 * a
+    points = [stats.gamma(a + k * step).ppf(quantiles) for k in (-2, -1, 1, 2)]
+    wanted = (points[0] - 8 * points[1] + 8 * points[2] - points[3]) / (12 * step)
+    known = (quantiles > 1e-300) & (quantiles < 1 - 1e-4)
+    assert known.sum() > 10 and x.grad is not None
+    np.testing.assert_allclose(x.grad.numpy()[known], wanted[known], 2e-6, 1e-300)
+
+
+def test_gradients_of_expectations() -> None:
+    """d E[f(z)] / d concentration by draws, against the known one; in float32, and under jit."""
+
+    @rb.jit
+    def slope(a: rb.Tensor) -> rb.Tensor:
+        def mean_of(t: rb.Tensor) -> rb.Tensor:
+            p = rb.dirichlet(rb.expand(t, (COUNT, 3)))
+            return (p * p).sum(axis=-1).mean()
+
+        return rb.grad(mean_of)(a)
+
+    def exact(t: np.ndarray) -> float:
+        total = t.sum()
+        return float((t * (t + 1)).sum() / (total * (total + 1)))
+
+    rb.manual_seed(0)
+    a = np.array([0.7, 1.5, 3.0])
+    wanted = [(exact(a + e) - exact(a - e)) / 2e-6 for e in np.eye(3) * 1e-6]
+    for _ in range(2):
+        np.testing.assert_allclose(slope(rb.asarray(a, dtype="float32")).numpy(), wanted, atol=6e-3)
+    x = rb.asarray(0.6).requires_grad_()
+    rb.beta(x, 2.0, COUNT).mean().backward()
+    assert x.grad is not None and abs(x.grad.item() - 2.0 / 2.6**2) < 0.02
+
+
+def test_gamma_gradients_under_transforms() -> None:
+    a = rb.asarray([0.5, 2.0, 7.0], dtype="float64")
+
+    def draw(t: rb.Tensor) -> rb.Tensor:
+        return rb.gamma(t, generator=rb.Generator(1))
+
+    many = rb.grad(lambda t: draw(t).sum())(a)
+    _, along = rb.jvp(draw, (a,), (rb.ones(3, dtype="float64"),))
+    np.testing.assert_allclose(along.numpy(), many.numpy(), 1e-12)
+    rows = rb.vmap(lambda t: rb.grad(lambda s: draw(s).sum())(t))(rb.stack([a, a]))
+    assert rows.shape == (2, 3) and np.isfinite(rows.numpy()).all() and (rows.numpy() > 0).all()
+    second = rb.grad(lambda t: rb.grad(lambda s: draw(s).sum())(t).sum())(a).numpy()
+    z = draw(a).numpy()
+    q = stats.gamma(a.numpy()).cdf(z)
+    points = [stats.gamma(a.numpy() + k * 1e-3).ppf(q) for k in (-1, 0, 1)]
+    np.testing.assert_allclose(second, (points[0] - 2 * points[1] + points[2]) / 1e-6, 1e-4, 1e-5)
+    assert rb.gamma(rb.asarray(1e-4).requires_grad_()).item() >= 0
