@@ -133,7 +133,11 @@ def _add_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     samples=binary_samples(dtypes=NUMERIC),
 )
 def subtract(x1: Value, x2: Value) -> Value:
-    """Difference, element by element. Raises DTypeError for bools."""
+    """Difference, element by element. Raises DTypeError for bools.
+
+    >>> rb.asarray([3, 2]) - 1
+    tensor([2, 1])
+    """
 
 
 @subtract.gradient
@@ -150,7 +154,11 @@ def _subtract_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     samples=binary_samples(dtypes=ALL),
 )
 def multiply(x1: Value, x2: Value) -> Value:
-    """Product, element by element; bools give their `and`."""
+    """Product, element by element; bools give their `and`.
+
+    >>> rb.asarray([1, 2]) * 3
+    tensor([3, 6])
+    """
 
 
 @multiply.gradient
@@ -247,7 +255,11 @@ def _remainder_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     samples=unary_samples(dtypes=NUMERIC),
 )
 def negative(x: Value) -> Value:
-    """-x; unsigned integers wrap around."""
+    """-x; unsigned integers wrap around.
+
+    >>> -rb.asarray([1, -2])
+    tensor([-1,  2])
+    """
 
 
 @negative.gradient
@@ -263,7 +275,11 @@ def _negative_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(dtypes=ALL),
 )
 def positive(x: Value) -> Value:
-    """The same numbers."""
+    """The same numbers.
+
+    >>> rb.positive(rb.asarray([1, -2]))
+    tensor([ 1, -2])
+    """
 
 
 @op(
@@ -296,7 +312,11 @@ def _positive_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(avoid=(0,), dtypes=NUMERIC),
 )
 def abs_(x: Value) -> Value:
-    """Absolute value; its gradient at 0 is 0."""
+    """Absolute value; its gradient at 0 is 0.
+
+    >>> rb.abs(rb.asarray([-2, 3]))
+    tensor([2, 3])
+    """
 
 
 @abs_.gradient
@@ -335,7 +355,11 @@ def sign(x: Value) -> Value:
     samples=unary_samples(dtypes=NUMERIC),
 )
 def square(x: Value) -> Value:
-    """x * x."""
+    """x * x.
+
+    >>> rb.square(rb.asarray([3, -2]))
+    tensor([9, 4])
+    """
 
 
 @square.gradient
@@ -352,7 +376,11 @@ def _square_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(avoid=(0,)),
 )
 def reciprocal(x: Value) -> Value:
-    """1 / x."""
+    """1 / x.
+
+    >>> rb.reciprocal(rb.asarray([2.0, 4.0]))
+    tensor([0.5 , 0.25])
+    """
 
 
 @reciprocal.gradient
@@ -473,7 +501,11 @@ def _rounding_samples(low: float, high: float) -> Callable[[], list[Sample]]:
     samples=_rounding_samples(0.1, 0.9),
 )
 def floor(x: Value) -> Value:
-    """Rounded down."""
+    """Rounded down.
+
+    >>> rb.floor(rb.asarray([1.8, -1.2]))
+    tensor([ 1., -2.])
+    """
 
 
 @op(
@@ -484,7 +516,11 @@ def floor(x: Value) -> Value:
     samples=_rounding_samples(0.1, 0.9),
 )
 def ceil(x: Value) -> Value:
-    """Rounded up."""
+    """Rounded up.
+
+    >>> rb.ceil(rb.asarray([1.2, -1.2]))
+    tensor([ 2., -1.])
+    """
 
 
 @op(
@@ -495,7 +531,11 @@ def ceil(x: Value) -> Value:
     samples=_rounding_samples(0.1, 0.9),
 )
 def trunc(x: Value) -> Value:
-    """Rounded toward zero."""
+    """Rounded toward zero.
+
+    >>> rb.trunc(rb.asarray([1.8, -1.8]))
+    tensor([ 1., -1.])
+    """
 
 
 @op(

@@ -39,7 +39,11 @@ def bitwise_and(x1: Value, x2: Value) -> Value:
     samples=binary_samples(Draw((), -9, 9), dtypes=BIT_TYPES),
 )
 def bitwise_or(x1: Value, x2: Value) -> Value:
-    """Bits that are set in either."""
+    """Bits that are set in either.
+
+    >>> rb.bitwise_or(rb.asarray([1, 4]), 2)
+    tensor([3, 6])
+    """
 
 
 @op(
@@ -52,7 +56,11 @@ def bitwise_or(x1: Value, x2: Value) -> Value:
     samples=binary_samples(Draw((), -9, 9), dtypes=BIT_TYPES),
 )
 def bitwise_xor(x1: Value, x2: Value) -> Value:
-    """Bits that are set in exactly one."""
+    """Bits that are set in exactly one.
+
+    >>> rb.bitwise_xor(rb.asarray([1, 3]), 2)
+    tensor([3, 1])
+    """
 
 
 @op(
@@ -64,7 +72,11 @@ def bitwise_xor(x1: Value, x2: Value) -> Value:
     samples=unary_samples(-9, 9, dtypes=BIT_TYPES),
 )
 def bitwise_invert(x: Value) -> Value:
-    """Every bit flipped; bools negated."""
+    """Every bit flipped; bools negated.
+
+    >>> rb.bitwise_invert(rb.asarray([0, 1]))
+    tensor([-1, -2])
+    """
 
 
 @op(
@@ -94,4 +106,8 @@ def bitwise_left_shift(x1: Value, x2: Value) -> Value:
     samples=binary_samples(Draw((), -99, 99), Draw((), 0, 70), dtypes=INTEGERS),
 )
 def bitwise_right_shift(x1: Value, x2: Value) -> Value:
-    """Bits moved `x2` places down; the sign fills up."""
+    """Bits moved `x2` places down; the sign fills up.
+
+    >>> rb.bitwise_right_shift(rb.asarray([8, 5]), 1)
+    tensor([4, 2])
+    """

@@ -61,7 +61,11 @@ def equal(x1: Value, x2: Value) -> Value:
     samples=_compared,
 )
 def not_equal(x1: Value, x2: Value) -> Value:
-    """Where both differ."""
+    """Where both differ.
+
+    >>> rb.asarray([1, 2]) != 2
+    tensor([ True, False])
+    """
 
 
 @op(
@@ -91,7 +95,11 @@ def less(x1: Value, x2: Value) -> Value:
     samples=_compared,
 )
 def less_equal(x1: Value, x2: Value) -> Value:
-    """Where `x1 <= x2`."""
+    """Where `x1 <= x2`.
+
+    >>> rb.less_equal(rb.asarray([1, 2]), 1)
+    tensor([ True, False])
+    """
 
 
 @op(
@@ -104,7 +112,11 @@ def less_equal(x1: Value, x2: Value) -> Value:
     samples=_compared,
 )
 def greater(x1: Value, x2: Value) -> Value:
-    """Where `x1 > x2`."""
+    """Where `x1 > x2`.
+
+    >>> rb.greater(rb.asarray([1, 2]), 1)
+    tensor([False,  True])
+    """
 
 
 @op(
@@ -117,7 +129,11 @@ def greater(x1: Value, x2: Value) -> Value:
     samples=_compared,
 )
 def greater_equal(x1: Value, x2: Value) -> Value:
-    """Where `x1 >= x2`."""
+    """Where `x1 >= x2`.
+
+    >>> rb.greater_equal(rb.asarray([1, 2]), 2)
+    tensor([False,  True])
+    """
 
 
 # ---- logic: numbers count as `!= 0` -----------------------------------------------------------
@@ -136,7 +152,11 @@ def _logic(name: str) -> Any:
     samples=binary_samples(Draw((), -1, 1), dtypes=ALL),
 )
 def logical_and(x1: Value, x2: Value) -> Value:
-    """Where both are true (not zero)."""
+    """Where both are true (not zero).
+
+    >>> rb.logical_and(rb.asarray([True, False]), True)
+    tensor([ True, False])
+    """
 
 
 @op(
@@ -148,7 +168,11 @@ def logical_and(x1: Value, x2: Value) -> Value:
     samples=binary_samples(Draw((), -1, 1), dtypes=ALL),
 )
 def logical_or(x1: Value, x2: Value) -> Value:
-    """Where either is true (not zero)."""
+    """Where either is true (not zero).
+
+    >>> rb.logical_or(rb.asarray([True, False]), False)
+    tensor([ True, False])
+    """
 
 
 @op(
@@ -160,7 +184,11 @@ def logical_or(x1: Value, x2: Value) -> Value:
     samples=binary_samples(Draw((), -1, 1), dtypes=ALL),
 )
 def logical_xor(x1: Value, x2: Value) -> Value:
-    """Where exactly one is true (not zero)."""
+    """Where exactly one is true (not zero).
+
+    >>> rb.logical_xor(rb.asarray([True, False]), True)
+    tensor([False,  True])
+    """
 
 
 @op(
@@ -220,7 +248,11 @@ def isnan(x: Value) -> Value:
     samples=_float_tests,
 )
 def isinf(x: Value) -> Value:
-    """Where `x` is an infinity of either sign."""
+    """Where `x` is an infinity of either sign.
+
+    >>> rb.isinf(rb.asarray([1.0, -rb.inf]))
+    tensor([False,  True])
+    """
 
 
 @op(
@@ -232,7 +264,11 @@ def isinf(x: Value) -> Value:
     samples=_float_tests,
 )
 def isfinite(x: Value) -> Value:
-    """Where `x` is neither infinite nor NaN."""
+    """Where `x` is neither infinite nor NaN.
+
+    >>> rb.isfinite(rb.asarray([1.0, rb.inf, rb.nan]))
+    tensor([ True, False, False])
+    """
 
 
 @op(
@@ -244,7 +280,11 @@ def isfinite(x: Value) -> Value:
     samples=unary_samples(),
 )
 def signbit(x: Value) -> Value:
-    """Where the sign bit is set, zeros and NaN included."""
+    """Where the sign bit is set, zeros and NaN included.
+
+    >>> rb.signbit(rb.asarray([-0.0, 1.0]))
+    tensor([ True, False])
+    """
 
 
 # ---- where ------------------------------------------------------------------------------------

@@ -212,7 +212,11 @@ def times_or_zero(x: Any, y: Any) -> Any:
 
 
 def exponential(z: Pair) -> Pair:
-    """e^re (cos im + i sin im); the factor in two halves, so that it overflows last."""
+    """e^re (cos im + i sin im); the factor in two halves, so that it overflows last.
+
+    >>> rb.exponential((2, 3), rate=4.0).shape
+    (2, 3)
+    """
     half = f.exp(z.re * 0.5)
     large = greater(abs(z.re), 40.0)
     factor, rest = where(large, half, f.exp(z.re)), where(large, half, 1.0)

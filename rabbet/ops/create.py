@@ -103,7 +103,11 @@ def _filled_samples() -> list[Sample]:
     samples=_filled_samples,
 )
 def zeros(shape: tuple[Dim, ...], dtype: DType | None = None) -> Value:
-    """A tensor of zeros; dtype float32 if left out. Example: `rb.zeros((2, 3))`."""
+    """A tensor of zeros; dtype float32 if left out.
+
+    >>> rb.zeros((2,))
+    tensor([0., 0.])
+    """
 
 
 @op(
@@ -115,7 +119,11 @@ def zeros(shape: tuple[Dim, ...], dtype: DType | None = None) -> Value:
     samples=_filled_samples,
 )
 def ones(shape: tuple[Dim, ...], dtype: DType | None = None) -> Value:
-    """A tensor of ones; dtype float32 if left out. Example: `rb.ones((2, 3))`."""
+    """A tensor of ones; dtype float32 if left out.
+
+    >>> rb.ones((2,))
+    tensor([1., 1.])
+    """
 
 
 def _full_spec(fill_value: Spec, shape: Any) -> Spec:

@@ -102,7 +102,11 @@ def _sqrt_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(0.3, 4),
 )
 def rsqrt(x: Value) -> Value:
-    """1 / square root."""
+    """1 / square root.
+
+    >>> rb.rsqrt(rb.asarray([4.0]))
+    tensor([0.5])
+    """
 
 
 @rsqrt.gradient
@@ -140,7 +144,11 @@ def _exp_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(),
 )
 def exp2(x: Value) -> Value:
-    """2 to the power x."""
+    """2 to the power x.
+
+    >>> rb.exp2(rb.asarray([3.0]))
+    tensor([8.])
+    """
 
 
 @exp2.gradient
@@ -157,7 +165,11 @@ def _exp2_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(),
 )
 def expm1(x: Value) -> Value:
-    """exp(x) - 1, exact near 0."""
+    """exp(x) - 1, exact near 0.
+
+    >>> rb.expm1(rb.asarray([0.0]))
+    tensor([0.])
+    """
 
 
 @expm1.gradient
@@ -195,7 +207,11 @@ def _log_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(-0.7, 3),
 )
 def log1p(x: Value) -> Value:
-    """log(1 + x), exact near 0."""
+    """log(1 + x), exact near 0.
+
+    >>> rb.log1p(rb.asarray([0.0]))
+    tensor([0.])
+    """
 
 
 @log1p.gradient
@@ -212,7 +228,11 @@ def _log1p_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(0.3, 4),
 )
 def log2(x: Value) -> Value:
-    """Logarithm to base 2."""
+    """Logarithm to base 2.
+
+    >>> rb.log2(rb.asarray([8.0]))
+    tensor([3.])
+    """
 
 
 @log2.gradient
@@ -229,7 +249,11 @@ def _log2_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(0.3, 4),
 )
 def log10(x: Value) -> Value:
-    """Logarithm to base 10."""
+    """Logarithm to base 10.
+
+    >>> rb.log10(rb.asarray([100.0]))
+    tensor([2.])
+    """
 
 
 @log10.gradient

@@ -241,7 +241,11 @@ scatter_add.batching(scatter_batch("scatter_add"))
     samples=scatter_samples(ALL),
 )
 def scatter_set(base: Value, indices: Value, updates: Value, axis: int = 0) -> Value:
-    """`base` with `updates` in place of what was at `indices` along `axis`; the last one wins."""
+    """`base` with `updates` in place of what was at `indices` along `axis`; the last one wins.
+
+    >>> rb.scatter_set(rb.zeros(3), rb.asarray([2]), rb.asarray([5.0]))
+    tensor([0., 0., 5.])
+    """
 
 
 @scatter_set.gradient

@@ -312,6 +312,9 @@ def max_pool1d_with_indices(
 ) -> tuple[Value, ...]:
     """As `max_pool1d`, and where the elements lie in the flattened image (int64), for
     `max_unpool1d`.
+
+    >>> rb.max_pool1d_with_indices(rb.asarray([[[1.0, 4.0, 3.0, 2.0]]]), 2)[1].tolist()
+    [[[1, 2]]]
     """
     at = windows("max_pool1d", x, 1, kernel_size, stride, padding, dilation, ceil_mode)
     values, number = _max_pool(x, at)
@@ -364,6 +367,9 @@ def max_pool2d_with_indices(
 ) -> tuple[Value, ...]:
     """As `max_pool2d`, and where the elements lie in the flattened image (int64), for
     `max_unpool2d`.
+
+    >>> rb.max_pool2d_with_indices(rb.arange(16.0).reshape(1, 1, 4, 4), 2)[1].tolist()
+    [[[[5, 7], [13, 15]]]]
     """
     at = windows("max_pool2d", x, 2, kernel_size, stride, padding, dilation, ceil_mode)
     values, number = _max_pool(x, at)
@@ -416,6 +422,9 @@ def max_pool3d_with_indices(
 ) -> tuple[Value, ...]:
     """As `max_pool3d`, and where the elements lie in the flattened image (int64), for
     `max_unpool3d`.
+
+    >>> rb.max_pool3d_with_indices(rb.arange(8.0).reshape(1, 1, 2, 2, 2), 2)[1].tolist()
+    [[[[[7]]]]]
     """
     at = windows("max_pool3d", x, 3, kernel_size, stride, padding, dilation, ceil_mode)
     values, number = _max_pool(x, at)

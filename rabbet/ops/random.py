@@ -225,7 +225,11 @@ def randint(
     shape: tuple[Dim, ...],
     dtype: DType | None = None,
 ) -> Value:
-    """Whole numbers in [low, high), from 64 bits each; int64 unless told."""
+    """Whole numbers in [low, high), from 64 bits each; int64 unless told.
+
+    >>> rb.randint(0, 5, (2, 3)).shape
+    (2, 3)
+    """
     first, second = _two_words(key, offset, shape)
     wide = bitwise_or(bitwise_left_shift(cast(first, uint64), 32), cast(second, uint64))
     low = cast(low, int64)

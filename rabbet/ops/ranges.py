@@ -65,6 +65,9 @@ def arange(
     Sizes (of other tensors) may be given as start and stop. dtype: int64 if all are whole, else
     float32; floats are computed in float64 and rounded once. Raises ShapeError for step 0.
     Example: `arange(home, 5)` -> 0, 1, 2, 3, 4.
+
+    >>> rb.arange(2, 8, 3)
+    tensor([2, 5])
     """
     if stop is None:
         start, stop = 0, start

@@ -94,7 +94,11 @@ def _trigamma(x: float) -> float:
     samples=unary_samples(),
 )
 def erf(x: Value) -> Value:
-    """The error function."""
+    """The error function.
+
+    >>> rb.erf(rb.asarray([0.0, 1.0]))
+    tensor([0.        , 0.84270084])
+    """
 
 
 @erf.gradient
@@ -111,7 +115,11 @@ def _erf_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(-0.95, 0.95),
 )
 def erfinv(x: Value) -> Value:
-    """Inverse of the error function."""
+    """Inverse of the error function.
+
+    >>> rb.erfinv(rb.asarray([0.0, 1.0]))
+    tensor([ 0., inf])
+    """
 
 
 @erfinv.gradient
@@ -128,7 +136,11 @@ def _erfinv_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(0.4, 6, tolerance=1e-5),
 )
 def lgamma(x: Value) -> Value:
-    """Logarithm of the absolute value of the gamma function."""
+    """Logarithm of the absolute value of the gamma function.
+
+    >>> rb.lgamma(rb.asarray([1.0, 3.0]))
+    tensor([0.       , 0.6931472])
+    """
 
 
 @lgamma.gradient
@@ -145,7 +157,11 @@ def _lgamma_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(0.4, 6, tolerance=1e-5),
 )
 def digamma(x: Value) -> Value:
-    """Logarithmic derivative of the gamma function."""
+    """Logarithmic derivative of the gamma function.
+
+    >>> rb.digamma(rb.asarray([1.0]))
+    tensor([-0.5772157])
+    """
 
 
 @digamma.gradient

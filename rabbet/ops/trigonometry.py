@@ -23,7 +23,11 @@ from rabbet.ops.rules import FLOATING, binary_samples, broadcast, row, unary_sam
     samples=unary_samples(-4, 4),
 )
 def sin(x: Value) -> Value:
-    """Sine; x in radians."""
+    """Sine; x in radians.
+
+    >>> rb.sin(rb.asarray([0.0]))
+    tensor([0.])
+    """
 
 
 @sin.gradient
@@ -40,7 +44,11 @@ def _sin_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(-4, 4),
 )
 def cos(x: Value) -> Value:
-    """Cosine; x in radians."""
+    """Cosine; x in radians.
+
+    >>> rb.cos(rb.asarray([0.0]))
+    tensor([1.])
+    """
 
 
 @cos.gradient
@@ -57,7 +65,11 @@ def _cos_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(-1.2, 1.2),
 )
 def tan(x: Value) -> Value:
-    """Tangent; x in radians."""
+    """Tangent; x in radians.
+
+    >>> rb.tan(rb.asarray([0.0]))
+    tensor([0.])
+    """
 
 
 @tan.gradient
@@ -74,7 +86,11 @@ def _tan_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(-0.9, 0.9),
 )
 def asin(x: Value) -> Value:
-    """Inverse sine."""
+    """Inverse sine.
+
+    >>> rb.asin(rb.asarray([0.0]))
+    tensor([0.])
+    """
 
 
 @asin.gradient
@@ -91,7 +107,11 @@ def _asin_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(-0.9, 0.9),
 )
 def acos(x: Value) -> Value:
-    """Inverse cosine."""
+    """Inverse cosine.
+
+    >>> rb.acos(rb.asarray([1.0]))
+    tensor([0.])
+    """
 
 
 @acos.gradient
@@ -108,7 +128,11 @@ def _acos_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(),
 )
 def atan(x: Value) -> Value:
-    """Inverse tangent."""
+    """Inverse tangent.
+
+    >>> rb.atan(rb.asarray([0.0, 1.0]))
+    tensor([0.       , 0.7853982])
+    """
 
 
 @atan.gradient
@@ -125,7 +149,11 @@ def _atan_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(),
 )
 def sinh(x: Value) -> Value:
-    """Hyperbolic sine."""
+    """Hyperbolic sine.
+
+    >>> rb.sinh(rb.asarray([0.0]))
+    tensor([0.])
+    """
 
 
 @sinh.gradient
@@ -142,7 +170,11 @@ def _sinh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(),
 )
 def cosh(x: Value) -> Value:
-    """Hyperbolic cosine."""
+    """Hyperbolic cosine.
+
+    >>> rb.cosh(rb.asarray([0.0]))
+    tensor([1.])
+    """
 
 
 @cosh.gradient
@@ -180,7 +212,11 @@ def _tanh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(),
 )
 def asinh(x: Value) -> Value:
-    """Inverse hyperbolic sine."""
+    """Inverse hyperbolic sine.
+
+    >>> rb.asinh(rb.asarray([0.0]))
+    tensor([0.])
+    """
 
 
 @asinh.gradient
@@ -197,7 +233,11 @@ def _asinh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(1.3, 4),
 )
 def acosh(x: Value) -> Value:
-    """Inverse hyperbolic cosine."""
+    """Inverse hyperbolic cosine.
+
+    >>> rb.acosh(rb.asarray([1.0]))
+    tensor([0.])
+    """
 
 
 @acosh.gradient
@@ -215,7 +255,11 @@ def _acosh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     samples=unary_samples(-0.8, 0.8),
 )
 def atanh(x: Value) -> Value:
-    """Inverse hyperbolic tangent."""
+    """Inverse hyperbolic tangent.
+
+    >>> rb.atanh(rb.asarray([0.0]))
+    tensor([0.])
+    """
 
 
 @atanh.gradient

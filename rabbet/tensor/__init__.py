@@ -8,7 +8,7 @@ import rabbet.ops  # noqa: F401  (declares the ops)
 from rabbet import recorder
 from rabbet.base.config import config
 from rabbet.graph.value import lookup
-from rabbet.tensor import chosen, placing, several
+from rabbet.tensor import chosen, combine, placing, several
 from rabbet.tensor import random as random
 from rabbet.tensor.backward import rule_of
 from rabbet.tensor.create import (
@@ -36,7 +36,12 @@ from rabbet.tensor.recipes import learn
 from rabbet.tensor.tensor import Tensor, from_numpy
 
 install_all()
-for _name, _method in {**several.METHODS, **chosen.METHODS, **placing.METHODS}.items():
+for _name, _method in {
+    **several.METHODS,
+    **chosen.METHODS,
+    **placing.METHODS,
+    **combine.METHODS,
+}.items():
     setattr(Tensor, _name, _method)
 recorder.configure(
     prepare=prepare,

@@ -10,7 +10,6 @@ METHODS = {
     "mv": "use x @ y",
     "dot": "use x @ y",
     "cumsum": "use rb.cumulative_sum(x, axis=...)",
-    "allclose": "compare numpy.allclose(a, b)",
     "data": "use .detach()",
     "type": "use .astype(dtype)",
     "masked_select": "use x[mask]",
@@ -19,7 +18,6 @@ FUNCTIONS = {
     **{name: METHODS[name] for name in ("mm", "bmm", "mv", "dot", "cumsum")},
     "compile": "repeated code is compiled by itself; rb.jit leaves the Python out too",
     "inference_mode": "use rb.no_grad()",
-    "allclose": "compare numpy.allclose(a, b)",
     "masked_select": "use x[mask]",
     "cuda": "there is only the device 'cpu'",
 }

@@ -23,6 +23,9 @@ def asarray(
     Memory that others can write is copied unless `copy=False`; Python floats become float32, ints
     int64. Raises DTypeError for data without a dtype of ours, NumberRangeError for integers that
     the dtype cannot hold, ShapeError for ragged lists, ValueError where `copy=False` cannot be.
+
+    >>> rb.asarray([1, 2.5])
+    tensor([1. , 2.5])
     """
     check_device(device)
     wanted = None if dtype is None else dtype_of(dtype)
@@ -58,6 +61,9 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
     """A tensor with the elements of an object that speaks DLPack.
 
     Copied unless `copy=False`. Raises BufferError where its memory cannot be shared so.
+
+    >>> rb.from_dlpack(np.arange(3))
+    tensor([0, 1, 2])
     """
     check_device(device)
     if isinstance(x, Tensor):
@@ -175,7 +181,11 @@ def ones(
 
 
 def empty(shape: Any = (), *more: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """Zeros (nothing is left uninitialised)."""
+    """Zeros (nothing is left uninitialised).
+
+    >>> rb.empty((2, 3)).shape
+    (2, 3)
+    """
     return zeros(shape, *more, dtype=dtype, device=device)
 
 
@@ -284,7 +294,11 @@ def linspace(
 def eye(
     n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
 ) -> Tensor:
-    """Ones on the k-th diagonal, else zeros."""
+    """Ones on the k-th diagonal, else zeros.
+
+    >>> rb.eye(2).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
     check_device(device)
     wanted = dtype_of(dtype or dtypes.default_float)
     columns = n_rows if n_cols is None else n_cols
@@ -293,7 +307,11 @@ def eye(
 
 
 def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """Zeros of x's shape and dtype."""
+    """Zeros of x's shape and dtype.
+
+    >>> rb.empty_like(rb.asarray([1, 2])).shape
+    (2,)
+    """
     return zeros_like(x, dtype=dtype, device=device)
 
 

@@ -89,6 +89,9 @@ def truncated_normal(
     """Standard normal numbers that lie between `low` and `high`, by inversion.
 
     Raises ValueError where the range is empty.
+
+    >>> rb.truncated_normal((2, 3)).shape
+    (2, 3)
     """
     if not low < high:
         raise ValueError(f"truncated_normal: the range from {low} to {high} is empty")
@@ -112,7 +115,11 @@ def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
 
 
 def permutation(x: Any, axis: int = 0, *, generator: Generator | None = None) -> Tensor:
-    """`x` with the elements along `axis` in random order, the same for all other axes."""
+    """`x` with the elements along `axis` in random order, the same for all other axes.
+
+    >>> sorted(rb.permutation(rb.asarray([3, 1, 2])).tolist())
+    [1, 2, 3]
+    """
     t = as_operand(x)
     at = axis_of("permutation", axis, t.ndim)
     return functions["take"](t, randperm(t.shape[at], generator=generator), at)
@@ -145,6 +152,9 @@ def multinomial(
 
     Without replacement they are distinct (the largest of log(weights) + Gumbel numbers: Efraimidis
     and Spirakis 2006). Raises ShapeError where there are fewer classes than samples.
+
+    >>> rb.multinomial(rb.asarray([0.0, 1.0]), 3, replacement=True)
+    tensor([1, 1, 1])
     """
     t = _floating("multinomial", as_operand(weights))
     if not t.ndim:

@@ -19,7 +19,10 @@ _running = threading.RLock()
 
 
 def flush(tape: Tape | None = None) -> None:
-    """Compute everything recorded so far on this thread's tape (or on `tape`)."""
+    """Compute everything recorded so far on this thread's tape (or on `tape`).
+
+    >>> x = rb.ones(2) + 1; rb.flush()  # computed now
+    """
     tape = tape or current()
     if flush_known(tape):
         return

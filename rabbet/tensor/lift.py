@@ -152,7 +152,11 @@ ALIASES = {
     "greater_equal": ("ge",),
     "permute": ("permute_dims",),
     "swapaxes": ("transpose",),
-    "absolute": (),
+    "moveaxis": ("movedim",),
+    "max": ("amax",),
+    "min": ("amin",),
+    "sign": ("sgn",),
+    "abs": ("absolute",),
 }
 
 

@@ -10,6 +10,7 @@ from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.graph.value import lookup
 from rabbet.ops.linalg import adjoint
+from rabbet.tensor.combine import cross as cross
 from rabbet.tensor.create import zeros
 from rabbet.tensor.lift import functions
 from rabbet.tensor.tensor import Tensor, as_operand
@@ -213,19 +214,3 @@ def pinv(x: Any, /, *, rtol: Any = None) -> Tensor:
     where = functions["where"]
     inverse = where(large, 1.0 / where(large, s, 1.0), 0.0).astype(t.dtype)
     return matmul(adjoint(vh) * inverse[..., None, :], adjoint(u))
-
-
-def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
-    """The vectors at right angles to both: along `axis`, which has 3 elements in both.
-
-    Raises ShapeError for another size.
-    """
-    a, b = as_operand(x1), as_operand(x2)
-    for t in (a, b):
-        if not -t.ndim <= axis < t.ndim or t.shape[axis] != 3:
-            raise ShapeError(f"cross: axis {axis} of {show(t.shape)} has not 3 elements")
-    parts = [[functions["take"](t, as_operand(i), axis) for i in range(3)] for t in (a, b)]
-    (a0, a1, a2), (b0, b1, b2) = parts
-    found = [a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0]
-    ndim = max(a.ndim, b.ndim)
-    return functions["stack"](found, axis if axis < 0 else axis - ndim)

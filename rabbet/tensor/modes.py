@@ -32,17 +32,31 @@ class _GradMode(GradMode):
 
 
 class no_grad(_GradMode):
-    """Within it, ops do not record for gradients: `with rb.no_grad(): ...`, or `@rb.no_grad`."""
+    """Within it, ops do not record for gradients: `with rb.no_grad(): ...`, or `@rb.no_grad`.
+
+    >>> with rb.no_grad():
+    ...     rb.is_grad_enabled()
+    False
+    """
 
     enabled = False
 
 
 class enable_grad(_GradMode):
-    """Within it, ops record for gradients again."""
+    """Within it, ops record for gradients again.
+
+    >>> with rb.no_grad(), rb.enable_grad():
+    ...     rb.is_grad_enabled()
+    True
+    """
 
     enabled = True
 
 
 def is_grad_enabled() -> bool:
-    """Whether ops record for gradients now."""
+    """Whether ops record for gradients now.
+
+    >>> rb.is_grad_enabled()
+    True
+    """
     return current().grad_enabled

@@ -89,7 +89,11 @@ def _put(
 
 
 def index_select(x: Any, axis: int, index: Any) -> Tensor:
-    """The slices of `x` at a vector of places along `axis`."""
+    """The slices of `x` at a vector of places along `axis`.
+
+    >>> rb.index_select(rb.asarray([5, 6, 7]), 0, rb.asarray([2, 0]))
+    tensor([7, 5])
+    """
     return functions["take"](as_operand(x), index, axis)
 
 
@@ -104,12 +108,20 @@ def index_add(x: Any, axis: int, index: Any, source: Any, *, alpha: float = 1) -
 
 
 def index_copy(x: Any, axis: int, index: Any, source: Any) -> Tensor:
-    """`x` with the slices of `source` written at `index` along `axis`; the last one wins."""
+    """`x` with the slices of `source` written at `index` along `axis`; the last one wins.
+
+    >>> rb.index_copy(rb.zeros(3), 0, rb.asarray([1]), rb.asarray([9.0]))
+    tensor([0., 9., 0.])
+    """
     return functions["index_reduce"](x, index, source, axis, "set")
 
 
 def index_fill(x: Any, axis: int, index: Any, value: float) -> Tensor:
-    """`x` with a number written in all slices at `index` along `axis`."""
+    """`x` with a number written in all slices at `index` along `axis`.
+
+    >>> rb.index_fill(rb.zeros(3), 0, rb.asarray([1]), 9.0)
+    tensor([0., 9., 0.])
+    """
     t, places = as_operand(x), as_operand(index)
     at = axis_of("index_fill", axis, t.ndim)
     shape = (*t.shape[:at], *places.shape, *t.shape[at + 1 :])

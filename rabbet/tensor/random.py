@@ -22,6 +22,10 @@ _UINT64 = intern((), dtypes.uint64)
 class Generator:
     """A stream of random numbers: Philox4x32-10 with the seed as key. The same seed draws the same
     numbers.
+
+    >>> one, two = rb.Generator(7), rb.Generator(7)
+    >>> bool((rb.rand(2, generator=one) == rb.rand(2, generator=two)).all())
+    True
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -96,7 +100,11 @@ def rand(
     generator: Generator | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Uniform numbers in [0, 1) of the given shape."""
+    """Uniform numbers in [0, 1) of the given shape.
+
+    >>> rb.rand(2, 3).shape
+    (2, 3)
+    """
     check_device(device)
     t = draw("uniform", shape_argument(shape), _float(dtype), generator)
     return t.requires_grad_() if requires_grad else t
@@ -109,7 +117,11 @@ def randn(
     generator: Generator | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Normal numbers with mean 0 and standard deviation 1."""
+    """Normal numbers with mean 0 and standard deviation 1.
+
+    >>> rb.randn(2, 3).shape
+    (2, 3)
+    """
     check_device(device)
     t = draw("normal", shape_argument(shape), _float(dtype), generator)
     return t.requires_grad_() if requires_grad else t

@@ -48,7 +48,11 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
 
 
 def unbind(x: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Tensor, ...]:
-    """The slices of one axis, without it (PyTorch's name of `unstack`)."""
+    """The slices of one axis, without it (PyTorch's name of `unstack`).
+
+    >>> [t.tolist() for t in rb.unbind(rb.asarray([[1, 2], [3, 4]]))]
+    [[1, 2], [3, 4]]
+    """
     return unstack(x, axis=_axis(axis, dim))
 
 

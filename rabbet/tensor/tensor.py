@@ -34,6 +34,9 @@ class Tensor(Methods):
 
     Ops on tensors are recorded and computed when a value is needed; nothing but speed shows it.
     Make tensors with `rb.tensor`, `rb.asarray`, `rb.zeros` and their kin.
+
+    >>> isinstance(rb.ones(2), rb.Tensor)
+    True
     """
 
     __slots__ = ()
@@ -501,6 +504,9 @@ def check_device(device: Any) -> str:
 def from_numpy(array: np.ndarray, *, copy: bool = True) -> Tensor:
     """A tensor with the elements of an array; shared only with copy=False or where nobody can
     write.
+
+    >>> rb.from_numpy(np.arange(3))
+    tensor([0, 1, 2])
     """
     dtype = dtype_of(array.dtype)
     writable = _is_writable(array)

@@ -1,0 +1,498 @@
+"""Functions of tensors and shapes that are made of ops: blocks, stacks, combinations, counts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rabbet.base.errors import DTypeError, NumberRangeError, ShapeError
+from rabbet.base.shapes import axis_of, show
+from rabbet.base.shapes import broadcast as common_shape
+from rabbet.tensor.create import asarray, linspace, zeros
+from rabbet.tensor.lift import functions
+from rabbet.tensor.random import Generator, rand, randn
+from rabbet.tensor.several import broadcast_arrays, meshgrid
+from rabbet.tensor.tensor import Tensor, as_operand
+
+# ---- at least so many axes -----------------------------------------------------------------------
+
+
+def _raised(x: Any, rank: int) -> Tensor:
+    t = as_operand(x)
+    if t.ndim >= rank:
+        return t
+    shape = {0: (1,) * rank, 1: (1, *t.shape, *(1,) * (rank - 2))[:rank]}.get(t.ndim, (*t.shape, 1))
+    return t.reshape(t.shape if rank == 1 and t.ndim == 1 else shape)
+
+
+def atleast_1d(x: Any, /) -> Tensor:
+    """`x`, a number as a vector.
+
+    >>> rb.atleast_1d(3.0).shape
+    (1,)
+    """
+    return _raised(x, 1)
+
+
+def atleast_2d(x: Any, /) -> Tensor:
+    """`x`, a vector as a matrix of one row.
+
+    >>> rb.atleast_2d(rb.ones(3)).shape
+    (1, 3)
+    """
+    return _raised(x, 2)
+
+
+def atleast_3d(x: Any, /) -> Tensor:
+    """`x` with three axes: (n,) -> (1, n, 1), (m, n) -> (m, n, 1).
+
+    >>> rb.atleast_3d(rb.ones(3)).shape
+    (1, 3, 1)
+    """
+    return _raised(x, 3)
+
+
+# ---- stacks and blocks ---------------------------------------------------------------------------
+
+
+def hstack(arrays: Sequence[Any]) -> Tensor:
+    """Vectors joined, or matrices and more joined along axis 1.
+
+    >>> rb.hstack([rb.asarray([1, 2]), rb.asarray([3])])
+    tensor([1, 2, 3])
+    """
+    parts = [_raised(a, 1) for a in arrays]
+    return functions["concat"](parts, 0 if parts and parts[0].ndim == 1 else 1)
+
+
+def vstack(arrays: Sequence[Any]) -> Tensor:
+    """Rows (or matrices and more) below one another.
+
+    >>> rb.vstack([rb.asarray([1, 2]), rb.asarray([3, 4])])
+    tensor([[1, 2],
+            [3, 4]])
+    """
+    return functions["concat"]([_raised(a, 2) for a in arrays], 0)
+
+
+def dstack(arrays: Sequence[Any]) -> Tensor:
+    """Matrices (or more) behind one another, along axis 2.
+
+    >>> rb.dstack([rb.ones((2, 3)), rb.zeros((2, 3))]).shape
+    (2, 3, 2)
+    """
+    return functions["concat"]([_raised(a, 3) for a in arrays], 2)
+
+
+def column_stack(arrays: Sequence[Any]) -> Tensor:
+    """Vectors as columns, beside one another and beside matrices.
+
+    >>> rb.column_stack([rb.asarray([1, 2]), rb.asarray([3, 4])])
+    tensor([[1, 3],
+            [2, 4]])
+    """
+    parts = [as_operand(a) for a in arrays]
+    return functions["concat"]([t if t.ndim > 1 else t.reshape((t.size, 1)) for t in parts], 1)
+
+
+def block_diag(*arrays: Any) -> Tensor:
+    """A matrix of zeros with these matrices along its diagonal (a vector is a row).
+
+    >>> rb.block_diag(rb.asarray([[1, 2]]), 3)
+    tensor([[1, 2, 0],
+            [0, 0, 3]])
+    """
+    parts = [_raised(a, 2) for a in arrays]
+    if any(p.ndim != 2 for p in parts):
+        raise ShapeError(f"block_diag: {', '.join(show(p.shape) for p in parts)}: matrices needed")
+    if not parts:
+        return zeros((1, 0))
+    width, before, rows = sum(p.shape[1] for p in parts), 0, []
+    for p in parts:
+        after = width - before - p.shape[1]
+        rows.append(functions["pad"](p, (0, before), (0, after), (0, 0)))
+        before += p.shape[1]
+    return functions["concat"](rows, 0)
+
+
+# ---- all pairs and the like ----------------------------------------------------------------------
+
+
+def cartesian_prod(*arrays: Any) -> Tensor:
+    """Every way to take one element of each vector: rows in order; one vector stays as it is.
+
+    >>> rb.cartesian_prod(rb.asarray([1, 2]), rb.asarray([5, 6])).tolist()
+    [[1, 5], [1, 6], [2, 5], [2, 6]]
+    """
+    lines = [as_operand(a) for a in arrays]
+    if not lines or any(t.ndim != 1 for t in lines):
+        raise ShapeError(
+            f"cartesian_prod: {', '.join(show(t.shape) for t in lines)}: vectors needed"
+        )
+    if len(lines) == 1:
+        return lines[0]
+    grids = meshgrid(*lines, indexing="ij")
+    return functions["stack"]([g.reshape((g.size,)) for g in grids], -1)
+
+
+def combinations(x: Any, r: int = 2, with_replacement: bool = False) -> Tensor:
+    """Every choice of `r` elements of a vector, in order: (n,) -> (choices, r).
+
+    >>> rb.combinations(rb.asarray([1, 2, 3])).tolist()
+    [[1, 2], [1, 3], [2, 3]]
+    """
+    t = as_operand(x)
+    if t.ndim != 1 or r < 0:
+        raise ShapeError(f"combinations: r={r} of {show(t.shape)}; a vector and r >= 0 are needed")
+    ways = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    places = np.array(list(ways(range(t.shape[0]), r)), np.int64).reshape(-1, r)
+    return functions["take"](t, asarray(places), 0)
+
+
+def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
+    """The shape that operands of these shapes have together; ShapeError where there is none.
+
+    >>> rb.broadcast_shapes((3, 1), (4,))
+    (3, 4)
+    """
+    given = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    return tuple(common_shape("broadcast_shapes", *given))  # type: ignore[arg-type]
+
+
+def broadcast_tensors(*arrays: Any) -> list[Tensor]:
+    """All arrays broadcast to their common shape (PyTorch's name of `broadcast_arrays`).
+
+    >>> [t.shape for t in rb.broadcast_tensors(rb.zeros(2, 1), rb.zeros(3))]
+    [(2, 3), (2, 3)]
+    """
+    return broadcast_arrays(*arrays)
+
+
+# ---- turned and cut ------------------------------------------------------------------------------
+
+
+def ravel(x: Any, /) -> Tensor:
+    """All elements as one vector, in row-major order.
+
+    >>> rb.ravel(rb.ones((2, 3))).shape
+    (6,)
+    """
+    t = as_operand(x)
+    return t.reshape((t.size,))
+
+
+def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Tensor:
+    """One axis as several of the given sizes (-1: what is left).
+
+    >>> rb.unflatten(rb.ones((2, 6)), 1, (3, -1)).shape
+    (2, 3, 2)
+    """
+    t = as_operand(x)
+    at = axis_of("unflatten", dim, t.ndim)
+    wanted = [int(s) for s in sizes]
+    if -1 in wanted:
+        known = -math.prod(wanted)
+        wanted[wanted.index(-1)] = t.shape[at] // known if known > 0 else 0
+    if math.prod(wanted) != t.shape[at]:
+        raise ShapeError(f"unflatten: axis {at} of {show(t.shape)} is not {show(tuple(sizes))}")
+    return t.reshape((*t.shape[:at], *wanted, *t.shape[at + 1 :]))
+
+
+def fliplr(x: Any, /) -> Tensor:
+    """Axis 1 in the other order.
+
+    >>> rb.fliplr(rb.asarray([[1, 2]]))
+    tensor([[2, 1]])
+    """
+    return functions["flip"](as_operand(x), 1)
+
+
+def flipud(x: Any, /) -> Tensor:
+    """Axis 0 in the other order.
+
+    >>> rb.flipud(rb.asarray([1, 2]))
+    tensor([2, 1])
+    """
+    return functions["flip"](as_operand(x), 0)
+
+
+def rot90(x: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
+    """Turned `k` times by 90 degrees, from the first of two axes towards the second.
+
+    >>> rb.rot90(rb.asarray([[1, 2], [3, 4]]))
+    tensor([[2, 4],
+            [1, 3]])
+    """
+    t = as_operand(x)
+    first, second = (axis_of("rot90", d, t.ndim) for d in dims)
+    if first == second:
+        raise ShapeError(f"rot90: dims {tuple(dims)} of {show(t.shape)} are the same axis")
+    turns = k % 4
+    if turns == 2:
+        return functions["flip"](t, (first, second))
+    if turns == 0:
+        return t
+    flipped = functions["flip"](t, second if turns == 1 else first)
+    return functions["swapaxes"](flipped, first, second)
+
+
+def narrow(x: Any, dim: int, start: int, length: int) -> Tensor:
+    """`length` elements of axis `dim` from `start` on.
+
+    >>> rb.narrow(rb.arange(5), 0, 1, 3)
+    tensor([1, 2, 3])
+    """
+    t = as_operand(x)
+    at = axis_of("narrow", dim, t.ndim)
+    size = t.shape[at]
+    first = start + size if start < 0 else start
+    if length < 0 or first < 0 or first + length > size:
+        raise ShapeError(
+            f"narrow: {length} elements from {start} on of axis {at} of {show(t.shape)}"
+        )
+    return t[(*(slice(None),) * at, slice(first, first + length))]
+
+
+def tensor_split(x: Any, sections: int | Sequence[int], dim: int = 0) -> list[Tensor]:
+    """Parts of one axis: so many, the first ones larger by one where need be, or cut at places.
+
+    >>> [p.tolist() for p in rb.tensor_split(rb.arange(5), 2)]
+    [[0, 1, 2], [3, 4]]
+    """
+    t = as_operand(x)
+    at = axis_of("tensor_split", dim, t.ndim)
+    size = t.shape[at]
+    if isinstance(sections, int):
+        if sections < 1:
+            raise ShapeError(f"tensor_split: {sections} sections; at least 1 is needed")
+        each, more = divmod(size, sections)
+        ends = [each * i + min(i, more) for i in range(1, sections)]
+    else:
+        ends = [int(i) for i in sections]
+    cuts = [slice(a, b) for a, b in zip([0, *ends], [*ends, size], strict=True)]
+    return [t[(*(slice(None),) * at, c)] for c in cuts]
+
+
+# ---- more than one result ------------------------------------------------------------------------
+
+
+def aminmax(x: Any, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest element along `dim` (None: of all).
+
+    >>> rb.aminmax(rb.asarray([3, 1, 2]))
+    (tensor(1), tensor(3))
+    """
+    t = as_operand(x)
+    return functions["min"](t, dim, keepdim), functions["max"](t, dim, keepdim)
+
+
+def var_mean(
+    x: Any, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, dim: Any = None
+) -> tuple[Tensor, Tensor]:
+    """`var` and `mean` over the same axes.
+
+    >>> rb.var_mean(rb.asarray([1.0, 3.0]))
+    (tensor(1.), tensor(2.))
+    """
+    t, axes = as_operand(x), axis if dim is None else dim
+    return functions["var"](t, axes, correction, keepdims), functions["mean"](t, axes, keepdims)
+
+
+def std_mean(
+    x: Any, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, dim: Any = None
+) -> tuple[Tensor, Tensor]:
+    """`std` and `mean` over the same axes.
+
+    >>> rb.std_mean(rb.asarray([1.0, 5.0]))
+    (tensor(2.), tensor(3.))
+    """
+    spread, middle = var_mean(x, axis, correction, keepdims, dim=dim)
+    return functions["sqrt"](spread), middle
+
+
+def kthvalue(x: Any, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The k-th smallest element along `dim` (from 1), and its position.
+
+    >>> rb.kthvalue(rb.asarray([3.0, 1.0, 2.0]), 2)
+    (tensor(2.), tensor(2))
+    """
+    t = as_operand(x)
+    at = axis_of("kthvalue", dim, t.ndim)
+    if not 1 <= k <= t.shape[at]:
+        raise ShapeError(f"kthvalue: k={k} of axis {at} of {show(t.shape)}")
+    place = narrow(functions["argsort"](t, at), at, k - 1, 1)
+    value = functions["take_along_axis"](t, place, at)
+    return (value, place) if keepdim else (value.squeeze(at), place.squeeze(at))
+
+
+def histogram(
+    x: Any,
+    bins: Any = 10,
+    range: tuple[float, float] | None = None,
+    weight: Any = None,
+    density: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """How many elements (or how much `weight`) fall in each bin, and the bins' edges.
+
+    `bins` is their number, between the ends of `range` (left out: smallest and largest element), or
+    a vector of ascending edges. The last bin holds its right edge; others are open there. With
+    `density` the areas add up to 1. Gradients reach `weight`.
+
+    >>> rb.histogram(rb.asarray([1.0, 2.0, 2.5]), bins=rb.asarray([1.0, 2.0, 3.0]))
+    (tensor([1., 2.]), tensor([1., 2., 3.]))
+    """
+    t = ravel(x)
+    if not t.dtype.is_float:
+        raise DTypeError(f"histogram: input is {t.dtype.name}, a floating dtype is needed")
+    edges = _edges(t, bins, range).detach()
+    last = edges.shape[0] - 1
+    place = functions["searchsorted"](edges, t.detach(), "right") - 1
+    place = functions["where"](t == edges[last], last - 1, place)
+    inside = (place >= 0) & (place < last)
+    heavy = 1.0 if weight is None else ravel(weight).astype(t.dtype)
+    counted = functions["where"](inside, heavy, functions["zeros_like"](t))
+    at = functions["where"](inside, place, 0)
+    found = functions["segment_sum"](counted, at, last)
+    if density:
+        found = found / found.sum() / (edges[1:] - edges[:-1])
+    return found, edges
+
+
+def _edges(t: Tensor, bins: Any, ends: tuple[float, float] | None) -> Tensor:
+    if not hasattr(bins, "__index__") or np.ndim(bins):
+        edges = as_operand(bins).astype(t.dtype)
+        if edges.ndim != 1 or edges.shape[0] < 2:
+            raise ShapeError(
+                f"histogram: edges {show(edges.shape)}; a vector of two or more needed"
+            )
+        return edges
+    count = bins.__index__()
+    if count < 1:
+        raise ShapeError(f"histogram: bins={count} must be at least 1")
+    if ends is not None:
+        if not ends[0] <= ends[1]:
+            raise NumberRangeError(f"histogram: range={ends} must be in order")
+        low, high = (asarray(float(e), dtype=t.dtype) for e in ends)
+    elif t.size:
+        low, high = aminmax(t)
+    else:
+        low, high = asarray(0.0, dtype=t.dtype), asarray(1.0, dtype=t.dtype)
+    one = low == high
+    low, high = (functions["where"](one, e + s, e) for e, s in ((low, -0.5), (high, 0.5)))
+    share = linspace(0.0, 1.0, count + 1, dtype=t.dtype)
+    return low * (1.0 - share) + high * share
+
+
+# ---- like another tensor, by other names ---------------------------------------------------------
+
+
+def logspace(
+    start: float, stop: float, num: int = 100, base: float = 10.0, *, dtype: Any = None
+) -> Tensor:
+    """`num` powers of `base`, whose exponents are evenly spaced from `start` to `stop`.
+
+    >>> rb.logspace(0, 2, 3)
+    tensor([  1.,  10., 100.])
+    """
+    powers = linspace(start, stop, num, dtype="float64")
+    return functions["pow"](asarray(float(base), dtype="float64"), powers).astype(
+        dtype or "float32"
+    )
+
+
+def rand_like(x: Any, *, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+    """Uniform numbers in [0, 1) with the shape of `x`, and its dtype unless another is given.
+
+    >>> rb.rand_like(rb.ones(2, 3)).shape
+    (2, 3)
+    """
+    t = as_operand(x)
+    return rand(t.shape, dtype=dtype or t.dtype, generator=generator)
+
+
+def randn_like(x: Any, *, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+    """Standard normal numbers with the shape of `x`, and its dtype unless another is given.
+
+    >>> rb.randn_like(rb.ones(2, 3)).shape
+    (2, 3)
+    """
+    t = as_operand(x)
+    return randn(t.shape, dtype=dtype or t.dtype, generator=generator)
+
+
+def cross(x1: Any, x2: Any, /, *, axis: int = -1, dim: int | None = None) -> Tensor:
+    """The vectors at right angles to both: along `axis`, which has 3 elements in both.
+
+    Raises ShapeError for another size.
+
+    >>> rb.cross(rb.asarray([1, 0, 0]), rb.asarray([0, 1, 0]))
+    tensor([0, 0, 1])
+    """
+    axis = axis if dim is None else dim
+    a, b = as_operand(x1), as_operand(x2)
+    for t in (a, b):
+        if not -t.ndim <= axis < t.ndim or t.shape[axis] != 3:
+            raise ShapeError(f"cross: axis {axis} of {show(t.shape)} has not 3 elements")
+    parts = [[functions["take"](t, as_operand(i), axis) for i in range(3)] for t in (a, b)]
+    (a0, a1, a2), (b0, b1, b2) = parts
+    found = [a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0]
+    ndim = max(a.ndim, b.ndim)
+    return functions["stack"](found, axis if axis < 0 else axis - ndim)
+
+
+def baddbmm(input: Any, x1: Any, x2: Any, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
+    """beta * input + alpha * (x1 @ x2), of matrices or stacks of them.
+
+    >>> rb.baddbmm(rb.ones((1, 2, 2)), rb.ones((1, 2, 3)), rb.ones((1, 3, 2)), alpha=2)[0, 0]
+    tensor([7., 7.])
+    """
+    product = functions["matmul"](as_operand(x1), as_operand(x2))
+    product = product if alpha == 1 else product * alpha
+    if beta == 0:
+        return product
+    given = as_operand(input)
+    return (given if beta == 1 else given * beta) + product
+
+
+addmm = baddbmm
+
+
+def allclose(
+    x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
+    """Whether all elements are close (see `isclose`): a Python bool, so the values are read.
+
+    >>> rb.allclose(rb.asarray([1.0]), rb.asarray([1.0 + 1e-7]))
+    True
+    """
+    return bool(functions["isclose"](as_operand(x1), x2, rtol, atol, equal_nan).all())
+
+
+def is_tensor(x: object) -> bool:
+    """Whether `x` is a Tensor.
+
+    >>> rb.is_tensor(rb.ones(2)), rb.is_tensor([1, 1])
+    (True, False)
+    """
+    return isinstance(x, Tensor)
+
+
+def numel(x: Any) -> int:
+    """How many elements there are.
+
+    >>> rb.numel(rb.ones((2, 3)))
+    6
+    """
+    return int(as_operand(x).size)
+
+
+METHODS: dict[str, Any] = {
+    **{"ravel": ravel, "unflatten": unflatten, "narrow": narrow, "rot90": rot90},
+    **{"fliplr": fliplr, "flipud": flipud, "kthvalue": kthvalue, "aminmax": aminmax},
+    **{"allclose": allclose, "cross": cross, "histogram": histogram, "tensor_split": tensor_split},
+    **{"addmm": baddbmm, "baddbmm": baddbmm},
+}
