@@ -159,7 +159,11 @@ def zeros(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Zeros of the given shape (a tuple, or one number per axis); float32 by default."""
+    """Zeros of the given shape (a tuple, or one number per axis); float32 by default.
+
+    >>> rb.zeros((2,))
+    tensor([0., 0.])
+    """
     check_device(device)
     return _filled(
         _sizes((shape, *more)), 0, dtype_of(dtype or dtypes.default_float), requires_grad
@@ -173,7 +177,11 @@ def ones(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Ones of the given shape (a tuple, or one number per axis); float32 by default."""
+    """Ones of the given shape (a tuple, or one number per axis); float32 by default.
+
+    >>> rb.ones((2,))
+    tensor([1., 1.])
+    """
     check_device(device)
     return _filled(
         _sizes((shape, *more)), 1, dtype_of(dtype or dtypes.default_float), requires_grad
@@ -223,6 +231,9 @@ def arange(
     """start, start + step, ... before stop (`arange(stop)` starts at 0).
 
     Integers are exact to the limits of the dtype; NumberRangeError beyond them.
+
+    >>> rb.arange(2, 8, 3)
+    tensor([2, 5])
     """
     check_device(device)
     start, stop = (0, start) if stop is None else (start, stop)

@@ -27,7 +27,11 @@ def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
 def exponential(
     size: Any = (), rate: Any = 1.0, *, dtype: Any = None, generator: Generator | None = None
 ) -> Tensor:
-    """Exponentially distributed numbers of shape `size`, by inversion; their mean is 1 / rate."""
+    """Exponentially distributed numbers of shape `size`, by inversion; their mean is 1 / rate.
+
+    >>> rb.exponential((2, 3), rate=4.0).shape
+    (2, 3)
+    """
     u = rand(size, dtype=dtype, generator=generator)
     return -functions["log1p"](-u) / rate
 

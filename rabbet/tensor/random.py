@@ -136,7 +136,11 @@ def randint(
     device: Any = None,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Integers in [low, high) (or [0, low)) of shape `size`, int64 by default."""
+    """Integers in [low, high) (or [0, low)) of shape `size`, int64 by default.
+
+    >>> rb.randint(0, 5, (2, 3)).shape
+    (2, 3)
+    """
     check_device(device)
     low, high = (0, low) if high is None else (low, high)
     if high <= low:
