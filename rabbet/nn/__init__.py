@@ -1,6 +1,6 @@
 """Neural networks: modules with PyTorch's names, arguments, `state_dict` keys and layouts."""
 
-from rabbet.nn import functional, init
+from rabbet.nn import averaging, functional, init
 from rabbet.nn import gradients as utils
 from rabbet.nn.activation import (
     CELU,
@@ -33,6 +33,7 @@ from rabbet.nn.activation import (
     Threshold,
 )
 from rabbet.nn.attention import MultiheadAttention
+from rabbet.nn.averaging import AveragedModel
 from rabbet.nn.container import ModuleDict, ModuleList, ParameterList, Sequential
 from rabbet.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from rabbet.nn.distance import Bilinear, CosineSimilarity, EmbeddingBag, PairwiseDistance
@@ -145,6 +146,7 @@ __all__ = [
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
     "AlphaDropout",
+    "AveragedModel",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -277,6 +279,7 @@ __all__ = [
     "ZeroPad1d",
     "ZeroPad2d",
     "ZeroPad3d",
+    "averaging",
     "functional",
     "functional_call",
     "init",

@@ -13,7 +13,7 @@ from rabbet.nn.parameter import Parameter
 from rabbet.tensor import Tensor, no_grad, ones, zeros
 
 
-class _BatchNorm(Module):
+class BatchNorm(Module):
     """Normalises each channel, by the batch while training, by running statistics after."""
 
     ranks: ClassVar[tuple[int, ...]]
@@ -86,7 +86,7 @@ class _BatchNorm(Module):
         )
 
 
-class BatchNorm1d(_BatchNorm):
+class BatchNorm1d(BatchNorm):
     """Batch normalisation of (N, C) or (N, C, L).
 
     Example:
@@ -97,13 +97,13 @@ class BatchNorm1d(_BatchNorm):
     ranks = (2, 3)
 
 
-class BatchNorm2d(_BatchNorm):
+class BatchNorm2d(BatchNorm):
     """Batch normalisation of images (N, C, H, W)."""
 
     ranks = (4,)
 
 
-class BatchNorm3d(_BatchNorm):
+class BatchNorm3d(BatchNorm):
     """Batch normalisation of volumes (N, C, D, H, W)."""
 
     ranks = (5,)

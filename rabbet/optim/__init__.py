@@ -3,7 +3,26 @@
 from rabbet.optim import lr_scheduler
 from rabbet.optim.adam import Adam, AdamW
 from rabbet.optim.adaptive import Adagrad, RMSprop
+from rabbet.optim.lbfgs import LBFGS
+from rabbet.optim.moments import LAMB, Adadelta, Adamax, NAdam, RAdam
 from rabbet.optim.optimizer import Optimizer
+from rabbet.optim.others import ASGD, Rprop
 from rabbet.optim.sgd import SGD
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler"]
+__all__ = [
+    "ASGD",
+    "LAMB",
+    "LBFGS",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "lr_scheduler",
+]

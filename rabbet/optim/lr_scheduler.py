@@ -216,47 +216,202 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """Half cosines of T_0 steps one after the other, each from base down to eta_min."""
+    """Half cosines from base down to eta_min: of T_0 steps, then each T_mult times as long.
+
+    I. Loshchilov and F. Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
+    """
 
     def __init__(
-        self, optimizer: Optimizer, T_0: int, eta_min: float = 0.0, last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        T_0: int,
+        T_mult: int = 1,
+        eta_min: float = 0.0,
+        last_epoch: int = -1,
     ) -> None:
-        self.T_0, self.eta_min = T_0, eta_min
+        if T_0 < 1 or T_mult < 1:
+            raise ValueError(f"{type(self).__name__}: T_0={T_0} and T_mult={T_mult} must be >= 1")
+        self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
         super().__init__(optimizer, last_epoch)
 
     def rate(self, t: Tensor, base: float) -> Tensor:
-        wave = (1.0 + ((t % float(self.T_0)) * (math.pi / self.T_0)).cos()) / 2.0
+        wave = (1.0 + (self._share(t) * math.pi).cos()) / 2.0
         return self.eta_min + (base - self.eta_min) * wave
+
+    def _share(self, t: Tensor) -> Tensor:
+        """How much of the present cosine is over."""
+        if self.T_mult == 1:
+            return (t % float(self.T_0)) / self.T_0
+        # Cosine n begins at T_0 (m^n - 1) / (m - 1).
+        more = self.T_mult - 1.0
+        number = ((t * (more / self.T_0) + 1.0).log() / math.log(self.T_mult) + 1e-9).floor()
+        length = self.T_mult**number * self.T_0
+        return (t - (length - self.T_0) / more) / length
 
 
 class OneCycleLR(LRScheduler):
-    """Up from max_lr / div_factor to max_lr, then down to a tiny rate, along half cosines."""
+    """Up from max_lr / div_factor to max_lr, then down to a tiny rate, along half cosines.
+
+    Of total_steps, or epochs * steps_per_epoch steps. `anneal_strategy`: "cos" or "linear". With
+    `three_phase` down as slowly as up, then on to the tiny rate. Momentum is left alone: there is
+    no `cycle_momentum=True`. L. Smith and N. Topin, "Super-convergence", 2018.
+    """
 
     def __init__(
         self,
         optimizer: Optimizer,
         max_lr: float,
-        total_steps: int,
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
         pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = False,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
+        three_phase: bool = False,
         last_epoch: int = -1,
     ) -> None:
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ValueError("OneCycleLR: give total_steps, or epochs and steps_per_epoch")
+            total_steps = epochs * steps_per_epoch
+        _check_cycle("OneCycleLR", cycle_momentum, anneal_strategy)
         self.max_lr, self.total_steps, self.pct_start = max_lr, total_steps, pct_start
+        self.three_phase = three_phase
+        self.between = _half_cosine if anneal_strategy == "cos" else _line
         self.start = max_lr / div_factor
         self.end = self.start / final_div_factor
         super().__init__(optimizer, last_epoch)
 
     def rate(self, t: Tensor, base: float) -> Tensor:
         top = self.pct_start * self.total_steps - 1.0
-        rest = self.total_steps - 1.0 - top
-        rising = _half_cosine(self.start, self.max_lr, (t / top).clip(0.0, 1.0))
-        falling = _half_cosine(self.max_lr, self.end, ((t - top) / rest).clip(0.0, 1.0))
-        return _where(t <= top, rising, falling)
+        last = self.total_steps - 1.0
+        rising = self.between(self.start, self.max_lr, (t / top).clip(0.0, 1.0))
+        if not self.three_phase:
+            share = ((t - top) / (last - top)).clip(0.0, 1.0)
+            return _where(t <= top, rising, self.between(self.max_lr, self.end, share))
+        back = 2.0 * self.pct_start * self.total_steps - 2.0
+        falling = self.between(self.max_lr, self.start, ((t - top) / (back - top)).clip(0.0, 1.0))
+        ending = self.between(self.start, self.end, ((t - back) / (last - back)).clip(0.0, 1.0))
+        return _where(t <= top, rising, _where(t <= back, falling, ending))
+
+
+def _check_cycle(name: str, cycle_momentum: bool, anneal_strategy: str = "cos") -> None:
+    if cycle_momentum:
+        raise ValueError(f"{name}: cycle_momentum=True is not there; it changes rates alone")
+    if anneal_strategy not in ("cos", "linear"):
+        raise ValueError(f"{name}: anneal_strategy={anneal_strategy!r} must be 'cos' or 'linear'")
 
 
 def _half_cosine(start: float, end: float, share: Tensor) -> Tensor:
     return end + (start - end) / 2.0 * (1.0 + (share * math.pi).cos())
+
+
+def _line(start: float, end: float, share: Tensor) -> Tensor:
+    return start + (end - start) * share
+
+
+class CyclicLR(LRScheduler):
+    """Up from base_lr to max_lr in step_size_up steps and down again, over and over.
+
+    `mode`: "triangular", "triangular2" (each peak half as high), "exp_range" (times gamma^t). The
+    momentum is left alone: there is no `cycle_momentum=True`. L. Smith, "Cyclical learning rates",
+    2017.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        base_lr: float,
+        max_lr: float,
+        step_size_up: int = 2000,
+        step_size_down: int | None = None,
+        mode: str = "triangular",
+        gamma: float = 1.0,
+        cycle_momentum: bool = False,
+        last_epoch: int = -1,
+    ) -> None:
+        if mode not in ("triangular", "triangular2", "exp_range"):
+            raise ValueError(f"CyclicLR: mode={mode!r} is not known")
+        _check_cycle("CyclicLR", cycle_momentum)
+        self.base_lr, self.max_lr, self.mode, self.gamma = base_lr, max_lr, mode, gamma
+        self.up = step_size_up
+        self.total = step_size_up + (step_size_up if step_size_down is None else step_size_down)
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, t: Tensor, base: float) -> Tensor:
+        cycle = (t / self.total).floor()
+        place, top = t - cycle * self.total, float(self.up)
+        share = _where(place <= top, place / top, (self.total - place) / (self.total - top))
+        height = (self.max_lr - self.base_lr) * share
+        if self.mode == "triangular2":
+            height = height * 0.5**cycle
+        elif self.mode == "exp_range":
+            height = height * self.gamma**t
+        return self.base_lr + height
+
+
+class MultiplicativeLR(LambdaLR):
+    """The rate of the step before times lr_lambda(t); a list has one function per group."""
+
+    def rate_of_group(self, number: int, t: Tensor, base: float) -> Any:
+        is_first = t == 0.0
+        argument: Any = t if current().capture is not None else int(t.item())
+        factor = self.lr_lambdas[number](argument)
+        factor = factor if isinstance(factor, Tensor) else float(factor)
+        old = self.optimizer.param_groups[number].rate("lr")
+        return _where(is_first, base, old * factor)
+
+
+class SWALR(LRScheduler):
+    """From the rate at hand to swa_lr in anneal_epochs steps, then constant: for weight averaging.
+
+    `anneal_strategy`: "cos" or "linear".
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        swa_lr: float,
+        anneal_epochs: int = 10,
+        anneal_strategy: str = "cos",
+        last_epoch: int = -1,
+    ) -> None:
+        _check_cycle("SWALR", False, anneal_strategy)
+        self.swa_lr, self.anneal_epochs = swa_lr, anneal_epochs
+        self.between = _half_cosine if anneal_strategy == "cos" else _line
+        self.starts = [float(group["lr"]) for group in optimizer.param_groups]
+        super().__init__(optimizer, last_epoch)
+
+    def rate_of_group(self, number: int, t: Tensor, base: float) -> Any:
+        share = (t / max(self.anneal_epochs, 1)).clip(0.0, 1.0)
+        return self.between(self.starts[number], self.swa_lr, share)
+
+
+class ChainedScheduler(LRScheduler):
+    """Several schedules at once: the rate is base times what each would make of 1."""
+
+    def __init__(
+        self,
+        schedulers: Sequence[LRScheduler],
+        optimizer: Optimizer | None = None,
+        last_epoch: int = -1,
+    ) -> None:
+        if not schedulers:
+            raise ValueError("ChainedScheduler: needs at least one schedule")
+        owner = schedulers[0].optimizer if optimizer is None else optimizer
+        if any(s.optimizer is not owner for s in schedulers):
+            raise ValueError("ChainedScheduler: all schedules must be of the same optimizer")
+        self.schedulers = list(schedulers)
+        super().__init__(owner, last_epoch)
+
+    def rate_of_group(self, number: int, t: Tensor, base: float) -> Any:
+        found: Any = base
+        for schedule in self.schedulers:
+            rate = schedule.rate_of_group(number, t, base)
+            found = found * (rate / base) if base else 0.0
+        return found
 
 
 class SequentialLR(LRScheduler):

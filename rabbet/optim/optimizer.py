@@ -17,7 +17,7 @@ from rabbet.base.errors import RabbetError
 from rabbet.base.interrupt import Interrupts
 from rabbet.optim.group import ParamGroup
 from rabbet.recorder import current
-from rabbet.tensor import Tensor, asarray, enable_grad, flush, functions, no_grad
+from rabbet.tensor import Tensor, asarray, enable_grad, flush, functions, no_grad, zeros
 
 # Called at each step before the update, with the owner and the parameters that will change: whoever
 # must see gradients complete (averaged over machines, say) enters itself here, and leaves by dying.
@@ -43,6 +43,7 @@ class Optimizer:
 
     rates: ClassVar[tuple[str, ...]] = ("lr",)  # held as 0-d tensors, so schedules cost nothing
     slots: tuple[str, ...] = ()  # names of state tensors that have the parameter's shape
+    scalars: ClassVar[frozenset[str]] = frozenset()  # those that are one number instead
     counts_steps: bool = False
 
     def __init__(self, params: Any, defaults: Mapping[str, Any]) -> None:
@@ -82,7 +83,8 @@ class Optimizer:
         self.param_groups.append(group)
         for p in params:
             for slot in self.slots_of(group):
-                self.state[p][slot] = functions["zeros_like"](p.detach())
+                shape = () if slot in self.scalars else p.shape
+                self.state[p][slot] = zeros(shape, dtype=p.dtype)
 
     # ---- what an optimizer writes --------------------------------------------------------------
 
@@ -189,11 +191,12 @@ class Optimizer:
         for number, p in zip(numbers, group["params"], strict=True):
             values = dict(state.get(number, state.get(str(number), {})))
             for slot in self.slots_of(group):
-                shape = np.shape(values[slot]) if values.get(slot) is not None else p.shape
-                if shape != p.shape:
+                wanted = () if slot in self.scalars else p.shape
+                shape = np.shape(values[slot]) if values.get(slot) is not None else wanted
+                if shape != wanted:
                     raise RabbetError(
                         f"{type(self).__name__}: {slot} of parameter {number} has shape {shape}, "
-                        f"the parameter {p.shape}"
+                        f"not {wanted} as the parameter asks"
                     )
             found.append(values)
         return found
