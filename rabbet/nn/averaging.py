@@ -49,11 +49,11 @@ class AveragedModel(Module):
             count = self.n_averaged
             for own, new in zip(self.module.parameters(), model.parameters(), strict=True):
                 self._update(own, new.detach(), count)
-            for own, new in zip(self.module.buffers(), model.buffers(), strict=True):
-                if self.use_buffers and own.dtype.is_float:
-                    self._update(own, new.detach(), count)
+            for kept, now in zip(self.module.buffers(), model.buffers(), strict=True):
+                if self.use_buffers and kept.dtype.is_float:
+                    self._update(kept, now.detach(), count)
                 else:
-                    own.copy_(new.detach())
+                    kept.copy_(now.detach())
             self.n_averaged.add_(1)
 
     def _update(self, own: Tensor, new: Tensor, count: Tensor) -> None:

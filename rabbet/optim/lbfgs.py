@@ -137,9 +137,8 @@ class LBFGS(Optimizer):
                     loss, gradient = at(x + direction * start)
             else:
                 here = _Point(0.0, loss, gradient, slope)
-                found = _strong_wolfe(
-                    lambda t, x=x, d=direction: at(x + d * t), here, direction, start
-                )
+                line = functools.partial(_along, at, x, direction)
+                found = _strong_wolfe(line, here, direction, start)
                 self._size, loss, gradient = found.t, found.loss, found.gradient
                 self._place(x + direction * found.t)
             moved = _largest(direction) * abs(self._size)

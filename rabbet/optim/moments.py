@@ -32,8 +32,8 @@ class Adadelta(Optimizer):
     Example:
         >>> w = nn.Parameter(rb.ones((2,)))
         >>> opt = optim.Adadelta([w])
-        >>> w.sum().backward(); opt.step(); w.numpy().round(4).tolist()
-        [0.9968, 0.9968]
+        >>> w.sum().backward(); opt.step(); bool((abs(w - 0.9968) < 1e-4).all())
+        True
     """
 
     rates = ("lr", "weight_decay")
