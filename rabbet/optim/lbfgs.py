@@ -6,6 +6,7 @@ Optimization", 2006, algorithms 7.4, 3.5 and 3.6. Every step reads values: it de
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
