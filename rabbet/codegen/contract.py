@@ -8,10 +8,11 @@ The additions of an element depend on k alone, never on blocks, panels or tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from rabbet.base.dtypes import bfloat16
 from rabbet.base.errors import CompileError
 from rabbet.base.target import Target
 from rabbet.codegen import contract_tile
@@ -20,6 +21,7 @@ from rabbet.codegen.contract_blocks import Blocks, Operands, blocks
 from rabbet.codegen.contract_direct import emit_direct, launch_direct
 from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotient, split
 from rabbet.codegen.contract_pack import Packer
+from rabbet.codegen.contract_pairs import PairPacker
 from rabbet.codegen.contract_panels import Panels, copy_panels
 from rabbet.codegen.contract_store import epilogue
 from rabbet.codegen.contract_thin import MOST_ROWS, Thin
@@ -29,7 +31,8 @@ from rabbet.codegen.launch import Launch
 from rabbet.codegen.operations import memory_type
 from rabbet.expr.expr import topological
 from rabbet.expr.scalars import expand_all
-from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Store
+from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Operand, Store
+from rabbet.kernel.sums import as_computed
 from rabbet.kernel.windows import is_direct
 
 DTYPES = ("float32", "float64", "int32", "int64", "uint32", "uint64")
@@ -41,6 +44,7 @@ def emit_contract(kernel: ContractKernel, target: Target, name: str = "kernel") 
 
     Raises CompileError for a dtype that contractions do not compute with.
     """
+    kernel = as_computed(kernel, target)
     _checked_roles(kernel)
     if is_direct(kernel):
         return emit_direct(kernel, target, name)
@@ -49,6 +53,7 @@ def emit_contract(kernel: ContractKernel, target: Target, name: str = "kernel") 
 
 def launch_contract(kernel: ContractKernel, target: Target) -> Launch:
     """Tasks, scratch memory per thread, and cost of a contraction."""
+    kernel = as_computed(kernel, target)
     chosen = _checked_roles(kernel)
     if is_direct(kernel):
         return launch_direct(kernel, target)
@@ -60,7 +65,7 @@ def launch_contract(kernel: ContractKernel, target: Target) -> Launch:
 
 def _checked_roles(kernel: ContractKernel) -> Roles:
     chosen = roles(kernel)
-    if chosen.dtype.name not in DTYPES or chosen.b.dtype is not chosen.dtype:
+    if chosen.dtype.name not in DTYPES or kernel.b.dtype is not kernel.a.dtype:
         raise CompileError(
             f"contraction of {kernel.a.dtype.name} with {kernel.b.dtype.name}: both sides must "
             f"have one dtype of {', '.join(DTYPES)}; cast them first"
@@ -75,7 +80,7 @@ def operands(kernel: ContractKernel, chosen: Roles) -> Operands:
     if not by_rows:
         a = view(chosen.k, chosen.m, chosen.a)
     a_packed, b_packed = reversed(kernel.packed) if chosen.swapped else kernel.packed
-    return Operands(a, b, by_rows, a_packed, b_packed)
+    return Operands(a, b, by_rows, a_packed, b_packed, chosen.pairs)
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class _Block:
 
     k: Value
     count: Value
+    rows: Value  # of the copies, for these k
     first: Value  # i1: the first of the sum
     last: Value
     a: Value
@@ -107,8 +113,8 @@ class _Block:
 class _Contraction:
     """One kernel being written."""
 
-    pack_a: Packer | None
-    pack_b: Packer | None
+    pack_a: Packer | PairPacker | None
+    pack_b: Packer | PairPacker | None
 
     def __init__(self, kernel: ContractKernel, target: Target, name: str) -> None:
         self.roles = _expanded(_checked_roles(kernel))
@@ -120,23 +126,26 @@ class _Contraction:
         r, module, read = self.roles, self.module, self.read
         self.pack_a = self.pack_b = None
         if read.a_copied:
-            self.pack_a = Packer(module, "pack_a", kernel.operands, r.dtype, r.batch, self.a)
+            width = 0 if read.by_rows else self.cut.unit
+            self.pack_a = _packer(module, "pack_a", kernel.operands, r, self.a, width)
         if not read.b_packed:
-            self.pack_b = Packer(module, "pack_b", kernel.operands, r.dtype, r.batch, self.b)
+            self.pack_b = _packer(module, "pack_b", kernel.operands, r, self.b, self.cut.panel)
         tabled = self.pack_b is not None and self.b.kind == "runs" and self.pack_b.table is not None
         source = self.b.load.dtype if tabled and self.b.load is not None else None
+        multiplied = bfloat16 if r.pairs else r.dtype
         self.sweeps: dict[int, Part] = {
-            v: contract_tile.sweep(module, r.dtype, v, source, read.a_panels)
+            v: contract_tile.sweep(module, multiplied, v, source, read.a_panels)
             for v in contract_tile.widths(target)
         }
-        self.rest = contract_tile.rest(module, r.dtype, read.a_panels)
+        self.rest = contract_tile.rest(module, multiplied, read.a_panels)
         self.thin: dict[bool, Part] = {}  # for one row only, or not
-        along_k = read.by_rows and self.a.kind == "runs" and self.b.kind == "turned"
+        in_place = read.by_rows and not r.pairs
+        along_k = in_place and self.a.kind == "runs" and self.b.kind == "turned"
         if along_k and self.a.plain and self.b.plain and not self.a.dense():
             for single in (True, False) if self.a.rows else (True,):
                 self.thin[single] = Thin(module, r.dtype, single=single).part
         self.strips: dict[int, Part] = {}  # by rows
-        if read.by_rows and self.a.direct and self.b.direct:
+        if in_place and self.a.direct and self.b.direct:
             for rows in contract_tile.strips(target) if self.a.rows else (1,):
                 self.strips[rows] = contract_tile.strip(module, r.dtype, rows)
         self.epilogue = epilogue(module, kernel.operands, r)
@@ -154,7 +163,7 @@ class _Contraction:
             name: self.fn.address(self.fn.parameters["scratch"], self.sizes[offset], "i8")
             for name, offset in vars(scratch).items()
         }
-        shape = (cut.m, cut.n, cut.k, cut.row_panels, cut.lane_panels, cut.row_blocks)
+        shape = (cut.m, cut.n, cut.k, cut.k_rows, cut.row_panels, cut.lane_panels, cut.row_blocks)
         sizes = (*shape, cut.lane_blocks, cut.k_blocks, cut.column_bytes, *cut.panels)
         for e in (*sizes, cut.table_entries[0]):
             self.sizes[e]  # here, before the loops
@@ -223,7 +232,7 @@ class _Contraction:
                 b, b_step = self._direct(here, self.b, part, block.k, part.lane)
                 panel = (block.a, block.a_step, b, b_step, self.memory[sums], step)
                 nothing = (self.memory[sums], i64(0), self.memory[sums])
-                call(fn, strip, *panel, task.rows, block.count, block.first, *nothing)
+                call(fn, strip, *panel, task.rows, block.rows, block.first, *nothing)
             result = (part.row, part.rows, part.lane, part.lanes, self.memory[sums])
             call(fn, self.epilogue, *part.batch, *result, step)
         with fn.when(fn.icmp("slt", whole, task.lanes)):
@@ -276,7 +285,12 @@ class _Contraction:
                     self._finish(part, sums)
 
     def _write_table(
-        self, packer: Packer | None, name: str, task: _Task, first: Value, count: Value
+        self,
+        packer: Packer | PairPacker | None,
+        name: str,
+        task: _Task,
+        first: Value,
+        count: Value,
     ) -> None:
         if packer is not None and packer.table is not None:
             given = (first, count, self.memory[name], self._capacity(name))
@@ -292,21 +306,28 @@ class _Contraction:
         k = fn.mul(number, CONTRACT_BLOCK)
         count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(self.sizes[cut.k], k))
         first, last = fn.icmp("eq", number, 0), fn.icmp("eq", fn.add(number, 1), k_blocks)
+        known = k, count, self._copied_rows(count), first, last
         if self.read.a_packed:
-            place, step = self._packed(0, task, task.row, k, cut.unit)
-            return _Block(k, count, first, last, place, step)
+            return _Block(*known, *self._packed(0, task, task.row, k, cut.unit))
         a_step = i64(cut.a_step)
-        if not (self.read.by_rows and self.a.plain and self.a.kind == "runs"):
+        in_place = self.read.by_rows and not self.read.pairs
+        if not (in_place and self.a.plain and self.a.kind == "runs"):
             self._copy_a(task, k, count)
-            return _Block(k, count, first, last, self.memory["a"], a_step)
+            return _Block(*known, self.memory["a"], a_step)
         place, step = self._direct(em, self.a, task, task.row, k)
         if self.a.direct:
-            return _Block(k, count, first, last, place, step)
+            return _Block(*known, place, step)
         dense = self._dense(em, self.a)
         with fn.when(fn.binary("xor", dense, Value("true", "i1"))):
             self._copy_a(task, k, count)
         place = fn.select(dense, place, self.memory["a"])
-        return _Block(k, count, first, last, place, fn.select(dense, step, a_step))
+        return _Block(*known, place, fn.select(dense, step, a_step))
+
+    def _copied_rows(self, k: Value) -> Value:
+        """Rows of a copy that so many k take."""
+        if not self.read.pairs:
+            return k
+        return self.fn.do("i64", f"lshr i64 {self.fn.add(k, 1).text}, 1")
 
     def _copy_a(self, task: _Task, k: Value, count: Value) -> None:
         """This task's rows of A for one block of k."""
@@ -316,7 +337,11 @@ class _Contraction:
             self._write_table(self.pack_a, "a_table", task, k, count)
         described = (table, self._capacity("a_table"))
         if self.read.by_rows:
-            matrix = (task.row, task.rows, k, count, target, i64(cut.a_step), count)
+            padded = count
+            if self.read.pairs:  # an odd count needs a zero behind
+                lanes = self.pack_a.lanes
+                padded = self.fn.binary("and", self.fn.add(count, lanes - 1), i64(-lanes))
+            matrix = (task.row, task.rows, k, count, target, i64(cut.a_step), padded)
             call(self.fn, self.pack_a.part, *task.batch, *matrix, *described)
             return
         to = Panels(target, i64(cut.a_step), cut.unit)
@@ -336,9 +361,9 @@ class _Contraction:
         before = fn.mul(task.number, self.sizes[cut.panels[number]])
         panel = fn.add(before, quotient(fn, across, i64(width)))
         row = width * cut.itemsize
-        step = fn.mul(self.sizes[cut.k], row)
+        step = fn.mul(self.sizes[cut.k_rows], row)
         place = fn.address(pointer, fn.mul(panel, step), "i8")
-        return fn.address(place, fn.mul(k, row), "i8"), step
+        return fn.address(place, fn.mul(self._copied_rows(k), row), "i8"), step
 
     def _direct(
         self, em: Emitter, operand: View, task: _Task, across: Value, along: Value
@@ -375,17 +400,18 @@ class _Contraction:
         else:
             b, b_step = self._panel_of_b(em, self.pack_b, task, block, vectors)
         panel = (block.a, block.a_step, b, b_step, sums, i64(cut.panel_step))
-        self._multiply(vectors, task.rows, (*panel, task.rows, block.count, block.first, *ahead))
+        self._multiply(vectors, task.rows, (*panel, task.rows, block.rows, block.first, *ahead))
 
     def _panel_of_b(
-        self, em: Emitter, packer: Packer, task: _Task, block: _Block, vectors: Value
+        self, em: Emitter, packer: Packer | PairPacker, task: _Task, block: _Block, vectors: Value
     ) -> tuple[Value, Value]:
         """One panel of B: copied, or where it is if few rows read it."""
         fn, cut = self.fn, self.cut
         step = i64(cut.panel_step)
         b, b_step = fn.variable("ptr", self.memory["b"]), fn.variable("i64", step)
         copied = Value("true", "i1")
-        if self.b.plain and self.b.kind == "runs" and not self.b.dense():
+        in_place = self.b.plain and self.b.kind == "runs" and not self.read.pairs
+        if in_place and not self.b.dense():
             # few rows read a panel again: a whole one may stay where it is
             many = fn.icmp("sgt", task.rows, DIRECT_TILES * cut.tile_rows)
             copied = fn.binary("or", many, fn.icmp("slt", task.lanes, cut.panel))
@@ -439,6 +465,15 @@ class _Contraction:
         over = fn.do("i64", f"urem i64 {rows.text}, {self.cut.tile_rows}")
         with fn.when(fn.icmp("ult", fn.sub(over, 1), half)):
             call(fn, self.rest, *given)
+
+
+def _packer(
+    module: Module, name: str, operands: Sequence[Operand], r: Roles, seen: View, width: int
+) -> Packer | PairPacker:
+    """What copies one operand: rows along k (width 0) hold pairs as they are."""
+    if r.pairs and width:
+        return PairPacker(module, name, operands, r.batch, seen, width)
+    return Packer(module, name, operands, bfloat16 if r.pairs else r.dtype, r.batch, seen)
 
 
 def _expanded(given: Roles) -> Roles:

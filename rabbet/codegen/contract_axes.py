@@ -16,6 +16,7 @@ from rabbet.base.dtypes import DType, int64
 from rabbet.expr.expr import Expr, binary, const, substitute, topological, var
 from rabbet.expr.expr import load as make_load
 from rabbet.kernel.loops import ContractKernel, Store
+from rabbet.kernel.sums import in_pairs, sum_dtype
 
 Monomial = tuple[Expr, ...]
 Polynomial = dict[Monomial, int]
@@ -36,7 +37,8 @@ Loops = tuple[Loop, ...]
 class Roles:
     """A contraction with rows (m), lanes (n) and sum (k) chosen; a depends on rows, b on lanes."""
 
-    dtype: DType
+    dtype: DType  # of the sums; that of the operands too, unless they lie in pairs of bfloat16
+    pairs: bool
     batch: Loops
     m: Loops
     n: Loops
@@ -327,7 +329,8 @@ def roles(kernel: ContractKernel) -> Roles:
         swapped = _should_swap(kernel.stores, sides, k)
     rows, lanes = reversed(sides) if swapped else sides
     values = (rows.value, lanes.value)
-    return Roles(a.dtype, batch, rows.loops, lanes.loops, k, *values, kernel.stores, swapped)
+    kind = sum_dtype(a.dtype), in_pairs(kernel)
+    return Roles(*kind, batch, rows.loops, lanes.loops, k, *values, kernel.stores, swapped)
 
 
 @dataclass(frozen=True)

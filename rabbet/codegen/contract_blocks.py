@@ -36,6 +36,17 @@ class Operands:
     by_rows: bool
     a_packed: bool
     b_packed: bool
+    pairs: bool  # the copies hold pairs of k, and no operand is read where it is
+
+    @property
+    def together(self) -> int:
+        """k in a row of a copy."""
+        return 2 if self.pairs else 1
+
+    @property
+    def block(self) -> int:
+        """Rows of a copy for one block of k."""
+        return CONTRACT_BLOCK // self.together
 
     @property
     def a_panels(self) -> bool:
@@ -45,7 +56,7 @@ class Operands:
     @property
     def a_copied(self) -> bool:
         """May a task have to copy its rows of A?"""
-        return not self.a_packed and (not self.by_rows or not self.a.direct)
+        return not self.a_packed and (self.pairs or not self.by_rows or not self.a.direct)
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Blocks:
     unit: int  # rows of a row panel: the rows of a task are a multiple of it
     panel: int  # lanes of a full panel of B
     lanes: int  # elements in a vector
-    itemsize: int
+    itemsize: int  # of a sum, and of what is multiplied for it at once
     m: Expr
     n: Expr
     k: Expr
@@ -76,13 +87,18 @@ class Blocks:
         too far.
         """
         if self.operands.a_panels:
-            return CONTRACT_BLOCK * self.unit * self.itemsize
-        return (CONTRACT_BLOCK + self.lanes) * self.itemsize
+            return self.operands.block * self.unit * self.itemsize
+        return (self.operands.block + self.lanes) * self.itemsize
 
     @property
     def panel_step(self) -> int:
         """Bytes of a row of a full panel of B's copy, and of a row of sums."""
         return self.panel * self.itemsize
+
+    @property
+    def k_rows(self) -> Expr:
+        """Rows of a copy for all k."""
+        return _ceil(self.k, self.operands.together)
 
     @property
     def panels(self) -> tuple[Expr, Expr]:
@@ -99,7 +115,7 @@ class Blocks:
         read, zero = self.operands, const(0, int64)
         a_table, b_table = self.table_entries
         in_copy = self.row_panels * (1 if read.a_panels else self.unit)
-        b_rows = (CONTRACT_BLOCK + self.lanes) * (not read.b_packed)
+        b_rows = (read.block + self.lanes) * (not read.b_packed)
         sizes = (
             (in_copy + self.lanes) * self.a_step if read.a_copied else zero,
             const(b_rows * self.panel_step, int64),

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rabbet.base.dtypes import DType, int64
+from rabbet.base.dtypes import DType, bfloat16, int64
 from rabbet.base.target import Target
 from rabbet.codegen.contract_axes import Loop, Loops, View, view
 from rabbet.codegen.contract_loops import Naturals, call, minimum, quotient, split
 from rabbet.codegen.contract_pack import Packer
+from rabbet.codegen.contract_pairs import PairPacker
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Function, Module, Value, i64
 from rabbet.codegen.launch import Launch
 from rabbet.expr.expr import Expr, const
 from rabbet.expr.scalars import expand_all
 from rabbet.kernel.loops import CONTRACT_BLOCK, PackKernel
+from rabbet.kernel.sums import in_pairs
 
 RUN = 32  # k of one panel, before the next panel's: few pages of the operand are open at a time
 TASK = 192  # rows or lanes of one task: long runs of the operand's memory
@@ -34,9 +36,20 @@ class Panels:
     width: int
 
 
+def row_bytes(dtype: DType, width: int) -> int:
+    """Of a row of a panel: one k, or a pair of them in bfloat16."""
+    return width * (2 if dtype is bfloat16 else 1) * dtype.itemsize
+
+
+def row_at(fn: Function, panel: Value, k: Value, dtype: DType, width: int) -> Value:
+    """Where a panel has `k` (an even one in bfloat16)."""
+    row = fn.do("i64", f"lshr i64 {k.text}, 1") if dtype is bfloat16 else k
+    return fn.address(panel, fn.mul(row, row_bytes(dtype, width)), "i8")
+
+
 def copy_panels(
     fn: Function,
-    packer: Packer,
+    packer: Packer | PairPacker,
     batch: list[Value],
     k: tuple[Value, Value],
     across: tuple[Value, Value],
@@ -47,11 +60,11 @@ def copy_panels(
 
     `table`: the packer's, for this range, and its capacity.
     """
-    row, lanes = to.width * packer.dtype.itemsize, packer.lanes
+    row, lanes = row_bytes(packer.dtype, to.width), packer.lanes
     count = quotient(fn, fn.add(across[1], to.width - 1), i64(to.width))
     with fn.loop(i64(0), k[1], RUN) as begin:
         some = minimum(fn, i64(RUN), fn.sub(k[1], begin))
-        rows = fn.address(to.target, fn.mul(begin, row), "i8")
+        rows = row_at(fn, to.target, begin, packer.dtype, to.width)
         with fn.loop(i64(0), count) as panel:
             first = fn.mul(panel, to.width)
             columns = minimum(fn, i64(to.width), fn.sub(across[1], first))
@@ -103,6 +116,7 @@ class _Cut:
     batch: Expr
     across: Expr
     k: Expr
+    k_rows: Expr  # of a panel
     panels: Expr
     groups: Expr  # tasks across
     k_blocks: Expr
@@ -114,7 +128,8 @@ def _cut(chosen: _Roles, width: int) -> _Cut:
     group = max(1, TASK // width)
     panels = (across + (width - 1)) // width
     k_blocks = (k + (CONTRACT_BLOCK - 1)) // CONTRACT_BLOCK
-    return _Cut(batch, across, k, panels, (panels + (group - 1)) // group, k_blocks, group)
+    k_rows = (k + 1) // 2 if chosen.dtype is bfloat16 else k
+    return _Cut(batch, across, k, k_rows, panels, (panels + (group - 1)) // group, k_blocks, group)
 
 
 def _entries(chosen: _Roles, cut: _Cut, width: int) -> int:
@@ -136,10 +151,15 @@ def emit_pack(kernel: PackKernel, target: Target, name: str = "kernel") -> str:
     module = Module(target)
     frame = Frame(module, name, kernel.operands)
     chosen, width = _roles(kernel), kernel.width
-    packer = Packer(module, "pack", kernel.operands, chosen.dtype, chosen.batch, chosen.view)
+    given = module, "pack", kernel.operands
+    packer: Packer | PairPacker
+    if in_pairs(kernel):
+        packer = PairPacker(*given, chosen.batch, chosen.view, width)
+    else:
+        packer = Packer(*given, chosen.dtype, chosen.batch, chosen.view)
     em, cut = Emitter(frame), _cut(chosen, width)
     sizes = Naturals(em)
-    for e in (cut.across, cut.k, cut.panels, cut.groups, cut.k_blocks):
+    for e in (cut.across, cut.k, cut.k_rows, cut.panels, cut.groups, cut.k_blocks):
         sizes[e]  # here, before the loop
     for loop in chosen.batch:
         em.scalar(loop.extent)
@@ -151,31 +171,31 @@ def emit_pack(kernel: PackKernel, target: Target, name: str = "kernel") -> str:
 
 def _task(
     em: Emitter,
-    packer: Packer,
+    packer: Packer | PairPacker,
     chosen: _Roles,
     cut: _Cut,
     sizes: Naturals,
-    number: Value,
+    task: Value,
     width: int,
 ) -> None:
     fn, frame = em.fn, em.frame
-    rest = quotient(fn, number, sizes[cut.k_blocks])
-    k = fn.mul(fn.sub(number, fn.mul(rest, sizes[cut.k_blocks])), CONTRACT_BLOCK)
+    rest = quotient(fn, task, sizes[cut.k_blocks])
+    k = fn.mul(fn.sub(task, fn.mul(rest, sizes[cut.k_blocks])), CONTRACT_BLOCK)
     element = quotient(fn, rest, sizes[cut.groups])
-    panel = fn.mul(fn.sub(rest, fn.mul(element, sizes[cut.groups])), cut.group)
+    number = fn.mul(fn.sub(rest, fn.mul(element, sizes[cut.groups])), cut.group)
     variables = split(em, chosen.batch, element)
     batch = [variables[loop.variable] for loop in chosen.batch]
     count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(sizes[cut.k], k))
-    first = fn.mul(panel, width)
+    first = fn.mul(number, width)
     some = minimum(fn, i64(cut.group * width), fn.sub(sizes[cut.across], first))
     table, capacity = fn.parameters["scratch"], i64(_entries(chosen, cut, width))
     if packer.table is not None:
         described = (k, count) if packer.view.kind == "runs" else (first, some)
         call(fn, packer.table, *batch, *described, table, capacity)
-    row = width * chosen.dtype.itemsize
-    step = fn.mul(sizes[cut.k], row)
+    step = fn.mul(sizes[cut.k_rows], row_bytes(chosen.dtype, width))
     out = frame.pointer(len(frame.operands) - 1)
-    place = fn.add(fn.mul(element, sizes[cut.panels]), panel)
-    target = fn.address(fn.address(out, fn.mul(place, step), "i8"), fn.mul(k, row), "i8")
+    place = fn.add(fn.mul(element, sizes[cut.panels]), number)
+    panel = fn.address(out, fn.mul(place, step), "i8")
+    target = row_at(fn, panel, k, chosen.dtype, width)
     to = Panels(target, step, width)
     copy_panels(fn, packer, batch, (k, count), (first, some), to, (table, capacity))

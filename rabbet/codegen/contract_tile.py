@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 
-from rabbet.base.dtypes import DType
+from rabbet.base.dtypes import DType, bfloat16
 from rabbet.base.target import Target
 from rabbet.codegen.contract_loops import Part, minimum, prefetch
-from rabbet.codegen.ir import Function, Module, Value, i64, literal, type_suffix
+from rabbet.codegen.ir import Function, Module, Value, bits_of, i64, lanes_of, literal, type_suffix
 from rabbet.codegen.operations import register_type
+from rabbet.kernel.sums import sum_dtype
 
 # a: address of A's first element, a_step: bytes from row to row (in panels: from panel to panel).
 # b likewise, from k to k. c: the sums, rows of `c_step` bytes, room for whole
@@ -60,7 +61,7 @@ def widths(target: Target) -> tuple[int, ...]:
 
 def panel_rows(target: Target, dtype: DType) -> int:
     """Rows of a panel of A: whole tiles and whole vectors."""
-    return math.lcm(tile_shape(target)[0], target.lanes(dtype.bits))
+    return math.lcm(tile_shape(target)[0], target.lanes(sum_dtype(dtype).bits))
 
 
 def half(target: Target) -> int:
@@ -114,9 +115,12 @@ class _Tile:
     ) -> None:
         self.part, self.fn, self.dtype = part, part.fn, dtype
         self.rows, self.vectors, self.panels, self.early = rows, vectors, panels, early
-        self.element = register_type(dtype)
-        self.lanes = part.target.lanes(dtype.bits)
-        self.kind = register_type(dtype, self.lanes)
+        sums = sum_dtype(dtype)
+        self.lanes = part.target.lanes(sums.bits)
+        self.kind = register_type(sums, self.lanes)
+        # of A and of B: in bfloat16 a pair of k is one element
+        self.element = "i32" if dtype is bfloat16 else register_type(dtype)
+        self.row = f"<{self.lanes} x i32>" if dtype is bfloat16 else self.kind
 
     def write(self, first_row: Value, source: DType | None = None) -> None:
         """The sums over this block of k from `first_row` on, stored, or added to earlier ones."""
@@ -184,7 +188,7 @@ class _Tile:
         counter, panel, column = (fn.name_value() for _ in range(3))
         position = fn.reserve()
         k, b = Value(counter, "i64"), Value(panel, "ptr")
-        vectors = [fn.load(kind, fn.address(b, i64(v), kind)) for v in range(self.vectors)]
+        vectors = [fn.load(self.row, fn.address(b, i64(v), kind)) for v in range(self.vectors)]
         if self.early:
             early = fn.address(b, fn.mul(part["b_step"], self.early), "i8")
             for v in range(self.vectors):
@@ -244,7 +248,12 @@ def _store(fn: Function, tile: Tile, slots: Tile) -> None:
 
 
 def add_product(fn: Function, dtype: DType, x: Value, y: Value, total: Value) -> Value:
-    """x * y + total: fused where the target can."""
+    """x * y + total: fused where the target can. In bfloat16 x and y are pairs, as i32."""
+    if dtype is bfloat16:
+        pairs = f"<{2 * lanes_of(x.type)} x bfloat>"
+        x, y = (fn.do(pairs, f"bitcast {v.type} {v.text} to {pairs}") for v in (x, y))
+        name = f"x86.avx512bf16.dpbf16ps.{lanes_of(total.type) * bits_of(total.type)}"
+        return fn.intrinsic(name, total.type, total, x, y)
     if not dtype.is_float:
         return fn.add(fn.mul(x, y), total)
     if fn.module.target.has_fma:

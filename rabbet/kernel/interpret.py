@@ -36,6 +36,7 @@ from rabbet.kernel.loops import (
     SortKernel,
     Store,
 )
+from rabbet.kernel.sums import add_pair, in_pairs, sum_dtype, widened
 
 Array: TypeAlias = np.ndarray[Any, Any]
 NO_KEY = 2**63 - 1  # the key of "nothing seen yet"
@@ -49,18 +50,25 @@ class Failure(NamedTuple):
 
 
 def run(
-    kernel: Kernel, buffers: Sequence[Array], sizes: Sequence[int], *, fused: bool = True
+    kernel: Kernel,
+    buffers: Sequence[Array],
+    sizes: Sequence[int],
+    *,
+    fused: bool = True,
+    pairs: bool = False,
 ) -> Failure | None:
     """Execute a kernel on flat arrays; gives the first failed check.
 
-    fused=False: as targets without fused multiply-add compute. Raises IndexError for a load or
+    fused=False: as targets without fused multiply-add compute; pairs: as those with products of
+    pairs of bfloat16. Raises IndexError for a load or
     store outside its buffer.
     """
     match kernel:
         case RowKernel():
             return _run_rows(kernel, buffers, sizes, fused)
         case ContractKernel():
-            _run_contract(kernel, buffers, sizes, fused)
+            of_pairs = pairs and in_pairs(kernel)
+            _run_contract(kernel if of_pairs else widened(kernel), buffers, sizes, fused)
             return None
         case AttentionKernel():
             _Attention(kernel.scores, buffers, sizes, fused).forward(kernel)
@@ -282,15 +290,23 @@ def _run_contract(
     points, terms = math.prod(grid.shape[: len(outer)]), math.prod(grid.shape[len(outer) :])
     a = grid.full(kernel.a).reshape(points, terms)
     b = grid.full(kernel.b).reshape(points, terms)
-    total = np.zeros(points, dtype=kernel.a.dtype.numpy)
+    total = np.zeros(points, dtype=sum_dtype(kernel.a.dtype).numpy)
     for first in range(0, terms, CONTRACT_BLOCK):
         acc = np.zeros_like(total)
-        for k in range(first, min(first + CONTRACT_BLOCK, terms)):
+        end = min(first + CONTRACT_BLOCK, terms)
+        for k in range(first, end, 2) if in_pairs(kernel) else ():
+            acc = add_pair(_pair(a, k, end), _pair(b, k, end), acc)
+        for k in () if in_pairs(kernel) else range(first, end):
             acc = _multiply_add(a[:, k], b[:, k], acc, fused)
         total = acc if first == 0 else total + acc
     result = _Grid(outer, buffers, sizes, fused)
     result.accs[0] = total.reshape(result.shape)
     result.store(kernel.stores)
+
+
+def _pair(x: Array, k: int, end: int) -> tuple[Array, Array]:
+    """Elements k and k + 1, which is zero if it is not before `end`."""
+    return x[:, k], x[:, k + 1] if k + 1 < end else np.zeros_like(x[:, k])
 
 
 def _run_pack(
@@ -301,8 +317,10 @@ def _run_pack(
     shape = (grid.shape[:first], grid.shape[first:last], grid.shape[last:])
     batch, across, rows = map(math.prod, shape)
     values = grid.full(kernel.value).reshape(batch, across, rows)
-    panels = -(-across // kernel.width)
-    out = buffers[-1].reshape(batch, panels, rows, kernel.width)
+    panels, together = -(-across // kernel.width), 2 if in_pairs(kernel) else 1
+    values = np.pad(values, ((0, 0), (0, 0), (0, -rows % together)))
+    values = values.reshape(batch, across, -(-rows // together), together)
+    out = buffers[-1].reshape(batch, panels, values.shape[2], kernel.width, together)
     for row in range(across):
         out[:, row // kernel.width, :, row % kernel.width] = values[:, row]
 

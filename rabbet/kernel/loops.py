@@ -103,7 +103,8 @@ class ContractKernel:
     every block of
     CONTRACT_BLOCK flattened k: acc = 0, acc = fma(a, b, acc) in order; total += acc (the first
     block:
-    total = acc). Stores use acc(0) and loads over (batch, m, n). Tasks: see `contract_tasks`.
+    total = acc). Halves are added as `rabbet.kernel.sums` tells. Stores use acc(0) and loads over
+    (batch, m, n). Tasks: see `contract_tasks`.
     `packed`: a (b) is a load at `panel_index` from what a PackKernel wrote. `lanes`: the operand
     (0: a, 1: b) whose loops become lanes, so that it lies in panels of lanes; -1: not decided.
     """
@@ -125,8 +126,9 @@ class PackKernel:
     """An operand of contractions in the layout that register tiles read.
 
     out[batch, panel, k, j] = value at (batch, panel * width + j, k), row-major in the last operand;
-    where panel * width + j is beyond the extent of `across`, anything. Variables: batch, across, k,
-    each list flattened. Tasks: see `launch_pack`.
+    where panel * width + j is beyond the extent of `across`, anything. bfloat16 lies in pairs:
+    out[batch, panel, k // 2, j, k % 2], an odd count of k ends with zeros. Variables: batch,
+    across, k, each list flattened. Tasks: see `launch_pack`.
     """
 
     operands: tuple[Operand, ...]

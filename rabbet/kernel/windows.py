@@ -19,6 +19,7 @@ from rabbet.expr.affine import coefficient
 from rabbet.expr.expr import Expr
 from rabbet.kernel.access import Arguments
 from rabbet.kernel.loops import ContractKernel
+from rabbet.kernel.sums import in_pairs
 
 MOST_ROWS = 4  # more rows share a copy of each window: a matrix product
 MOST_TAPS = 64  # elements of a window, all channels of a group: their products are unrolled
@@ -129,6 +130,7 @@ def is_direct(kernel: ContractKernel) -> bool:
         m is not None
         and k is not None
         and kernel.packed == (False, False)
+        and not in_pairs(kernel)
         and _are_few(m, k)
         and places(kernel) is not None
     )

@@ -49,20 +49,26 @@ def _contract_spec(a: Spec, b: Spec, a_axes: Labels, b_axes: Labels, out_axes: L
             f"contract: {show(a_axes)}, {show(b_axes)} -> {show(out_axes)}: an axis of one operand "
             "alone must be in the result, and every axis of the result in an operand"
         )
-    return a.with_shape(tuple(found[label] for label in out_axes))
+    shape = tuple(found[label] for label in out_axes)
+    return Spec(shape, dtypes.float32 if a.dtype.is_half else a.dtype, a.device)
 
 
 def _contract_reference(
     a: np.ndarray, b: np.ndarray, a_axes: Labels, b_axes: Labels, out_axes: Labels
 ) -> np.ndarray:
     places = {label: place for place, label in enumerate(sorted({*a_axes, *b_axes}))}
-    kind = np.float64 if a.dtype.kind == "f" else a.dtype
+    kind = _exact(a)
     found = np.einsum(
         *(a.astype(kind), [places[label] for label in a_axes]),
         *(b.astype(kind), [places[label] for label in b_axes]),
         [places[label] for label in out_axes],
     )
     return np.asarray(found)
+
+
+def _exact(x: np.ndarray) -> Any:
+    """The NumPy dtype that references compute with."""
+    return np.float64 if dtypes.dtype_of(x.dtype).is_float else x.dtype
 
 
 def _contract_samples() -> list[Sample]:
@@ -87,6 +93,7 @@ def _contract_samples() -> list[Sample]:
     public=False,
     promote="common",
     infer=_contract_spec,
+    holds_halves=True,
     reference=_contract_reference,
     samples=_contract_samples,
 )
@@ -94,6 +101,7 @@ def contract(a: Value, b: Value, a_axes: Labels, b_axes: Labels, out_axes: Label
     """Sum of a * b over the labels that are in both and not in the result.
 
     Labels in both and in the result are batch axes; labels of one operand alone must be in it too.
+    float16 and bfloat16 give their float32 sums.
     """
 
 
@@ -101,9 +109,10 @@ def contract(a: Value, b: Value, a_axes: Labels, b_axes: Labels, out_axes: Label
 def _contract_gradient(
     g: Any, y: Any, a: Any, b: Any, a_axes: Labels, b_axes: Labels, out_axes: Labels
 ) -> tuple[Any, Any]:
+    g = cast(g, a.dtype)  # exact where the sums were rounded to the dtype of the operands
     return (
-        contract(g, b, out_axes, b_axes, a_axes),
-        contract(a, g, a_axes, out_axes, b_axes),
+        cast(contract(g, b, out_axes, b_axes, a_axes), a.dtype),
+        cast(contract(a, g, a_axes, out_axes, b_axes), b.dtype),
     )
 
 
@@ -113,7 +122,8 @@ def _contract_gradient(
 def product(name: str, a: Any, b: Any, a_axes: Labels, b_axes: Labels, out_axes: Labels) -> Any:
     """`contract` where size 1 may stretch and labels of one operand alone may be summed.
 
-    Raises ShapeError where sizes differ, DTypeError for bools. Small integers are int32 inside.
+    Halves give float32, which the caller rounds (they must have no labels to sum alone). Raises
+    ShapeError where sizes differ, DTypeError for bools. Small integers are int32 inside.
     """
     if a.dtype.kind == "b" and b.dtype.kind == "b":
         raise DTypeError(f"{name}: bool is not supported; cast it to an integer or a float")
@@ -124,7 +134,7 @@ def product(name: str, a: Any, b: Any, a_axes: Labels, b_axes: Labels, out_axes:
     a, a_axes = _summed_alone(a, a_axes, {*b_axes, *out_axes})
     b, b_axes = _summed_alone(b, b_axes, {*a_axes, *out_axes})
     out = tuple(label for label in out_axes if label in (*a_axes, *b_axes))
-    wanted = a.dtype
+    wanted = dtypes.float32 if a.dtype.is_half else a.dtype
     if wanted.is_integer and wanted.bits < 32:  # exact: both wrap around the same way
         a, b = cast(a, dtypes.int32), cast(b, dtypes.int32)
     return cast(contract(a, b, a_axes, b_axes, out), wanted)
@@ -181,11 +191,17 @@ def _matmul_samples() -> list[Sample]:
 
 
 def _matmul_reference(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
-    kind = np.float64 if x1.dtype.kind == "f" else x1.dtype
+    kind = _exact(x1)
     return np.matmul(x1.astype(kind), x2.astype(kind))
 
 
-@op("composite", promote="common", reference=_matmul_reference, samples=_matmul_samples)
+@op(
+    "composite",
+    promote="common",
+    holds_halves=True,
+    reference=_matmul_reference,
+    samples=_matmul_samples,
+)
 def matmul(x1: Value, x2: Value) -> Value:
     """Matrix product: (..., m, k) @ (..., k, n) -> (..., m, n); leading axes broadcast.
 
@@ -209,7 +225,7 @@ def matmul(x1: Value, x2: Value) -> Value:
     b_axes = (*_trailing(rank, x2.ndim - 2), k, n) if x2.ndim > 1 else (k,)
     _check_batch(x1.shape[:-2], x2.shape[:-2], x1.shape, x2.shape)
     out = (*range(rank), *((m,) if x1.ndim > 1 else ()), *((n,) if x2.ndim > 1 else ()))
-    return product("matmul", x1, x2, a_axes, b_axes, out)
+    return cast(product("matmul", x1, x2, a_axes, b_axes, out), x1.dtype)
 
 
 def _trailing(rank: int, count: int) -> Labels:
@@ -225,9 +241,9 @@ def _check_batch(a: Shape, b: Shape, x1: Shape, x2: Shape) -> None:
 
 
 def _linear_reference(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    kind = np.float64 if x.dtype.kind == "f" else x.dtype
+    kind = _exact(x)
     found = np.matmul(x.astype(kind), weight.astype(kind).T)
-    return found if bias is None else found + bias
+    return found if bias is None else found + bias.astype(kind)
 
 
 def _linear_samples() -> list[Sample]:
@@ -240,7 +256,13 @@ def _linear_samples() -> list[Sample]:
     ]
 
 
-@op("composite", method=None, reference=_linear_reference, samples=_linear_samples)
+@op(
+    "composite",
+    method=None,
+    holds_halves=True,
+    reference=_linear_reference,
+    samples=_linear_samples,
+)
 def linear(x: Value, weight: Value, bias: Value | None = None) -> Value:
     """x @ weight.T + bias: (..., k), (n, k), (n,) -> (..., n).
 
@@ -253,7 +275,7 @@ def linear(x: Value, weight: Value, bias: Value | None = None) -> Value:
     rank = x.ndim - 1
     k, n = rank, rank + 1
     found = product("linear", x, weight, (*range(rank), k), (n, k), (*range(rank), n))
-    return found if bias is None else add(found, bias)
+    return cast(found if bias is None else add(found, cast(bias, found.dtype)), x.dtype)
 
 
 def _check_linear(x: Any, weight: Any, bias: Any) -> None:
@@ -356,7 +378,18 @@ def _tensordot_samples() -> list[Sample]:
     ]
 
 
-@op("composite", promote="common", reference=np.tensordot, samples=_tensordot_samples)
+def _tensordot_reference(x1: np.ndarray, x2: np.ndarray, axes: Any) -> np.ndarray:
+    kind = _exact(x1)
+    return np.tensordot(x1.astype(kind), x2.astype(kind), axes)
+
+
+@op(
+    "composite",
+    promote="common",
+    holds_halves=True,
+    reference=_tensordot_reference,
+    samples=_tensordot_samples,
+)
 def tensordot(x1: Value, x2: Value, axes: int | tuple[tuple[int, ...], ...] = 2) -> Value:
     """Sum of products over `axes`: a number of last and first axes, or two tuples of axes.
 
@@ -379,7 +412,8 @@ def tensordot(x1: Value, x2: Value, axes: int | tuple[tuple[int, ...], ...] = 2)
     for a, b in zip(first, second, strict=True):
         b_axes[b] = a
     out = [a for a in range(x1.ndim) if a not in first] + [b for b in b_axes if b >= x1.ndim]
-    return product("tensordot", x1, x2, tuple(range(x1.ndim)), tuple(b_axes), tuple(out))
+    found = product("tensordot", x1, x2, tuple(range(x1.ndim)), tuple(b_axes), tuple(out))
+    return cast(found, x1.dtype)
 
 
 # ---- einsum --------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from rabbet.kernel.group import Group
 from rabbet.kernel.lower import Lowered, copy_kernel, lower
 from rabbet.runtime.arrange import LEAST_DONATED
 from rabbet.runtime.assembly import Assembly, Compiled
-from rabbet.runtime.packing import Packing, oriented
+from rabbet.runtime.packing import Packing, prepared
 from rabbet.runtime.plan import Plan
 from rabbet.transform.decompose import decompose
 from rabbet.transform.host import Key, Part, cut
@@ -223,7 +223,7 @@ def _fill_launches(
     boundaries = _keys(v for v in stored if v.op.kind in STORED_KINDS)
     fusion = Fusion(graph, boundaries)
     places, copied = _place_outputs(graph, numbers, assembly)
-    groups = [(group, oriented(_lowered(group, fusion))) for group in fusion.order()]
+    groups = [(group, prepared(_lowered(group, fusion), target)) for group in fusion.order()]
     packing = Packing([lowered for _, lowered in groups], assembly.target, constants)
     for group, lowered in groups:
         with _named(group):

@@ -32,6 +32,7 @@ from rabbet.kernel.access import Arguments
 from rabbet.kernel.loops import ContractKernel, Operand, PackKernel
 from rabbet.kernel.lower import Lowered
 from rabbet.kernel.rewrite import expressions, renumber_operands
+from rabbet.kernel.sums import as_computed, in_pairs
 from rabbet.kernel.windows import is_direct
 
 WORTH = 1 << 17  # fewer elements that are not copied again are not worth a launch
@@ -66,6 +67,13 @@ class _Side:
     size: int  # elements to copy
     copies: int  # how often the contraction's tasks would copy them
     is_thin: bool = False  # few rows read it where it is, in an order that memory likes less
+
+
+def prepared(one: Lowered, target: Target) -> Lowered:
+    """The same, a contraction with operands as the target multiplies them and its rows chosen."""
+    if not isinstance(one.kernel, ContractKernel):
+        return one
+    return oriented(replace(one, kernel=as_computed(one.kernel, target)))
 
 
 def oriented(one: Lowered) -> Lowered:
@@ -146,7 +154,7 @@ class Packing:
         chosen = roles(kernel)
         is_lanes = side.number == (0 if chosen.swapped else 1)
         across = chosen.n if is_lanes else chosen.m
-        index = _panel_index(chosen.batch, across, chosen.k, side.kernel.width)
+        index = _panel_index(chosen.batch, across, chosen.k, side.kernel)
         name = "ab"[side.number]
         number = len(kernel.operands)
         value = expr.load(number, side.kernel.value.dtype, index)
@@ -203,12 +211,13 @@ class Packing:
         source = arguments.buffers[0]
         if hint > _hint(source.spec.elements) or hint == 0:
             return []
-        batch, places, rows = (tuple(arguments.size(d) for d in group) for group in extents)
+        batch, places, along = (tuple(arguments.size(d) for d in group) for group in extents)
         result = Operand(value.dtype, "out")
-        pack = PackKernel((*arguments.operands, result), batch, places, rows, rewritten, width)
+        pack = PackKernel((*arguments.operands, result), batch, places, along, rewritten, width)
         dims = tuple(d if isinstance(d, int) else d.key for d in arguments.dims)
         key = (pack, id(source.call), source.index, dims)
-        elements = counts[0] * ((counts[1] + (width - 1)) // width) * width * counts[2]
+        rows = (counts[2] + 1) // 2 * 2 if in_pairs(pack) else counts[2]
+        elements = counts[0] * ((counts[1] + (width - 1)) // width) * width * rows
         return [_Side(number, pack, arguments, key, elements, hint, copies)]
 
 
@@ -230,11 +239,16 @@ def _rewritten(one: Lowered, loops: tuple[Loops, ...], value: Expr, arguments: A
     return renumber_operands(expr.substitute((value,), change)[0], numbers)
 
 
-def _panel_index(batch: Loops, across: Loops, k: Loops, width: int) -> Expr:
+def _panel_index(batch: Loops, across: Loops, k: Loops, pack: PackKernel) -> Expr:
     """Where a PackKernel puts the element at these loops' variables."""
+    width = pack.width
     (element, _), (place, count), (row, rows) = (_flat(group) for group in (batch, across, k))
     panels = (count + (width - 1)) // width
-    return ((element * panels + place // width) * rows + row) * width + place % width
+    panel = element * panels + place // width
+    if in_pairs(pack):
+        pair = (panel * ((rows + 1) // 2) + row // 2) * width + place % width
+        return pair * 2 + row % 2
+    return (panel * rows + row) * width + place % width
 
 
 def _flat(loops: Loops) -> tuple[Expr, Expr]:

@@ -17,6 +17,7 @@ from rabbet.kernel import interpret
 from rabbet.kernel.inplace import overwritable
 from rabbet.kernel.interpret import Failure
 from rabbet.kernel.loops import Kernel
+from rabbet.kernel.sums import has_pairs
 
 ENTRY = ctypes.CFUNCTYPE(
     None, *(ctypes.c_void_p,) * 2, *(ctypes.c_int64,) * 2, *(ctypes.c_void_p,) * 2
@@ -103,7 +104,8 @@ class Runner:
         So does machine code that writes an output over an input, where that is allowed.
         """
         expected = [b.copy() for b in buffers]
-        failure = interpret.run(kernel, expected, sizes, fused=self.target.has_fma)
+        fused, pairs = self.target.has_fma, has_pairs(self.target)
+        failure = interpret.run(kernel, expected, sizes, fused=fused, pairs=pairs)
         found, status = self.run(kernel, buffers, sizes, at_end=at_end, pieces=pieces)
         for number, (f, e) in enumerate(zip(found, expected, strict=True)):
             same = same_bits(f, e)

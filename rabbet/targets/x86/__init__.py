@@ -1,9 +1,12 @@
-"""x86-64: AVX-512 servers (v4), AVX2 (v3), and every 64-bit CPU (baseline, SSE2 without FMA)."""
+"""x86-64: AVX-512 servers (v4; some multiply bfloat16), AVX2 (v3), and every 64-bit CPU (baseline,
+SSE2 without FMA).
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 from functools import lru_cache
 
 from rabbet.base.target import Target
@@ -32,6 +35,7 @@ x86_v4 = Target(
     l3_bytes=16 << 20,
     has_fma=True,
 )
+x86_v4_bf16 = replace(x86_v4, name="x86_v4_bf16", features=f"{_V4},+avx512bf16")
 x86_v3 = Target(
     name="x86_v3",
     triple=_triple(),
@@ -56,11 +60,12 @@ x86_baseline = Target(
     l3_bytes=4 << 20,
     has_fma=False,
 )
-TARGETS = (x86_v4, x86_v3, x86_baseline)
+TARGETS = (x86_v4_bf16, x86_v4, x86_v3, x86_baseline)
 
 # What /proc/cpuinfo calls the features that a record needs beyond the baseline.
 _FLAGS_V3 = {"avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe", "sse4_2", "popcnt", "xsave"}
 _FLAGS_V4 = _FLAGS_V3 | {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
+_FLAGS_V4_BF16 = _FLAGS_V4 | {"avx512_bf16"}
 
 
 def runnable() -> tuple[Target, ...]:
@@ -69,6 +74,7 @@ def runnable() -> tuple[Target, ...]:
         return ()
     flags = cpu_flags()
     wanted: tuple[tuple[Target, set[str]], ...] = (
+        (x86_v4_bf16, _FLAGS_V4_BF16),
         (x86_v4, _FLAGS_V4),
         (x86_v3, _FLAGS_V3),
         (x86_baseline, set()),

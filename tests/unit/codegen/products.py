@@ -8,13 +8,14 @@ from fractions import Fraction
 
 import numpy as np
 
-from rabbet.base.dtypes import DType, float32, int64
+from rabbet.base.dtypes import DType, bfloat16, dtype_of, float32, int64
 from rabbet.base.target import Target
 from rabbet.codegen.build import build, launch
 from rabbet.codegen.machine import Library, object_code
 from rabbet.expr.expr import Expr, acc, const, load, size, var
 from rabbet.expr.interpret import evaluate
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Kernel, Operand, Store
+from rabbet.kernel.sums import has_pairs, sum_dtype
 from rabbet.targets.x86 import runnable
 
 TARGETS = runnable()
@@ -97,6 +98,10 @@ def model(a: np.ndarray, b: np.ndarray, target: Target) -> np.ndarray:
     """The sums of a[..., m, k] with b[..., n, k] in the order that every contraction keeps."""
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     m, n, k = a.shape[-2], b.shape[-2], a.shape[-1]
+    if dtype_of(a.dtype).is_half:
+        if a.dtype == bfloat16.numpy and has_pairs(target):
+            return model_of_pairs(a, b)
+        a, b = a.astype(np.float32), b.astype(np.float32)
     total = np.zeros((*batch, m, n), a.dtype)
     for begin in range(0, k, CONTRACT_BLOCK):
         part = np.zeros_like(total)
@@ -109,6 +114,17 @@ def model(a: np.ndarray, b: np.ndarray, target: Target) -> np.ndarray:
                 part = x * y + part
         total = part if begin == 0 else total + part
     return total
+
+
+def model_of_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`model` on a machine that adds the second product of a pair, then the first.
+
+    For numbers far from the smallest, where nothing is taken for zero.
+    """
+    a, b = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, x.shape[-1] % 2)]) for x in (a, b))
+    order = np.arange(a.shape[-1]) ^ 1
+    x, y = (v[..., order].astype(np.float32) for v in (a, b))
+    return model(x, y, TARGETS[0])
 
 
 def numbers_of(dtype: DType, shape: Sequence[int], seed: int) -> np.ndarray:
@@ -138,14 +154,14 @@ def product(dtype: DType, a_turned: bool = False, b_turned: bool = False) -> Con
     b = i * n * k + (c * k + s if b_turned else s * n + c)
     out = i * m * n + r * n + c
     return ContractKernel(
-        (Operand(dtype, "in"), Operand(dtype, "in"), Operand(dtype, "out")),
+        (Operand(dtype, "in"), Operand(dtype, "in"), Operand(sum_dtype(dtype), "out")),
         (count,),
         (m,),
         (n,),
         (k,),
         load(0, dtype, a),
         load(1, dtype, b),
-        (Store(2, out, acc(0, dtype)),),
+        (Store(2, out, acc(0, sum_dtype(dtype))),),
     )
 
 
@@ -155,7 +171,7 @@ def run_product(
     count, m, n, k = shape
     a = numbers_of(dtype, (count, k, m) if turned[0] else (count, m, k), 1)
     b = numbers_of(dtype, (count, n, k) if turned[1] else (count, k, n), 2)
-    found = np.full((count, m, n), 7, dtype.numpy)
+    found = np.full((count, m, n), 7, sum_dtype(dtype).numpy)
     run(product(dtype, *turned), target, (a, b, found), shape, (1, 3))
     wanted = model(
         a.swapaxes(1, 2) if turned[0] else a, b if turned[1] else b.swapaxes(1, 2), target

@@ -50,6 +50,14 @@ def test_products_of_other_dtypes(target: Target, name: str) -> None:
             run_product(dtype_of(name), target, shape, turned)
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("turned", [(x, y) for x in (False, True) for y in (False, True)])
+def test_products_of_halves(target: Target, turned: tuple[bool, bool]) -> None:
+    for shape in ((1, 1, 1, 1), (2, 7, 33, 9), (1, 5, 9, 300), (1, 40, 70, 257), (2, 3, 5, 0)):
+        run_product(dtype_of("bfloat16"), target, shape, turned)
+    run_product(dtype_of("float16"), target, (2, 7, 33, 19), turned)
+
+
 def test_other_dtypes_are_refused() -> None:
     with pytest.raises(CompileError, match="cast them first"):
         emit_contract(product(dtype_of("int8")), TARGETS[0])
