@@ -319,10 +319,10 @@ def _run_pack(
     values = grid.full(kernel.value).reshape(batch, across, rows)
     panels, together = -(-across // kernel.width), 2 if in_pairs(kernel) else 1
     values = np.pad(values, ((0, 0), (0, 0), (0, -rows % together)))
-    values = values.reshape(batch, across, -(-rows // together), together)
-    out = buffers[-1].reshape(batch, panels, values.shape[2], kernel.width, together)
+    laced = values.reshape(batch, across, -(-rows // together), together)
+    out = buffers[-1].reshape(batch, panels, laced.shape[2], kernel.width, together)
     for row in range(across):
-        out[:, row // kernel.width, :, row % kernel.width] = values[:, row]
+        out[:, row // kernel.width, :, row % kernel.width] = laced[:, row]
 
 
 def _multiply_add(a: Array, b: Array, c: Array, fused: bool) -> Array:

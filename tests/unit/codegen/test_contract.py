@@ -17,7 +17,9 @@ from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.machine import object_code
 from rabbet.expr.expr import Expr, acc, cast, const, load, size, var
 from rabbet.expr.scalars import maximum
+from rabbet.kernel import interpret
 from rabbet.kernel.loops import ContractKernel, Operand, Store
+from rabbet.kernel.sums import has_pairs
 from rabbet.targets.x86 import x86_baseline, x86_v3, x86_v4
 from tests.unit.codegen.products import (
     EDGES,
@@ -56,6 +58,32 @@ def test_products_of_halves(target: Target, turned: tuple[bool, bool]) -> None:
     for shape in ((1, 1, 1, 1), (2, 7, 33, 9), (1, 5, 9, 300), (1, 40, 70, 257), (2, 3, 5, 0)):
         run_product(dtype_of("bfloat16"), target, shape, turned)
     run_product(dtype_of("float16"), target, (2, 7, 33, 19), turned)
+
+
+def test_smallest_and_largest_products_of_pairs() -> None:
+    """Subnormal numbers are zeros, infinities and NaN stay, sums round as without an end."""
+    targets = [t for t in TARGETS if has_pairs(t)]
+    if not targets:
+        pytest.skip("needs a machine that multiplies pairs of bfloat16")
+    half, draw = dtype_of("bfloat16"), np.random.default_rng(1)
+    kernel = product(half)
+    a, b = np.zeros((1, 64, 34), half.numpy), np.zeros((1, 34, 48), half.numpy)
+    for x, numbers in ((a, (40, 90)), (b, (0, 80))):
+        exponents = draw.integers(*numbers, x.shape).astype(np.uint16)
+        mantissas = draw.integers(0, 1 << 16, x.shape).astype(np.uint16) & 0x807F
+        x.view(np.uint16)[:] = exponents << 7 | mantissas
+    a[0, 0, :3], a[0, 1, 0], a[0, 2, 1] = np.inf, np.nan, -np.inf
+    a[0, 3:7, :3] = np.array([2.0**-63, 0, 1.5 * 2.0**-75])
+    b[0, 0:3, :8] = np.array([2.0**-63, 0, -(2.0**-76)])[:, None]
+    a[0, 3:7, 3:] = 0
+    found, wanted = (np.full((1, 64, 48), 7, np.float32) for _ in range(2))
+    run(kernel, targets[0], (a, b, found), (1, 64, 48, 34))
+    flat = [x.reshape(-1) for x in (a, b, wanted)]
+    interpret.run(kernel, flat, (1, 64, 48, 34), pairs=True)
+    assert (found == 0).any() and np.isnan(found).any() and np.isinf(found).any()
+    nan = np.isnan(wanted)
+    np.testing.assert_array_equal(np.isnan(found), nan)
+    check(np.where(nan, np.float32(0), found), np.where(nan, np.float32(0), wanted))
 
 
 def test_other_dtypes_are_refused() -> None:
