@@ -223,7 +223,9 @@ def _fill_launches(
     boundaries = _keys(v for v in stored if v.op.kind in STORED_KINDS)
     fusion = Fusion(graph, boundaries)
     places, copied = _place_outputs(graph, numbers, assembly)
-    groups = [(group, prepared(_lowered(group, fusion), target)) for group in fusion.order()]
+    groups = [
+        (group, prepared(_lowered(group, fusion), assembly.target)) for group in fusion.order()
+    ]
     packing = Packing([lowered for _, lowered in groups], assembly.target, constants)
     for group, lowered in groups:
         with _named(group):
