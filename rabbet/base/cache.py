@@ -1,7 +1,7 @@
 """A store of byte strings on disk, addressed by key, that several processes may use at once.
 
-Entries are written whole (temporary file, fsync, rename), read with a checksum, and the least
-recently used ones are dropped when there are too many. The directory belongs to the user alone;
+Entries are written whole (temporary file, rename) and read with a checksum, so that what a crash
+tore is a miss; the least recently used ones are dropped when there are too many. The directory belongs to the user alone;
 where there is no such directory the store is empty and stays so, and `problem` says why.
 """
 
@@ -111,8 +111,6 @@ class DiskCache:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):

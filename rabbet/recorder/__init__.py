@@ -36,6 +36,7 @@ from rabbet.recorder._recorder import (
     pull,
     record,
     remember,
+    residuals,
     runs,
     scalar_node,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "pull",
     "record",
     "remember",
+    "residuals",
     "runs",
     "scalar_node",
 ]

@@ -228,6 +228,9 @@ def pull(
     retain_graph: bool,
     /,
 ) -> list[tuple[Node, int, Any]]: ...
+def residuals(
+    segment: Segment, roots: list[tuple[int, int]], /
+) -> list[tuple[int, int]] | None: ...
 def flush_known(tape: Tape, /) -> bool: ...
 def remember(
     segment: Segment, family: Any, entry: Any, bound: Any, keep: tuple[tuple[int, int], ...], /

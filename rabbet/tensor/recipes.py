@@ -46,7 +46,8 @@ def learn(node: Node, arrived: Sequence[Spec | None]) -> Recipe | None:
     wanted = [g if need else None for g, need in zip(grads, needs, strict=True)]
     steps: list[tuple[Any, ...]] = []
     results = {g for g in wanted if g is not None}
-    for call in topological(g.call for g in results):
+    # In the operands' order: a set's differs from process to process, and with it a program's key.
+    for call in topological(g.call for g in wanted if g is not None):
         if call.outputs[0] in known or _is_number(call) and results.isdisjoint(call.outputs):
             continue
         steps.append(_step(call, known))

@@ -1,8 +1,9 @@
 """Which forward values must outlive their segment so that gradients need not compute them again.
 
 When a segment ends in mid-forward, the gradient transform is run dry for every live tensor that
-requires gradients: forward values are opaque inputs, and those that the gradient ops use are kept
-(SEMANTICS 12).
+requires gradients, and the forward values that the gradient ops use are kept (SEMANTICS 12). Recipes
+say what those are (recorder/native/residuals.cpp); where a rule has none, the rules themselves run
+over forward values as opaque inputs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from rabbet.graph.value import Builder, Value, topological
-from rabbet.recorder import Node, Segment
+from rabbet.recorder import Node, Segment, residuals
 from rabbet.tensor.backward import reverse
 from rabbet.tensor.segment import Output
 
@@ -28,6 +29,12 @@ def residuals_of(segment: Segment, live: tuple[Output, ...]) -> frozenset[Output
     ]
     if not roots:
         return frozenset()
+    found = residuals(segment, roots)
+    return _by_rules(nodes, roots) if found is None else frozenset(found)
+
+
+def _by_rules(nodes: list[Node], roots: list[Output]) -> frozenset[Output]:
+    """What the rules use, told by running them."""
     positions = {id(n): p for p, n in enumerate(nodes)}
     builder = Builder()
     opaque: dict[tuple[int, int], Value] = {}

@@ -8,6 +8,7 @@
 #include "recipe.h"
 #include "record.h"
 #include "replay.h"
+#include "residuals.h"
 #include "singly.h"
 #include "site.h"
 
@@ -134,6 +135,9 @@ PyMethodDef functions[] = {
      "pull(roots, gradients, wanted, create_graph, retain_graph): send gradients from the roots back through every\n"
      "node that requires them, recording what rules say: [(node, output, sum of gradients), ...] of the leaves they\n"
      "reach, or, where `wanted` is a tuple of handles, of those, beyond which none is sent."},
+    {"residuals", residuals, METH_VARARGS,
+     "residuals(segment, roots): [(position, output), ...] of the segment's values that the gradients of `roots`, a\n"
+     "list of such places, will read; None where a rule has no recipe and has to be asked itself."},
     {"flush_known", c_function(flush_if_known), METH_O,
      "flush_known(tape): compute what waits there if a program for it was remembered. False: it was not."},
     {"remember", c_function(remember), METH_VARARGS,
