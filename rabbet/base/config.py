@@ -25,12 +25,14 @@ class Config:
     slow)
     RABBET_TARGET=NAME      compile for this target record instead of the host's own
     RABBET_CACHE_DIR=PATH   where compiled kernels are kept (see base/cache.py)
+    RABBET_PACKS=PATH       folder of ready kernels instead of the package's own; "none": none
     RABBET_NUM_THREADS=N    threads of the native runtime (read by the runtime itself)
     """
 
     debug: str = field(default_factory=lambda: _choice("RABBET_DEBUG", ("", "eager")))
     engine: str = field(default_factory=lambda: _choice("RABBET_ENGINE", ("compiled", "reference")))
     target: str = field(default_factory=lambda: os.environ.get("RABBET_TARGET", ""))
+    packs: str = field(default_factory=lambda: os.environ.get("RABBET_PACKS", ""))
     fuse: bool = True
 
 

@@ -1,7 +1,8 @@
 """Kernels to addresses: compiled once per process, and once per machine.
 
-Looks in memory, then on disk, then compiles. The key of an object is a digest of everything that
-can change its bytes: the kernel's text, the target's record, LLVM's version and our own sources.
+Looks in memory, on disk, in the pack that came with the package, then compiles. The key of an
+object is a digest of everything that can change its bytes: the kernel's text, the target's record,
+LLVM's version and our own sources.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from weakref import WeakValueDictionary
 
 from rabbet import codegen, expr
 from rabbet.base.cache import DiskCache
+from rabbet.base.pack import Pack
 from rabbet.base.target import Target
 from rabbet.codegen import machine
 from rabbet.codegen.build import build
@@ -71,13 +73,21 @@ class KernelStore:
     >>> addresses, keep = KernelStore(host()).load([kernel])   # doctest: +SKIP
     """
 
-    def __init__(self, target: Target, disk: DiskCache | None = None) -> None:
+    def __init__(
+        self, target: Target, disk: DiskCache | None = None, pack: Pack | None = None
+    ) -> None:
         self.target = target
         self.disk = DiskCache() if disk is None else disk
+        self.pack = pack
         self._lock = threading.RLock()
         self._objects: OrderedDict[str, bytes] = OrderedDict()
         self._loaded: WeakValueDictionary[str, Loaded] = WeakValueDictionary()
         self._kept: dict[str, Loaded] = {}
+
+    def kept(self, key: str) -> bytes | None:
+        """What the disk, or else the pack, has under a key."""
+        found = self.disk.get(key)
+        return self.pack.get(key) if found is None and self.pack is not None else found
 
     def wanted(self, kernel: Kernel) -> Wanted:
         """The name and key of a kernel."""
@@ -121,7 +131,7 @@ class KernelStore:
             return {name: code for name, code in made.items() if code is not None}
 
     def _object(self, wanted: Wanted) -> bytes | None:
-        code = self._objects.pop(wanted.key, None) or self.disk.get(wanted.key)
+        code = self._objects.pop(wanted.key, None) or self.kept(wanted.key)
         if code is None:
             if wanted.kernel is None:
                 return None

@@ -91,9 +91,14 @@ def arrays(sample: Sample, dtype: str, seed: int = 0) -> list[np.ndarray]:
     return [array(d, dtype, generator) for d in draws(sample)]
 
 
+def drawn_dtype(draw: Draw, dtype: str) -> DType:
+    """What an operand is drawn in when `dtype` is under test."""
+    return dtype_of(draw.dtype or (dtype if draw.swept else _OWN[draw.kind]))
+
+
 def array(draw: Draw, dtype: str, generator: np.random.Generator) -> np.ndarray:
     """One operand."""
-    wanted = dtype_of(draw.dtype or (dtype if draw.swept else _OWN[draw.kind]))
+    wanted = drawn_dtype(draw, dtype)
     if wanted.kind == "b":
         return generator.integers(0, 2, draw.shape).astype(bool)
     if draw.kind == "int":

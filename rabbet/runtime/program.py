@@ -6,10 +6,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
+import rabbet.base
 from rabbet import targets
 from rabbet.base.config import config
+from rabbet.base.pack import Pack
 from rabbet.base.sizes import SizeScope
 from rabbet.base.target import Target
 from rabbet.codegen.store import KernelStore
@@ -120,14 +123,24 @@ class CompiledProgram:
 
 
 BOUND_KEPT = 16
+# Told of each graph that the reference engine takes: what a compiler would have been given.
+observers: list[Callable[[Graph, SizeScope | None, bool], None]] = []
 _stores: dict[Target, KernelStore] = {}
 
 
 def store_of(target: Target) -> KernelStore:
     """The kernel store of a target, made once."""
     if target not in _stores:
-        _stores[target] = KernelStore(target)
+        _stores[target] = KernelStore(target, pack=pack_of(target))
     return _stores[target]
+
+
+def pack_of(target: Target) -> Pack | None:
+    """The ready kernels that came with the package for a target; None where they are not wanted."""
+    if config.packs == "none":
+        return None
+    folder = Path(config.packs) if config.packs else Path(rabbet.base.__file__).parents[1] / "packs"
+    return Pack(folder / f"{target.name}.pack")
 
 
 def host_target() -> Target:
@@ -148,7 +161,10 @@ def find_or_compile(
 ) -> Program:
     """The program described by `parts`, from disk if it is there, else compiled from `graph()`."""
     if config.engine == "reference":
-        return ReferenceProgram(graph()[0])
+        made, scope = graph()
+        for observer in observers:
+            observer(made, scope, fuse)
+        return ReferenceProgram(made)
     target = host_target()
     store = store_of(target)
     key = None if parts is None else saved.program_key((*parts, fuse), target)

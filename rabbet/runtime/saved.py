@@ -70,8 +70,8 @@ def save(key: str, program: Launchable, store: KernelStore) -> None:
 
 
 def load(key: str, store: KernelStore) -> Launchable | None:
-    """The program of this key, or None. The disk store has checked the bytes."""
-    data = store.disk.get(key)
+    """The program of this key, or None. Disk and pack have checked the bytes."""
+    data = store.kept(key)
     if data is None:
         return None
     end = 8 + int.from_bytes(data[:8], "little")

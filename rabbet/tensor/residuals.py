@@ -1,9 +1,9 @@
 """Which forward values must outlive their segment so that gradients need not compute them again.
 
 When a segment ends in mid-forward, the gradient transform is run dry for every live tensor that
-requires gradients, and the forward values that the gradient ops use are kept (SEMANTICS 12). Recipes
-say what those are (recorder/native/residuals.cpp); where a rule has none, the rules themselves run
-over forward values as opaque inputs.
+requires gradients, and the forward values that the gradient ops use are kept (SEMANTICS 12).
+Recipes say what those are (recorder/native/residuals.cpp); where a rule has none, the rules
+themselves run over forward values as opaque inputs.
 """
 
 from __future__ import annotations
