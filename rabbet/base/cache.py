@@ -1,8 +1,9 @@
 """A store of byte strings on disk, addressed by key, that several processes may use at once.
 
 Entries are written whole (temporary file, rename) and read with a checksum, so that what a crash
-tore is a miss; the least recently used ones are dropped when there are too many. The directory belongs to the user alone;
-where there is no such directory the store is empty and stays so, and `problem` says why.
+tore is a miss; the least recently used ones are dropped when there are too many. The directory
+belongs to the user alone; where there is no such directory the store is empty and stays so, and
+`problem` says why.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A pack: byte strings by key in one read-only file, ready when the package is installed.
 
-The file is a header, an index sorted by key, and the payloads, deflated. The index has a checksum, checked
-when the file is opened, and one for each payload, checked when it is read. Any number of processes
-map the same file; it is written whole and never changed. A file that is damaged, or not a pack, is
-as good as none, and a warning says so.
+The file is a header, an index sorted by key, and the payloads, deflated. The index has a checksum,
+checked when the file is opened, and one for each payload, checked when it is read. Any number of
+processes map the same file; it is written whole and never changed. A file that is damaged, or not a
+pack, is as good as none, and a warning says so.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Pack:
 
 
 def write_pack(path: Path, entries: Mapping[str, bytes]) -> None:
-    """Write `entries`, payloads by SHA-256 keys in hexadecimal, to a new file in place of `path`."""
+    """Write `entries`, payloads by SHA-256 keys in hexadecimal, whole, in place of `path`."""
     keys = sorted(entries)
     if any(len(key) != 64 for key in keys):
         raise InternalError("keys of a pack are SHA-256 digests in hexadecimal")

@@ -88,7 +88,7 @@ def _single(op: Op, case: Sample, shapes: list[tuple[int, ...]]) -> Iterator[Gra
     builder = Builder()
     specs = [Spec(s, sample.drawn_dtype(d, dtype)) for s, d in zip(shapes, draws, strict=True)]
     defaults = {p.name: p.default for p in op.parameters if p.role == "attribute"}
-    operands = {p.name: [] if p.role == "list" else None for p in op.operands}
+    operands: dict[str, Any] = {p.name: [] if p.role == "list" else None for p in op.operands}
     try:
         kinds = op.operand_dtypes(specs)
         inputs = [builder.input(s.with_dtype(k)) for s, k in zip(specs, kinds, strict=True)]
