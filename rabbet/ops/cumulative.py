@@ -182,7 +182,7 @@ def logcumsumexp(x: Value, axis: int | None = None) -> Value:
 
 
 def _diff_reference(
-    x: np.ndarray, axis: int, n: int, prepend: np.ndarray | None, append: np.ndarray | None
+    x: np.ndarray, n: int, axis: int, prepend: np.ndarray | None, append: np.ndarray | None
 ) -> np.ndarray:
     parts = [p for p in (prepend, x, append) if p is not None]
     return np.diff(np.concatenate(parts, axis) if len(parts) > 1 else x, n, axis)
@@ -204,8 +204,8 @@ def _diff_samples() -> list[Sample]:
 @op("composite", promote="common", reference=_diff_reference, samples=_diff_samples)
 def diff(
     x: Value,
-    axis: int = -1,
     n: int = 1,
+    axis: int = -1,
     prepend: Value | None = None,
     append: Value | None = None,
 ) -> Value:

@@ -89,6 +89,8 @@ def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
         return np.from_dlpack(data)
     if isinstance(data, list | tuple):
         data = _plain(data)
+    if isinstance(data, bytes):  # of which NumPy makes a string
+        data = memoryview(data)
     try:
         array = np.asarray(data)
         if wanted is not None and wanted.is_integer and array.dtype.kind in "iub":
@@ -97,8 +99,8 @@ def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
         raise NumberRangeError(f"asarray: {error}") from None
     except ValueError as error:
         raise ShapeError(f"asarray: nested lists must be rectangular: {error}") from None
-    plain = isinstance(data, list | tuple | int | float | complex)  # a buffer has a dtype
-    if wanted is None and plain and array.dtype.name in _SINGLE and not _has_float64(data):
+    plain = not (_has_memory(data) or _has_float64(data))  # Python's numbers
+    if wanted is None and array.dtype.name in _SINGLE and plain:
         array = array.astype(_SINGLE[array.dtype.name])
     if array.dtype == object and _is_too_large(array):
         if wanted is not None and not wanted.is_integer:
@@ -111,7 +113,13 @@ def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
 
 def _has_memory(data: Any) -> bool:
     """True for an object with elements in memory that a tensor can share."""
-    return hasattr(data, "__array__") or hasattr(data, "__dlpack__") or hasattr(data, "__buffer__")
+    if hasattr(data, "__array__") or hasattr(data, "__dlpack__"):
+        return True
+    try:
+        memoryview(data)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_too_large(array: np.ndarray) -> bool:

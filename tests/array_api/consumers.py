@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import integrate, special, stats
+from scipy import cluster, fft, integrate, signal, special, stats
 
 import rabbet as rb
 
@@ -41,6 +41,24 @@ SCIPY: dict[str, Callable[..., Any]] = {
     "entropy": lambda xp: stats.entropy(xp.asarray(POSITIVE)),
     "f_oneway": lambda xp: stats.f_oneway(xp.asarray(A), xp.asarray(B)).statistic,
     "trapezoid": lambda xp: integrate.trapezoid(xp.asarray(A), xp.asarray(B)),
+    "cumulative_trapezoid": lambda xp: integrate.cumulative_trapezoid(xp.asarray(A)),
+    "wilcoxon": lambda xp: stats.wilcoxon(xp.asarray(A), xp.asarray(B)).pvalue,
+    "normaltest": lambda xp: stats.normaltest(xp.asarray(A)).statistic,
+    "circmean": lambda xp: stats.circmean(xp.asarray(POSITIVE)),
+    "quantile": lambda xp: stats.quantile(xp.asarray(A), xp.asarray(POSITIVE / 9)),
+    "combine_pvalues": lambda xp: stats.combine_pvalues(xp.asarray(POSITIVE / 9)).statistic,
+    "fft": lambda xp: xp.abs(fft.fft(xp.asarray(A))),
+    "rfftn": lambda xp: xp.abs(fft.rfftn(xp.asarray(X))),
+    "dct": lambda xp: fft.dct(xp.asarray(A)),
+    "fftfreq": lambda xp: fft.fftshift(fft.fftfreq(8, xp=xp)),
+    "hilbert": lambda xp: xp.abs(signal.hilbert(xp.asarray(A))),
+    "fftconvolve": lambda xp: signal.fftconvolve(xp.asarray(A), xp.asarray(B)),
+    "detrend": lambda xp: signal.detrend(xp.asarray(A)),
+    "resample": lambda xp: signal.resample(xp.asarray(A), 10),
+    "kaiser": lambda xp: signal.windows.kaiser(8, 2.0, xp=xp),
+    "whiten": lambda xp: cluster.vq.whiten(xp.asarray(X)),
+    "vq": lambda xp: cluster.vq.vq(xp.asarray(X), xp.asarray(X[:3]))[1],
+    "linkage": lambda xp: cluster.hierarchy.linkage(xp.asarray(X), "average"),
 }
 
 
@@ -53,7 +71,7 @@ def of_sklearn() -> dict[str, Callable[..., Any]]:
     from sklearn import metrics, preprocessing
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-    from sklearn.linear_model import Ridge
+    from sklearn.linear_model import Ridge, RidgeCV
 
     sklearn.set_config(array_api_dispatch=True)
     return {
@@ -61,12 +79,27 @@ def of_sklearn() -> dict[str, Callable[..., Any]]:
         "LinearDiscriminantAnalysis": lambda xp: (
             LinearDiscriminantAnalysis().fit(xp.asarray(X), xp.asarray(Y)).predict(xp.asarray(X))
         ),
+        "PCA whitening": lambda xp: abs(
+            PCA(3, svd_solver="covariance_eigh", whiten=True).fit_transform(xp.asarray(X))
+        ),
+        "LDA of probabilities": lambda xp: (
+            LinearDiscriminantAnalysis()
+            .fit(xp.asarray(X), xp.asarray(Y))
+            .predict_proba(xp.asarray(X))
+        ),
+        "RidgeCV": lambda xp: RidgeCV().fit(xp.asarray(X), xp.asarray(X[:, 1] * 2)).coef_,
         "Ridge": lambda xp: Ridge(solver="svd").fit(xp.asarray(X), xp.asarray(X[:, 0])).coef_,
         "accuracy_score": lambda xp: metrics.accuracy_score(xp.asarray(Y), xp.asarray(Y[::-1])),
         "f1_score": lambda xp: metrics.f1_score(xp.asarray(Y), xp.asarray(Y[::-1])),
         "confusion_matrix": lambda xp: metrics.confusion_matrix(xp.asarray(Y), xp.asarray(Y[::-1])),
         "r2_score": lambda xp: metrics.r2_score(xp.asarray(A), xp.asarray(B)),
         "mean_squared_error": lambda xp: metrics.mean_squared_error(xp.asarray(A), xp.asarray(B)),
+        "log_loss": lambda xp: metrics.log_loss(xp.asarray(Y), special.expit(xp.asarray(X[:, 0]))),
+        "mean_absolute_error": lambda xp: metrics.mean_absolute_error(xp.asarray(A), xp.asarray(B)),
+        "rbf_kernel": lambda xp: metrics.pairwise.rbf_kernel(xp.asarray(X)),
+        "PolynomialFeatures": lambda xp: preprocessing.PolynomialFeatures(2).fit_transform(
+            xp.asarray(X)
+        ),
         "cosine_similarity": lambda xp: metrics.pairwise.cosine_similarity(xp.asarray(X)),
         "euclidean_distances": lambda xp: metrics.pairwise.euclidean_distances(xp.asarray(X)),
         "StandardScaler": lambda xp: preprocessing.StandardScaler().fit_transform(xp.asarray(X)),
