@@ -131,8 +131,8 @@ class Methods(Handle):
     def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor: ...
     def diff(
         self,
-        axis: int = -1,
         n: int = 1,
+        axis: int = -1,
         prepend: Operand | None = None,
         append: Operand | None = None,
         **names: Any,
@@ -509,8 +509,8 @@ def diag_embed(x: Operand, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
 def diagonal(x: Operand, offset: int = 0) -> Tensor: ...
 def diff(
     x: Operand,
-    axis: int = -1,
     n: int = 1,
+    axis: int = -1,
     prepend: Operand | None = None,
     append: Operand | None = None,
     **names: Any,

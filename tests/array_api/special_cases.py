@@ -202,7 +202,8 @@ nan nan -> nan, nan""",
     # Two lines on infinite real parts contradict the standard's own definition of the root (NaN for
     # -inf, +0 for +inf); what stands here is C99's, as for all other branch cuts and infinities.
     "sqrt": """
--inf pos&finite -> 0., inf; inf pos&finite -> inf, 0.; zero +0 -> 0., 0.; * inf -> inf, inf; finite nan -> nan, nan; -inf nan -> nan, inf?
+-inf pos&finite -> 0., inf; inf pos&finite -> inf, 0.; zero +0 -> 0., 0.; * inf -> inf, inf
+finite nan -> nan, nan; -inf nan -> nan, inf?
 inf nan -> inf, nan; nan finite -> nan, nan; nan nan -> nan, nan""",
     "tanh": """
 +0 +0 -> 0., 0.; nonzero&finite inf -> nan, nan; +0 inf -> 0., nan; nonzero&finite nan -> nan, nan
