@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from rabbet.base import tree
 from rabbet.base.dtypes import (
     bfloat16,
     complex64,

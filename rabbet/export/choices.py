@@ -216,11 +216,11 @@ def _copies(values: Sequence[Any]) -> list[Any]:
     def copy(x: Any) -> Any:
         return Tensor(x._node, x._index) if isinstance(x, Tensor) else x
 
-    return [tree.map_leaves(copy, v) for v in values]
+    return [tree.map_leaves(copy, v, registered=False) for v in values]
 
 
 def _tensors(values: Sequence[Any]) -> list[Any]:
-    return [x for x in tree.flatten(list(values))[0] if isinstance(x, Tensor)]
+    return [x for x in tree.flatten(list(values), registered=False)[0] if isinstance(x, Tensor)]
 
 
 class _Reformed(Exception):
@@ -267,7 +267,7 @@ def _fill_forms(some: list[Any], others: list[Any]) -> None:
     for mine, theirs in ((some, others), (others, some)):
         for i, (a, b) in enumerate(zip(mine, theirs, strict=True)):
             if isinstance(a, Undefined) and not isinstance(b, Undefined):
-                leaves, form = tree.flatten(b)
+                leaves, form = tree.flatten(b, registered=False)
                 mine[i] = tree.unflatten(form, [a] * len(leaves))
 
 
@@ -280,7 +280,7 @@ def _taken_apart(
     for name, value, is_read in zip(names, values, live, strict=True):
         if not is_read:
             continue
-        found, form = tree.flatten(value)
+        found, form = tree.flatten(value, registered=False)
         leaves += found
         forms.append(form)
         labels += [name] if form.kind is None else [f"{name}, part {i}" for i in range(len(found))]

@@ -151,7 +151,7 @@ def record_call(
             handle._grad = grad
         for generator, offset in notes.draws.values():
             generator.offset = offset
-    leaves, structure = tree.flatten(result)
+    leaves, structure = tree.flatten(result, registered=False)
     segment = tape.take()
     split = Split(segment.nodes, notes.regions, _layers(marks, len(segment.nodes)))
     ops = split.gather(0, len(segment.nodes))

@@ -159,9 +159,9 @@ class Regions:
         """rb.cond while recording."""
         pred = truth(pred)
         with self.inside(()) as first:
-            if_true, form = tree.flatten(true_fn(*operands))
+            if_true, form = tree.flatten(true_fn(*operands), registered=False)
         with self.inside(()) as second:
-            if_false, other = tree.flatten(false_fn(*operands))
+            if_false, other = tree.flatten(false_fn(*operands), registered=False)
         if form != other:
             raise ExportError(
                 "export: cond: the branches give results of different forms"
@@ -175,11 +175,12 @@ class Regions:
         self, cond_fn: Callable[[Any], Any], body_fn: Callable[[Any], Any], init: Any
     ) -> Any:
         """rb.while_loop while recording."""
-        leaves, structure = tree.flatten(init)
+        leaves, structure = tree.flatten(init, registered=False)
         state = [list(leaves)]
 
         def body() -> None:
-            found, form = tree.flatten(body_fn(tree.unflatten(structure, state[0])))
+            made = body_fn(tree.unflatten(structure, state[0]))
+            found, form = tree.flatten(made, registered=False)
             if form != structure:
                 raise ExportError("export: while_loop: the body gives a result of another form")
             state[0] = found

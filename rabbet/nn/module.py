@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
+from rabbet.base import tree
 from rabbet.nn import state
+from rabbet.nn.as_tree import MODULES
 from rabbet.nn.hooks import Hook, RemovableHandle, run_after, run_before
 from rabbet.nn.parameter import Parameter, end_segment, replace_value
 from rabbet.recorder import current
@@ -32,6 +34,12 @@ class Module:
         ...         return self.fc(self.fc(x))
         >>> [name for name, _ in Twice().named_parameters()]
         ['fc.weight', 'fc.bias']
+
+    To `rb.grad`, `rb.vmap`, `rb.jit` and their kin a module is a container, as a dict is: its
+    parameters and buffers are the leaves. `rb.grad(loss)(model, x)` is a module of the same form
+    with gradients for parameters, and zeros for buffers and for parameters that are frozen
+    (`requires_grad=False`); `rb.tree.map_leaves` makes a module of modules. What such a module
+    holds are tensors as they were given, not Parameters.
     """
 
     def __init__(self) -> None:
@@ -360,6 +368,9 @@ class Module:
             return f"{type(self).__name__}({extra})"
         body = "".join(f"\n  {line}" for line in (*lines, *parts))
         return f"{type(self).__name__}({body}\n)"
+
+
+tree.register(Module, MODULES)
 
 
 def clear_gradients(parameters: Any, set_to_none: bool) -> None:

@@ -12,7 +12,7 @@ from rabbet.tensor import Tensor
 
 def functional_call(
     module: Module,
-    parameters_and_buffers: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
+    parameters_and_buffers: Module | Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
     args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -20,7 +20,7 @@ def functional_call(
 ) -> Any:
     """module(*args, **kwargs) with these tensors in place of its own parameters and buffers.
 
-    Names are those of `state_dict`; `args` that is no tuple is one argument. Tensors that are left
+    Names are those of `state_dict`; another module of the same form stands for its tensors; `args` that is no tuple is one argument. Tensors that are left
     out stay the module's own, unless `strict`. Raises KeyError for a name the module does not have
     (or, if `strict`, lacks).
 
@@ -33,10 +33,17 @@ def functional_call(
     """
     given: dict[str, Tensor] = {}
     maps = parameters_and_buffers
-    for one in [maps] if isinstance(maps, Mapping) else maps:
-        given |= one
+    for one in [maps] if isinstance(maps, Mapping | Module) else maps:
+        given |= _by_name(one) if isinstance(one, Module) else one
     with _replaced(module, given, strict):
         return module(*(args if isinstance(args, tuple) else (args,)), **(kwargs or {}))
+
+
+def _by_name(module: Module) -> dict[str, Tensor]:
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
 
 
 @contextmanager

@@ -43,8 +43,9 @@ def value_and_grad(
     """A function that returns (value, gradients with respect to the arguments `argnums`).
 
     The function must return a 0-d floating tensor (or (that, aux) with `has_aux`). Arguments may be
-    trees of tensors; gradients have the same form. It nests: `grad(grad(f))` is the second
-    derivative.
+    trees of tensors; gradients have the same form. An argument may be a Module: its gradient is a
+    Module with gradients for parameters, and zeros for buffers and frozen parameters. It nests:
+    `grad(grad(f))` is the second derivative.
 
     >>> f = rb.value_and_grad(lambda w: (w * w).sum())
     >>> value, g = f(rb.tensor([1.0, 2.0]))
@@ -56,34 +57,27 @@ def value_and_grad(
         nested = inside_transform.depth() > 0
         changed = list(args)
         inputs: list[Tensor] = []
-        structures = []
+        primals: list[Primal] = []
         for number in numbers:
-            leaves, structure = tree.flatten(args[number])
-            fresh = [differentiable_input(x) for x in leaves]
-            inputs += fresh
-            structures.append((structure, len(fresh)))
-            changed[number] = tree.unflatten(structure, fresh)
+            one = Primal(args[number])
+            inputs += one.inputs
+            primals.append(one)
+            changed[number] = one.fresh
         with inside_transform(), enable_grad():
             result = function(*changed, **kwargs)
         value, aux = result if has_aux else (result, None)
         if not isinstance(value, Tensor) or value.shape != ():
             given = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
             raise GradientError(f"grad: the function must return a 0-d tensor, not {given}")
-        keep = nested or any(isinstance(a, Tensor) and a.requires_grad for a in _leaves(args))
+        others = [a for n, a in enumerate(args) if n not in numbers]
+        keep = nested or any(p.carries for p in primals) or _carries(others)
         if value.requires_grad:
             found = backward.gradients(
                 [value], [None], inputs, create_graph=keep, retain_graph=keep
             )
         else:
             found = [None] * len(inputs)
-        grads = [
-            g if g is not None else lookup("zeros_like")(x)
-            for g, x in zip(found, inputs, strict=True)
-        ]
-        trees, start = [], 0
-        for structure, count in structures:
-            trees.append(tree.unflatten(structure, grads[start : start + count]))
-            start += count
+        trees = trees_of(primals, found)
         gradient = trees[0] if isinstance(argnums, int) else tuple(trees)
         if not keep:
             value = value.detach()
@@ -96,6 +90,9 @@ def grad(
     function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
 ) -> Callable[..., Any]:
     """The gradient of a function with a 0-d result, as a function of the same arguments.
+
+    For a tree of tensors it is a tree of the same form; for a Module a Module with gradients for
+    parameters, and zeros for buffers and frozen parameters.
 
     >>> rb.grad(lambda x: (x ** 3).sum())(rb.tensor([2.0]))
     tensor([12.])
@@ -110,8 +107,53 @@ def grad(
     return wrapped
 
 
-def _leaves(args: Any) -> list[Any]:
-    return tree.flatten(list(args))[0]
+def _carries(args: list[Any]) -> bool:
+    leaves = tree.flatten(args, registered=False)[0]
+    return any(isinstance(a, Tensor) and a.requires_grad for a in leaves)
+
+
+class Primal:
+    """A differentiated argument: `fresh` is what the function gets for it, `inputs` are its leaves
+    that have a derivative; `carries` where gradients may flow through the result to the argument.
+
+    They never flow to a module's own parameters, all of which want gradients at all times: what a
+    transform makes of them outside of any other is a value.
+    """
+
+    def __init__(self, primal: Any) -> None:
+        leaves, self.structure = tree.flatten(primal)
+        self.held = tree.held_leaves(self.structure)
+        if not inside_transform.depth() and tree.registered_parts(primal):
+            leaves = [_cut(x) for x in leaves]
+        self.carries = any(isinstance(x, Tensor) and x.requires_grad for x in leaves)
+        self.leaves = [
+            x if h else differentiable_input(x) for h, x in zip(self.held, leaves, strict=True)
+        ]
+        self.inputs = self.chosen(self.leaves)
+        self.fresh = tree.unflatten(self.structure, self.leaves)
+
+    def chosen(self, leaves: Sequence[Any]) -> list[Any]:
+        """What belongs to `inputs`, of something for every leaf."""
+        return [x for x, h in zip(leaves, self.held, strict=True) if not h]
+
+    def tree(self, found: Iterator[Any]) -> Any:
+        """A tree of the argument's form: what was found for each input, zeros for all the rest."""
+        given = [None if h else next(found) for h in self.held]
+        filled = [
+            lookup("zeros_like")(x) if g is None else g
+            for g, x in zip(given, self.leaves, strict=True)
+        ]
+        return tree.unflatten(self.structure, filled)
+
+
+def _cut(x: Any) -> Any:
+    return x.detach() if isinstance(x, Tensor) and x.is_leaf and x.requires_grad else x
+
+
+def trees_of(primals: Sequence[Primal], found: Sequence[Any]) -> list[Any]:
+    """What was found for all inputs, in the forms of the arguments."""
+    rest = iter(found)
+    return [p.tree(rest) for p in primals]
 
 
 def differentiable_input(x: Any) -> Tensor:

@@ -62,6 +62,7 @@ class Capture:
 
     def __init__(self, arguments: list[Tensor]) -> None:
         self.first = Node().sequence
+        self.own: dict[int, Any] = {}
         self.arguments = {(a._node, a._index): i for i, a in enumerate(arguments)}
         self.numbers = {id(a): i for i, a in enumerate(arguments)}
         self.grad_before: dict[int, tuple[Target, bool]] = {}
@@ -132,7 +133,12 @@ class Capture:
 
     def guard(self, owner: Any, name: str, value: Any) -> None:
         """A flag was looked at: a replay is only right while it keeps this value."""
-        self.guards.append((weakref.ref(owner), name, value))
+        if id(owner) not in self.own:
+            self.guards.append((weakref.ref(owner), name, value))
+
+    def made_modules(self, modules: list[Any]) -> None:
+        """Copies made for this call: their flags follow from its arguments and its code."""
+        self.own.update((id(m), m) for m in modules)
 
     def opaque_read(self, what: str, handle: Handle) -> None:
         """A value left for Python: this function must run its Python at every call."""
@@ -273,6 +279,7 @@ class Jitted:
         given = [places[id(x)][0] if isinstance(x, Tensor) else x for x in leaves]
         args, kwargs = tree.unflatten(structure, given)
         capture = Capture([places[id(t)][0] for t in tensors])
+        capture.made_modules(tree.registered_parts((args, kwargs)))
         try:
             tape.capture = capture
             result = self.function(*args, **kwargs)
@@ -311,8 +318,9 @@ def jit(function: Callable[..., Any]) -> Jitted:
     """Record `function` once per kind of arguments, then replay it without its Python.
 
     Tensors it reads from outside (parameters, optimizer state) are inputs; those it updates are
-    outputs. `if` on a tensor is a checked decision; `item()`, `numpy()` and `print` make it record
-    at each call.
+    outputs. A Module among the arguments or results is a tree of tensors like a dict: the function
+    gets a copy with the same tensors. `if` on a tensor is a checked decision; `item()`, `numpy()`
+    and `print` make it record at each call.
 
     >>> @rb.jit
     ... def f(x):
@@ -481,7 +489,9 @@ def _stand_in(t: Tensor) -> tuple[Tensor, Node]:
     if t._node.requires_grad:
         return t, t._node
     node = leaf_node(t.spec, value)
-    return Tensor(node), node
+    made = type(t).__new__(type(t))  # a frozen parameter is one inside too
+    Tensor.__init__(made, node)
+    return made, node
 
 
 def _hand_back(t: Tensor, stand_in: Tensor, before: Node) -> None:

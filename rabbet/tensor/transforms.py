@@ -18,12 +18,7 @@ from rabbet.base.tree import Structure
 from rabbet.graph.value import lookup
 from rabbet.recorder import current
 from rabbet.tensor import backward
-from rabbet.tensor.functional import (
-    differentiable_input,
-    grad,
-    inside_transform,
-    linear_probe,
-)
+from rabbet.tensor.functional import Primal, grad, inside_transform, linear_probe, trees_of
 from rabbet.tensor.modes import enable_grad
 from rabbet.tensor.tensor import Tensor
 from rabbet.tensor.vmap import vmap
@@ -39,14 +34,15 @@ def vjp(function: Callable[..., Any], *primals: Any, has_aux: bool = False) -> t
     >>> pull(rb.tensor([1.0, 1.0]))
     (tensor([2., 4.]),)
     """
-    inputs, trees, result, aux = _run(function, primals, has_aux)
+    given, result, aux = _run(function, primals, has_aux)
+    inputs = [x for p in given for x in p.inputs]
     leaves, structure = tree.flatten(result)
-    keep = _is_differentiated(inputs, primals)
+    keep = _is_differentiated(given)
 
     def pull(cotangents: Any) -> tuple[Any, ...]:
-        given = _matching("vjp", cotangents, structure, leaves)
-        found = _gradients(leaves, given, inputs, create_graph=keep or _carries(given))
-        return _into_trees(found, trees)
+        sent = _matching("vjp", cotangents, structure, leaves)
+        found = _gradients(leaves, sent, inputs, create_graph=keep or _carries(sent))
+        return tuple(trees_of(given, found))
 
     shown = result if keep else tree.map_leaves(_detached, result)
     return (shown, pull, aux) if has_aux else (shown, pull)
@@ -67,11 +63,13 @@ def jvp(
     """
     if len(primals) != len(tangents):
         raise ValueError(f"jvp: {len(primals)} primals, {len(tangents)} tangents")
-    inputs, _, result, aux = _run(function, tuple(primals), has_aux)
+    given, result, aux = _run(function, tuple(primals), has_aux)
+    inputs = [x for p in given for x in p.inputs]
     leaves, structure = tree.flatten(result)
-    flat, form = tree.flatten(list(primals))
-    along = _matching("jvp", list(tangents), form, flat)
-    keep = _is_differentiated(inputs, primals) or _carries(along)
+    along: list[Tensor] = []
+    for p, primal, tangent in zip(given, primals, tangents, strict=True):
+        along += p.chosen(_matching("jvp", tangent, p.structure, tree.flatten(primal)[0]))
+    keep = _is_differentiated(given) or _carries(along)
     probes = [linear_probe(y) if _has_path(y) else None for y in leaves]
     pairs = [(y, u) for y, u in zip(leaves, probes, strict=True) if u is not None]
     moved: list[Any] = [None] * len(pairs)
@@ -205,28 +203,22 @@ def stop_gradient(x: Any) -> Any:
 
 def _run(
     function: Callable[..., Any], primals: Sequence[Any], has_aux: bool
-) -> tuple[list[Tensor], list[tuple[Structure, int]], Any, Any]:
-    """Call the function on fresh inputs: (inputs, form of each primal, result, aux)."""
-    inputs: list[Tensor] = []
-    trees, changed = [], []
-    for primal in primals:
-        leaves, structure = tree.flatten(primal)
-        fresh = [differentiable_input(x) for x in leaves]
-        inputs += fresh
-        trees.append((structure, len(fresh)))
-        changed.append(tree.unflatten(structure, fresh))
+) -> tuple[list[Primal], Any, Any]:
+    """Call the function on fresh inputs: (the arguments, result, aux)."""
+    given = [Primal(primal) for primal in primals]
     with inside_transform(), enable_grad():
-        made = function(*changed)
+        made = function(*(p.fresh for p in given))
     result, aux = made if has_aux else (made, None)
     for x in tree.flatten(result)[0]:
         if not isinstance(x, Tensor):
             raise GradientError(f"the function returned a {type(x).__name__}; tensors are needed")
-    return inputs, trees, result, aux
+    return given, result, aux
 
 
-def _is_differentiated(inputs: Sequence[Tensor], primals: Sequence[Any]) -> bool:
+def _is_differentiated(given: Sequence[Primal]) -> bool:
     """True where somebody outside may want gradients through this transform."""
-    return inside_transform.depth() > 0 or _carries(tree.flatten(list(primals))[0])
+    wanted = current().grad_enabled and any(p.carries for p in given)
+    return inside_transform.depth() > 0 or wanted
 
 
 def _carries(tensors: Sequence[Any]) -> bool:
@@ -277,14 +269,6 @@ def _matching(name: str, given: Any, structure: Structure, like: Sequence[Tensor
             what = x.spec if isinstance(x, Tensor) else type(x).__name__
             raise GradientError(f"{name}: {y.dtype.name}{show(y.shape)} is needed, not {what}")
     return leaves
-
-
-def _into_trees(found: Sequence[Any], trees: Sequence[tuple[Structure, int]]) -> tuple[Any, ...]:
-    made, start = [], 0
-    for structure, count in trees:
-        made.append(tree.unflatten(structure, list(found[start : start + count])))
-        start += count
-    return tuple(made)
 
 
 def _chosen(
