@@ -44,6 +44,11 @@ def register(kind: type, how: Registered) -> None:
     _registered[kind] = how
 
 
+def is_registered(value: Any) -> bool:
+    """True for a container of a registered type."""
+    return isinstance(value, tuple(_registered))
+
+
 def flatten(tree: Any, *, registered: bool = True) -> tuple[list[Any], Structure]:
     """The leaves in order, and the structure that `unflatten` puts them back into.
 

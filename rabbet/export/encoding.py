@@ -28,6 +28,7 @@ from rabbet.export.portable import (
     SizedDType,
     SizeForm,
     Weight,
+    all_calls,
 )
 
 FORMAT = "rabbet program"
@@ -41,8 +42,19 @@ MAX_INT = 1 << 62
 
 def version_of(program: Portable) -> int:
     """The first version of the format that can say what `program` says."""
-    has_bodies = any(c.bodies for e in program.entries for c in e.calls)
-    return 2 if has_bodies else 1
+    calls = [c for e in program.entries for c in all_calls(e.calls)]
+    operands = [o for e in program.entries for o in e.results]
+    operands += [o for c in calls for o in (*c.operands, *(r for b in c.bodies for r in b.results))]
+    literals = [o.value for o in operands if isinstance(o, Number)]
+    if any(map(_has_complex, (*literals, *(c.attributes for c in calls)))):
+        return 3
+    return 2 if any(c.bodies for c in calls) else 1
+
+
+def _has_complex(value: Any) -> bool:
+    if isinstance(value, tuple | dict):
+        return any(map(_has_complex, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, complex)
 
 
 def encode(program: Portable, version: int) -> bytes:
@@ -131,6 +143,8 @@ def _operand_out(operand: Operand) -> list[Any]:
 def _float_out(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"}
+    if isinstance(value, complex):
+        return {"complex": [_float_out(value.real), _float_out(value.imag)]}
     return value
 
 
@@ -178,6 +192,8 @@ def decode(text: bytes, version: int) -> Portable:
     )
     if not program.entries:
         refuse("entries", "there is none")
+    if version_of(program) > version:
+        refuse("the graph", f"it says what needs version {version_of(program)}, not {version}")
     _unique("entry", [e.name for e in program.entries])
     _unique("weight", [w.name for w in program.weights])
     return program
@@ -363,7 +379,7 @@ def _number_in(where: str, dtype: DType, value: Any) -> Number:
         "i": lambda v: type(v) is int and -(1 << dtype.bits - 1) <= v < 1 << dtype.bits - 1,
         "u": lambda v: type(v) is int and 0 <= v < 1 << dtype.bits,
         "f": lambda v: type(v) is float,
-        "c": lambda v: False,
+        "c": lambda v: type(v) is complex,
     }[dtype.kind]
     if not fits(number):
         refuse(where, f"{value!r:.60} is no {dtype.name}")
@@ -371,6 +387,11 @@ def _number_in(where: str, dtype: DType, value: Any) -> Number:
 
 
 def _float_in(where: str, value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"complex"}:
+        parts = [_float_in(where, v) for v in _list(where, value["complex"], 2)]
+        if [type(v) for v in parts] != [float, float]:
+            refuse(where, "a complex number is two floats")
+        return complex(*parts)
     if isinstance(value, dict):
         name = _object(where, value, ("float",))["float"]
         if name not in ("nan", "inf", "-inf"):

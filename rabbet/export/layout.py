@@ -19,7 +19,7 @@ from typing import NamedTuple
 from rabbet.base.errors import FormatError
 
 MAGIC = b"\x89RBT\r\n\x1a\n"  # a transfer that changes line ends or strips bit 7 breaks it
-VERSIONS = (1, 2)  # 2: calls may hold bodies
+VERSIONS = (1, 2, 3)  # 2: calls may hold bodies; 3: literals may be complex
 HEADER_BYTES = 128
 ALIGNMENT = 64
 
@@ -82,7 +82,7 @@ def read_header(data: bytes, actual_bytes: int) -> Header:
         raise FormatError(f"the file ends inside its header ({len(data)} of {HEADER_BYTES} bytes)")
     _, version, header_bytes, graph_offset, graph_bytes, zero, *rest = _FIELDS.unpack_from(data)
     if version not in VERSIONS:
-        known = " and ".join(map(str, VERSIONS))
+        known = ", ".join(map(str, VERSIONS))
         raise FormatError(f"the file has version {version}; this Rabbet reads versions {known}")
     if hashlib.sha256(data[: _FIELDS.size]).digest() != data[_FIELDS.size : HEADER_BYTES]:
         raise FormatError("the header is damaged (its SHA-256 does not match)")

@@ -54,7 +54,7 @@ class Weight:
 class Number:
     """A literal operand."""
 
-    value: bool | int | float
+    value: bool | int | float | complex
     dtype: DType
 
 

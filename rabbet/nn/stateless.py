@@ -20,9 +20,9 @@ def functional_call(
 ) -> Any:
     """module(*args, **kwargs) with these tensors in place of its own parameters and buffers.
 
-    Names are those of `state_dict`; another module of the same form stands for its tensors; `args` that is no tuple is one argument. Tensors that are left
-    out stay the module's own, unless `strict`. Raises KeyError for a name the module does not have
-    (or, if `strict`, lacks).
+    Names are those of `state_dict`; another module of the same form stands for its tensors; `args`
+    that is no tuple is one argument. Tensors that are left out stay the module's own, unless
+    `strict`. Raises KeyError for a name the module does not have (or, if `strict`, lacks).
 
     Gradients flow to the tensors given; the module is as before afterwards.
 

@@ -224,7 +224,9 @@ class Jitted:
         programs.jitted.add(self)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        if instance is None:
+            return self
+        return functools.partial(self, Own(instance) if tree.is_registered(instance) else instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         tape = current()
@@ -234,7 +236,7 @@ class Jitted:
             or tape.runner is not None
             or self.why
         ):
-            return self.function(*args, **kwargs)
+            return self.function(*_plain(args), **kwargs)
         quick = None if kwargs else _quick_key(args, tape.grad_enabled)
         if quick is not None and quick in self.quick:
             known = self.quick[quick][0]
@@ -251,7 +253,7 @@ class Jitted:
         tensors = [x for x in leaves if isinstance(x, Tensor)]
         key = _key(structure, leaves, tape.grad_enabled)
         if key is None:
-            return self.function(*args, **kwargs)
+            return self.function(*_plain(args), **kwargs)
         if quick is not None:
             if len(self.quick) >= TRACES_KEPT:
                 self.quick.clear()
@@ -282,7 +284,7 @@ class Jitted:
         capture.made_modules(tree.registered_parts((args, kwargs)))
         try:
             tape.capture = capture
-            result = self.function(*args, **kwargs)
+            result = self.function(*_plain(args), **kwargs)
             flush()
         finally:
             tape.capture = None
@@ -329,6 +331,25 @@ def jit(function: Callable[..., Any]) -> Jitted:
     if not callable(function):
         raise TypeError(f"jit: takes a function, not a {type(function).__name__}")
     return Jitted(function)
+
+
+class Own:
+    """The module whose method is called: known by identity, its tensors are no arguments."""
+
+    __slots__ = ("module",)
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Own) and self.module is other.module
+
+    def __hash__(self) -> int:
+        return id(self.module)
+
+
+def _plain(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (args[0].module, *args[1:]) if args and type(args[0]) is Own else args
 
 
 def _quick_key(args: tuple[Any, ...], grad_enabled: bool) -> tuple[Any, ...] | None:

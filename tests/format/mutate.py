@@ -16,6 +16,8 @@ JUNK: list[Any] = [
     *({"size": "n"}, {"size": ["*", "n", 1 << 40]}, {"size": ["//", "n", 0]}, {"dtype": "float64"}),
     *(["+", "n", 1], ["-", "n", 1], ["*", "n", "n"], ["//", 1, "n"], ["%", "t", 0], {"float": 3}),
     *(["input", 0], ["weight", 0], ["call", 0, 0], ["call", 99, 0], ["number", "float32", 1.0]),
+    *({"complex": [1.0, {"float": "nan"}]}, {"complex": [1, 2]}, {"complex": [[], 0.0]}),
+    ["number", "complex64", {"complex": [0.5, -0.0]}],
 ]
 
 
@@ -29,7 +31,8 @@ def parts(data: bytes) -> tuple[Any, bytes]:
 def assemble(graph: Any, weights: bytes) -> bytes:
     """A file of these parts with the right header; `graph` may be any JSON value, or bytes."""
     text = graph if isinstance(graph, bytes) else json.dumps(graph).encode()
-    header = layout.make_header(text, len(weights), 2 if b"bodies" in text else 1)
+    version = 1 if b'"bodies"' not in text else 3 if b'"complex"' in text else 2
+    header = layout.make_header(text, len(weights), version)
     padding = bytes(layout.aligned(len(header) + len(text)) - len(header) - len(text))
     return header + text + padding + weights
 

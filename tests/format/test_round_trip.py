@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 import rabbet as rb
-from rabbet.export import export, load_program
+from rabbet.base.errors import FormatError
+from rabbet.export import export, layout, load_program
 from rabbet.graph.op import Op
 from rabbet.graph.sample import arrays
 from rabbet.graph.value import registry
 from rabbet.recorder import record
+from tests.format import mutate
 
 OPS = sorted((o for o in registry.values() if o.samples is not None), key=lambda o: o.name)
 
@@ -78,3 +80,55 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
         for i in range(2)
     ]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_complex_literals(file: Path) -> None:
+    """Exact parts, also in bodies and attributes; version 3 is written for them alone."""
+    odd = complex(float("nan"), -0.0)
+
+    def f(z: Any, x: Any) -> Any:
+        z = rb.cond(x.sum() > 0, lambda z: z * (0.1 - 2j), lambda z: z + odd, z)
+        return z, x * complex(-0.0, 1e30), rb.full((2,), 3 - 1j, dtype=rb.complex128)
+
+    def version(path: Path) -> int:
+        found: int = struct.unpack_from("<I", path.read_bytes(), 8)[0]
+        return found
+
+    z = rb.tensor([1 + 1j, complex(-0.0, 2.5)], dtype=rb.complex64)
+    program = load_program(export(f, (z, rb.ones(2)), file))
+    for x in (rb.tensor([1.0, 2.0]), rb.tensor([-1.0, 0.5])):
+        for found, wanted in zip(program(z, x), f(z, x), strict=True):
+            assert found.dtype is wanted.dtype
+            np.testing.assert_array_equal(found.numpy(), wanted.numpy())  # a NaN is a NaN
+    assert version(file) == 3
+    assert version(export(lambda x: x * 2, (rb.ones(2),), file)) == 1
+    assert version(export(lambda z: rb.conj(z) * 2, (z,), file)) == 3
+    assert version(export(lambda z: rb.conj(z), (z,), file)) == 1
+
+
+def test_complex_literals_are_checked(file: Path) -> None:
+    z = rb.tensor([1 + 1j])
+    data = export(lambda z: z * 2j, (z,), file).read_bytes()
+    graph, weights = mutate.parts(data)
+    (call,) = graph["entries"][0]["calls"]
+    (place,) = [i for i, o in enumerate(call["operands"]) if o[0] == "number"]
+
+    def refused(version: int, value: Any, message: str) -> None:
+        call["operands"][place][2] = value
+        text = json.dumps(graph).encode()
+        file.write_bytes(layout.make_header(text, len(weights), version) + text)
+        data = file.read_bytes()
+        file.write_bytes(data + bytes(layout.aligned(len(data)) - len(data)) + weights)
+        with pytest.raises(FormatError, match=message):
+            load_program(file)
+
+    good = {"complex": [0.0, 2.0]}
+    refused(2, good, "needs version 3, not 2")
+    refused(3, {"complex": [0.0, 2]}, "two floats")
+    refused(3, {"complex": [0.0]}, "two floats")
+    refused(3, {"complex": [0.0, {"complex": [0.0, 0.0]}]}, "two floats")
+    refused(3, {"complex": 1.0}, "a list is needed")
+    refused(3, {"complex": [0.0, 0.0], "float": "nan"}, "the key 'complex' is unknown")
+    refused(3, 1.0, "is no complex")
+    call["operands"][place][1] = "float32"
+    refused(3, good, "is no float32")

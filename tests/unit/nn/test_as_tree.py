@@ -166,6 +166,26 @@ def test_jit_sees_the_mode_of_every_module() -> None:
     assert [g(x) is not None for _ in range(2)] == [True, True]
 
 
+def test_a_jitted_method_has_its_own_module() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(rb.ones(3))
+            self.calls = 0
+
+        @rb.jit
+        def forward(self, x: Any) -> Any:
+            self.calls += 1
+            return (self.weight * x).sum()
+
+    model, x = Counts(), rb.ones(3)
+    with rb.no_grad():
+        assert [model(x).item() for _ in range(3)] == [3, 3, 3]
+        assert model.calls == 1
+        model.weight *= 2
+        assert model(x).item() == 6 and Counts()(x).item() == 3
+
+
 def test_updates_in_place_reach_the_model() -> None:
     x = rb.asarray(np.arange(12, dtype=np.float32).reshape(4, 3))
 
