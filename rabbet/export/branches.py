@@ -85,7 +85,7 @@ class Branches(ast.NodeTransformer):
         if node in self.lowering.native:
             return self.generic_visit(node)
         number, names = self._number(), self._state(node)
-        facts = self._facts(node, names)
+        variables = self._variables("if", node, number, names)
         parts = [
             self._function(f"then_{number}", node.body, names),
             self._function(f"else_{number}", node.orelse or [ast.Pass()], names),
@@ -95,8 +95,8 @@ class Branches(ast.NodeTransformer):
             ours("branch"),
             [
                 self._test(node.test),
-                *(name(f"{PREFIX}{p}_{number}") for p in ("then", "else", "get", "put")),
-                *facts,
+                *(name(f"{PREFIX}{p}_{number}") for p in ("then", "else")),
+                variables,
                 ast.Constant(node in self.lowering.guards),
             ],
             [],
@@ -105,7 +105,7 @@ class Branches(ast.NodeTransformer):
 
     def visit_While(self, node: ast.While) -> Any:
         number, names = self._number(), self._state(node)
-        facts = self._facts(node, names)
+        variables = self._variables("while", node, number, names)
         test = ast.Return(self._test(node.test))
         parts = [
             _define(f"test_{number}", [], [*self._declared(names), test]),
@@ -114,10 +114,7 @@ class Branches(ast.NodeTransformer):
         ]
         call = ast.Call(
             ours("loop"),
-            [
-                *(name(f"{PREFIX}{p}_{number}") for p in ("test", "body", "get", "put")),
-                *facts,
-            ],
+            [*(name(f"{PREFIX}{p}_{number}") for p in ("test", "body")), variables],
             [],
         )
         return [at(p, node) for p in (*parts, ast.Expr(call))]
@@ -151,16 +148,21 @@ class Branches(ast.NodeTransformer):
         declared: list[ast.stmt] = [ast.Nonlocal(names)] if names else []
         return [get, _define(f"put_{number}", [given], [*declared, *take])]
 
-    def _facts(self, node: ast.If | ast.While, names: list[str]) -> list[ast.expr]:
-        """The names, which are read later, which must be tensors, and what forbids it all."""
+    def _variables(
+        self, word: str, node: ast.If | ast.While, number: int, names: list[str]
+    ) -> ast.expr:
+        """The record that export/variables.py describes."""
         live = self.liveness.after[node]
         items = {n for s in (*node.body, *node.orelse) for n in _items(s)}
-        return [
+        parts = [
+            ast.Constant(word),
+            *(name(f"{PREFIX}{p}_{number}") for p in ("get", "put")),
             _constants(names),
             _constants([n in live for n in names]),
             _constants([n in items for n in names]),
             ast.Constant(_forbidden(node, self.universal)),
         ]
+        return ast.Call(ours("Variables"), parts, [])
 
     # ---- expressions ---------------------------------------------------------------------------
 
