@@ -92,8 +92,8 @@ def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
     if isinstance(data, bytes):  # of which NumPy makes a string
         data = memoryview(data)
     try:
-        array = np.asarray(data)
-        if wanted is not None and wanted.is_integer and array.dtype.kind in "iub":
+        array = _with_whole_numbers(data, np.asarray(data))
+        if wanted is not None and wanted.is_integer and _is_whole(array):
             return np.asarray(data, wanted.numpy)
     except OverflowError as error:
         raise NumberRangeError(f"asarray: {error}") from None
@@ -102,9 +102,11 @@ def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
     plain = not (_has_memory(data) or _has_float64(data))  # Python's numbers
     if wanted is None and array.dtype.name in _SINGLE and plain:
         array = array.astype(_SINGLE[array.dtype.name])
-    if array.dtype == object and _is_too_large(array):
+    if array.dtype == object and _is_whole(array):
         if wanted is not None and not wanted.is_integer:
             return array.astype(np.float64)
+        if min(array.flat) >= 0 and max(array.flat) < 1 << 64:
+            return array.astype(np.uint64)
         raise NumberRangeError("asarray: an integer is outside the range of every dtype")
     if array.dtype == object:
         raise DTypeError(f"asarray: cannot make a tensor from {type(data).__name__} objects")
@@ -122,8 +124,19 @@ def _has_memory(data: Any) -> bool:
     return True
 
 
-def _is_too_large(array: np.ndarray) -> bool:
+def _is_whole(array: np.ndarray) -> bool:
+    """True for integers, Python's among them."""
+    if array.dtype != object:
+        return array.dtype.kind in "iub"
     return array.size > 0 and all(isinstance(n, int) for n in array.flat)
+
+
+def _with_whole_numbers(data: Any, array: np.ndarray) -> np.ndarray:
+    """`array`; for want of a dtype of all its integers it may be floats: then Python's numbers."""
+    if array.dtype != np.float64 or not (abs(array) >= 2.0**63).any():
+        return array
+    numbers = np.asarray(data, object)
+    return numbers if _is_whole(numbers) else array
 
 
 def _plain(data: Any) -> Any:

@@ -228,6 +228,18 @@ def test_buffers_keep_their_dtype() -> None:
     assert rb.asarray(UserList([1.0])).dtype is rb.float32
 
 
+def test_integers_beside_the_largest_ones() -> None:
+    most = 2**64 - 1  # NumPy makes floats of it beside an int64
+    assert rb.asarray([0, most], dtype=rb.uint64).tolist() == [0, most]
+    assert rb.asarray([[most], [1]]).tolist() == [[most], [1]]
+    assert rb.asarray([most, 0], dtype=rb.float64).tolist() == [2.0**64, 0.0]
+    assert rb.asarray([1.0, 2**63]).dtype is rb.float32
+    for wrong in ([-1, most], [0, most + 1]):
+        for wanted in (None, rb.uint64):
+            with pytest.raises(rb.NumberRangeError):
+                rb.asarray(wrong, dtype=wanted)
+
+
 def test_asarray_of_arrays() -> None:
     x = rb.ones(2)
     assert rb.asarray(x, copy=False) is x and rb.asarray(x, dtype=x.dtype, copy=False) is x
