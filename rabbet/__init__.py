@@ -139,6 +139,17 @@ from rabbet.tensor.distributions import (
 )
 from rabbet.tensor.families import beta, binomial, dirichlet, gamma, poisson
 from rabbet.tensor.functional import grad, value_and_grad
+from rabbet.tensor.habits import (
+    bmm,
+    dot,
+    is_floating_point,
+    masked_select,
+    mm,
+    mv,
+    randint_like,
+    select,
+    t,
+)
 from rabbet.tensor.jit import jit
 from rabbet.tensor.placing import (
     gather,
@@ -167,6 +178,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __array_api_version__ = "2024.12"
 
+# PyTorch's words for the same.
+as_tensor, row_stack, repeat_interleave, clone = asarray, vstack, repeat, Tensor.clone
 pi, e, inf, nan, newaxis = 3.141592653589793, 2.718281828459045, float("inf"), float("nan"), None
 
 # Every public op under its name. Functions made by hand above (full, arange, ...) win.

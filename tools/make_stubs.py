@@ -20,7 +20,7 @@ from rabbet.graph.op import Op, Parameter
 from rabbet.graph.value import registry
 from rabbet.ops.operators import OPERATORS
 from rabbet.tensor import Tensor
-from rabbet.tensor.lift import IN_PLACE_METHODS, IN_PLACE_OPERATORS, functions
+from rabbet.tensor.lift import IN_PLACE_OPERATORS, functions
 
 STUB = Path(str(rb.__file__)).parent / "tensor" / "declared.pyi"
 HEAD = '''"""What ops declare, for type checkers: made by tools/make_stubs.py, never by hand."""
@@ -109,8 +109,9 @@ def methods() -> Iterator[str]:
     found["__pow__"] = "def __pow__(self, exponent: Any) -> Tensor: ..."
     for name in IN_PLACE_OPERATORS:
         found[name] = f"def {name}(self, other: Any) -> Tensor: ..."
-    for name in IN_PLACE_METHODS:
-        found[name] = f"def {name}(self, *args: Any, **kwargs: Any) -> Tensor: ..."
+    for name, attribute in vars(Tensor).items():
+        if getattr(attribute, "is_in_place", False) and name not in IN_PLACE_OPERATORS:
+            found[name] = f"def {name}(self, *args: Any, **kwargs: Any) -> Tensor: ..."
     for name in sorted(found):
         yield f"    {found[name]}"
 

@@ -8,7 +8,7 @@ import rabbet.ops  # noqa: F401  (declares the ops)
 from rabbet import recorder
 from rabbet.base.config import config
 from rabbet.graph.value import lookup
-from rabbet.tensor import chosen, combine, placing, several
+from rabbet.tensor import chosen, combine, habits, placing, several
 from rabbet.tensor import random as random
 from rabbet.tensor.backward import rule_of
 from rabbet.tensor.create import (
@@ -41,6 +41,7 @@ for _name, _method in {
     **chosen.METHODS,
     **placing.METHODS,
     **combine.METHODS,
+    **habits.METHODS,
 }.items():
     setattr(Tensor, _name, _method)
 recorder.configure(

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+LINEAR_ALGEBRA = {
+    **{
+        n: f"use rb.linalg.{n}(x)"
+        for n in ("cholesky", "det", "inv", "matrix_power", "matrix_rank")
+    },
+    **{n: f"use rb.linalg.{n}(x)" for n in ("pinv", "qr", "slogdet", "solve", "svd")},
+    "inverse": "use rb.linalg.inv(x)",
+    "pinverse": "use rb.linalg.pinv(x)",
+    "logdet": "use rb.linalg.slogdet(x)",
+    "norm": "use rb.linalg.vector_norm(x, ord=...) or matrix_norm",
+}
 METHODS = {
+    **LINEAR_ALGEBRA,
     "cuda": "there is only the device 'cpu'",
-    "t": "use .T",
-    "mm": "use x @ y",
-    "bmm": "use x @ y",
-    "mv": "use x @ y",
-    "dot": "use x @ y",
-    "cumsum": "use rb.cumulative_sum(x, axis=...)",
     "data": "use .detach()",
     "type": "use .astype(dtype)",
-    "masked_select": "use x[mask]",
+    "stride": "tensors are values: only the compiler knows how they lie in memory",
+    "as_strided": "use indexing, or rb.nn.functional.unfold",
+    "share_memory_": "tensors are values: send x.numpy()",
+    "resize_": "use .reshape(shape), or make a new tensor",
 }
 FUNCTIONS = {
-    **{name: METHODS[name] for name in ("mm", "bmm", "mv", "dot", "cumsum")},
+    **LINEAR_ALGEBRA,
     "compile": "repeated code is compiled by itself; rb.jit leaves the Python out too",
     "inference_mode": "use rb.no_grad()",
-    "masked_select": "use x[mask]",
     "cuda": "there is only the device 'cpu'",
+    "set_default_dtype": "give dtype= where tensors are made",
+    "set_num_threads": "set RABBET_NUM_THREADS before the start",
+    "as_strided": "use indexing, or rb.nn.functional.unfold",
+    "from_file": "use numpy.memmap and rb.asarray",
 }
 
 

@@ -13,7 +13,7 @@ from rabbet.base.errors import DTypeError, NumberRangeError, ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.base.shapes import broadcast as common_shape
 from rabbet.tensor.create import asarray, linspace, zeros
-from rabbet.tensor.lift import functions
+from rabbet.tensor.lift import functions, spoken
 from rabbet.tensor.random import Generator, rand, randn
 from rabbet.tensor.several import broadcast_arrays, meshgrid
 from rabbet.tensor.tensor import Tensor, as_operand
@@ -185,14 +185,15 @@ def ravel(x: Any, /) -> Tensor:
     return t.reshape((t.size,))
 
 
-def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Tensor:
+@spoken
+def unflatten(x: Any, axis: int, sizes: Sequence[int]) -> Tensor:
     """One axis as several of the given sizes (-1: what is left).
 
     >>> rb.unflatten(rb.ones((2, 6)), 1, (3, -1)).shape
     (2, 3, 2)
     """
     t = as_operand(x)
-    at = axis_of("unflatten", dim, t.ndim)
+    at = axis_of("unflatten", axis, t.ndim)
     wanted = [int(s) for s in sizes]
     if -1 in wanted:
         known = -math.prod(wanted)
@@ -240,14 +241,15 @@ def rot90(x: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     return functions["swapaxes"](flipped, first, second)
 
 
-def narrow(x: Any, dim: int, start: int, length: int) -> Tensor:
-    """`length` elements of axis `dim` from `start` on.
+@spoken
+def narrow(x: Any, axis: int, start: int, length: int) -> Tensor:
+    """`length` elements of axis `axis` from `start` on.
 
     >>> rb.narrow(rb.arange(5), 0, 1, 3)
     tensor([1, 2, 3])
     """
     t = as_operand(x)
-    at = axis_of("narrow", dim, t.ndim)
+    at = axis_of("narrow", axis, t.ndim)
     size = t.shape[at]
     first = start + size if start < 0 else start
     if length < 0 or first < 0 or first + length > size:
@@ -257,14 +259,15 @@ def narrow(x: Any, dim: int, start: int, length: int) -> Tensor:
     return t[(*(slice(None),) * at, slice(first, first + length))]
 
 
-def tensor_split(x: Any, sections: int | Sequence[int], dim: int = 0) -> list[Tensor]:
+@spoken
+def tensor_split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Parts of one axis: so many, the first ones larger by one where need be, or cut at places.
 
     >>> [p.tolist() for p in rb.tensor_split(rb.arange(5), 2)]
     [[0, 1, 2], [3, 4]]
     """
     t = as_operand(x)
-    at = axis_of("tensor_split", dim, t.ndim)
+    at = axis_of("tensor_split", axis, t.ndim)
     size = t.shape[at]
     if isinstance(sections, int):
         if sections < 1:
@@ -280,53 +283,57 @@ def tensor_split(x: Any, sections: int | Sequence[int], dim: int = 0) -> list[Te
 # ---- more than one result ------------------------------------------------------------------------
 
 
-def aminmax(x: Any, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """The smallest and the largest element along `dim` (None: of all).
+@spoken
+def aminmax(x: Any, *, axis: int | None = None, keepdims: bool = False) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest element along `axis` (None: of all).
 
     >>> rb.aminmax(rb.asarray([3, 1, 2]))
     (tensor(1), tensor(3))
     """
     t = as_operand(x)
-    return functions["min"](t, dim, keepdim), functions["max"](t, dim, keepdim)
+    return functions["min"](t, axis, keepdims), functions["max"](t, axis, keepdims)
 
 
+@spoken
 def var_mean(
-    x: Any, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, dim: Any = None
+    x: Any, axis: Any = None, correction: float = 0.0, keepdims: bool = False
 ) -> tuple[Tensor, Tensor]:
     """`var` and `mean` over the same axes.
 
     >>> rb.var_mean(rb.asarray([1.0, 3.0]))
     (tensor(1.), tensor(2.))
     """
-    t, axes = as_operand(x), axis if dim is None else dim
+    t, axes = as_operand(x), axis
     return functions["var"](t, axes, correction, keepdims), functions["mean"](t, axes, keepdims)
 
 
+@spoken
 def std_mean(
-    x: Any, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, dim: Any = None
+    x: Any, axis: Any = None, correction: float = 0.0, keepdims: bool = False
 ) -> tuple[Tensor, Tensor]:
     """`std` and `mean` over the same axes.
 
     >>> rb.std_mean(rb.asarray([1.0, 5.0]))
     (tensor(2.), tensor(3.))
     """
-    spread, middle = var_mean(x, axis, correction, keepdims, dim=dim)
+    spread, middle = var_mean(x, axis, correction, keepdims)
     return functions["sqrt"](spread), middle
 
 
-def kthvalue(x: Any, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """The k-th smallest element along `dim` (from 1), and its position.
+@spoken
+def kthvalue(x: Any, k: int, axis: int = -1, keepdims: bool = False) -> tuple[Tensor, Tensor]:
+    """The k-th smallest element along `axis` (from 1), and its position.
 
     >>> rb.kthvalue(rb.asarray([3.0, 1.0, 2.0]), 2)
     (tensor(2.), tensor(2))
     """
     t = as_operand(x)
-    at = axis_of("kthvalue", dim, t.ndim)
+    at = axis_of("kthvalue", axis, t.ndim)
     if not 1 <= k <= t.shape[at]:
         raise ShapeError(f"kthvalue: k={k} of axis {at} of {show(t.shape)}")
     place = narrow(functions["argsort"](t, at), at, k - 1, 1)
     value = functions["take_along_axis"](t, place, at)
-    return (value, place) if keepdim else (value.squeeze(at), place.squeeze(at))
+    return (value, place) if keepdims else (value.squeeze(at), place.squeeze(at))
 
 
 def histogram(
@@ -424,7 +431,8 @@ def randn_like(x: Any, *, dtype: Any = None, generator: Generator | None = None)
     return randn(t.shape, dtype=dtype or t.dtype, generator=generator)
 
 
-def cross(x1: Any, x2: Any, /, *, axis: int = -1, dim: int | None = None) -> Tensor:
+@spoken
+def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
     """The vectors at right angles to both: along `axis`, which has 3 elements in both.
 
     Raises ShapeError for another size.
@@ -432,7 +440,6 @@ def cross(x1: Any, x2: Any, /, *, axis: int = -1, dim: int | None = None) -> Ten
     >>> rb.cross(rb.asarray([1, 0, 0]), rb.asarray([0, 1, 0]))
     tensor([0, 0, 1])
     """
-    axis = axis if dim is None else dim
     a, b = as_operand(x1), as_operand(x2)
     for t in (a, b):
         if not -t.ndim <= axis < t.ndim or t.shape[axis] != 3:

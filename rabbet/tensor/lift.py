@@ -6,9 +6,10 @@ where arrays and lists become tensors, and where `x.reshape(2, 3)` becomes `x.re
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from rabbet.recorder import Operator, record
 from rabbet.tensor.tensor import Tensor, as_operand
 
 RENAMED = {"dim": "axis", "keepdim": "keepdims"}
+F = TypeVar("F", bound=Callable[..., Any])
 NUMBERS = (bool, int, float, complex)
 functions: dict[str, Any] = {}
 
@@ -53,6 +55,17 @@ def lift(op: Op) -> Callable[..., Any]:
     function.__signature__ = _user_signature(op)  # type: ignore[attr-defined]
     function.op = op  # type: ignore[attr-defined]
     return function
+
+
+def spoken(function: F) -> F:
+    """A function that takes PyTorch's names for its parameters too."""
+    names = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def renamed(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **{_rename(name, names): v for name, v in kwargs.items()})
+
+    return cast("F", renamed)
 
 
 def tensors(operands: list[Any]) -> list[Any]:
@@ -102,11 +115,14 @@ def _power(self: Tensor, exponent: Any) -> Any:
     return functions["pow"](self, exponent)
 
 
-def _in_place(op: Op) -> Callable[..., Any]:
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return self._update(functions[op.name](self, *args, **kwargs))
+def in_place(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The method that gives its tensor the result of `function(tensor, ...)`."""
 
-    method.__doc__ = f"In place: this tensor becomes `{op.name}(self, ...)`."
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self._update(function(self, *args, **kwargs))
+
+    method.__doc__ = f"In place: this tensor becomes `{function.__name__}(self, ...)`."
+    method.is_in_place = True  # type: ignore[attr-defined]
     return method
 
 
@@ -125,16 +141,20 @@ IN_PLACE_OPERATORS = {
     "__ilshift__": "bitwise_left_shift",
     "__irshift__": "bitwise_right_shift",
 }
-IN_PLACE_METHODS = {
-    "add_": "add",
-    "sub_": "subtract",
-    "mul_": "multiply",
-    "div_": "divide",
-    "zero_": "zeros_like",
-    "fill_": "full_like",
-    "clamp_": "clip",
+IN_PLACE_METHODS = {"zero_": "zeros_like", "fill_": "full_like"}
+# Elementwise ops have NAME_ anyway.
+ALSO_IN_PLACE = {
+    *("clip", "lerp", "addcmul", "addcdiv", "fmod", "frac", "logit", "nan_to_num", "xlogy"),
+    *("cumulative_sum", "cumulative_prod", "tril", "triu"),
 }
 ALIASES = {
+    **{name: (f"arc{name[1:]}",) for name in ("acos", "acosh", "asin", "asinh", "atan", "atanh")},
+    "atan2": ("arctan2",),
+    "bitwise_invert": ("bitwise_not",),
+    "trunc": ("fix",),
+    "cumulative_sum": ("cumsum",),
+    "cumulative_prod": ("cumprod",),
+    "take_along_axis": ("take_along_dim",),
     "subtract": ("sub",),
     "multiply": ("mul",),
     "divide": ("div", "true_divide"),
@@ -151,7 +171,7 @@ ALIASES = {
     "greater": ("gt",),
     "greater_equal": ("ge",),
     "permute": ("permute_dims",),
-    "swapaxes": ("transpose",),
+    "swapaxes": ("transpose", "swapdims"),
     "moveaxis": ("movedim",),
     "max": ("amax",),
     "min": ("amin",),
@@ -163,12 +183,20 @@ ALIASES = {
 def install(op: Op) -> None:
     """Make the function and the method of one op."""
     function = functions[op.name] = lift(op)
-    if op.method and not hasattr(Tensor, op.method):
-        setattr(Tensor, op.method, function)
-    for alias in ALIASES.get(op.name, ()):
+    aliases = ALIASES.get(op.name, ())
+    for alias in aliases:
         functions.setdefault(alias, function)
-        if op.method and not hasattr(Tensor, alias):
-            setattr(Tensor, alias, function)
+    for name in (op.method, *aliases) if op.method else ():
+        if not hasattr(Tensor, name):
+            setattr(Tensor, name, function)
+            if keeps_form(op):
+                setattr(Tensor, f"{name}_", in_place(function))
+
+
+def keeps_form(op: Op) -> bool:
+    """True where a result of the first operand's shape and dtype is usual: there is NAME_ too."""
+    is_plain = op.kind == "elementwise" and op.name != "cast"
+    return op.public and (is_plain or op.name in ALSO_IN_PLACE)
 
 
 def install_all() -> None:
@@ -181,7 +209,6 @@ def install_all() -> None:
     Tensor.__pow__ = _power  # type: ignore[method-assign, assignment]
     for name, target in IN_PLACE_OPERATORS.items():
         if target in registry:
-            setattr(Tensor, name, _in_place(registry[target]))
+            setattr(Tensor, name, in_place(functions[target]))
     for name, target in IN_PLACE_METHODS.items():
-        if target in registry:
-            setattr(Tensor, name, _in_place(registry[target]))
+        setattr(Tensor, name, in_place(functions[target]))

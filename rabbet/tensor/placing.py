@@ -6,7 +6,7 @@ from typing import Any
 
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import axis_of, show
-from rabbet.tensor.lift import functions
+from rabbet.tensor.lift import functions, in_place
 from rabbet.tensor.tensor import Tensor, as_operand
 
 _REDUCE: dict[str | None, str] = {
@@ -138,10 +138,8 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
     return functions["where"](mask, value, as_operand(x))
 
 
-METHODS = {
-    f.__name__: f
-    for f in (
-        *(gather, scatter, scatter_reduce, index_select, index_add, index_copy, index_fill),
-        masked_fill,
-    )
+_PLACING = (index_add, index_copy, index_fill, masked_fill, scatter, scatter_reduce)
+METHODS: dict[str, Any] = {
+    **{f.__name__: f for f in (gather, index_select, *_PLACING)},
+    **{f"{f.__name__}_": in_place(f) for f in _PLACING},
 }

@@ -56,6 +56,8 @@ def _border(builder: Builder, op: Op, values: tuple[Value, ...], attrs: Attrs, s
         return x if op.name == "real" else _zeros(builder, spec)
     if x.op.name == "complex":
         return x.call.inputs[op.name == "imag"]
+    if x.op.name == "constant":  # of a body: it was never put together
+        return _source(builder, x.op, x.call.attrs, x.spec)[op.name == "imag"]
     return builder.call(op, values, attrs, (), (spec,))[0]
 
 

@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 
 import rabbet as rb
+from rabbet.base.spec import Spec
+from rabbet.graph.op import make_op
+from rabbet.graph.value import Builder, Graph, Value
+from rabbet.runtime import buffers
+from rabbet.runtime.program import compile_graph
 
 INF, NAN = math.inf, math.nan
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, INF, -INF, NAN, 3.7, -0.5, 30.0, 1e-300, -1e300]
@@ -219,3 +224,18 @@ def test_division_neither_overflows_nor_loses_infinities() -> None:
     for (a, b), wanted in cases.items():
         found = (rb.asarray(np.array([a])) / rb.asarray(np.array([b]))).numpy()[0]
         assert abs(found - wanted) < 1e-15, (a, b, found)
+
+
+def _halved(x: Value) -> Value:
+    """x / 2."""
+    return x * 0.5
+
+
+def test_numbers_in_bodies_of_composites() -> None:
+    """A body's own number beside a complex operand was never put together from its parts."""
+    x = np.array([1 + 2j, -3j], np.complex64)
+    halved = make_op(_halved, kind="composite", public=False, infer=None, reference=None)
+    operand = Builder().input(Spec(x.shape, rb.complex64))
+    program = compile_graph(Graph([operand], [halved(operand)]), scope=None, fuse=True)
+    (found,) = program.run((), [buffers.from_numpy(x)])
+    np.testing.assert_array_equal(buffers.to_numpy(found, (2,), rb.complex64), x / 2)

@@ -1,0 +1,88 @@
+"""PyTorch's names and methods that are made of others (SEMANTICS 22)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rabbet as rb
+from rabbet.graph.value import registry
+from rabbet.tensor import lift
+
+X = np.arange(1.0, 7.0, dtype=np.float32).reshape(2, 3)
+
+
+@pytest.mark.parametrize("name", [o.name for o in registry.values() if lift.keeps_form(o)])
+def test_in_place_is_the_function_and_the_same_tensor(name: str) -> None:
+    op = registry[name]
+    if len(op.operands) != 1 or op.method is None:
+        return
+    x = rb.asarray((X / 10).astype(np.float32 if op.name != "bitwise_invert" else np.int32))
+    attributes = {"axis": 1} if any(p.name == "axis" for p in op.parameters) else {}
+    wanted = getattr(x, op.method)(**attributes)
+    same = x
+    if wanted.dtype is not x.dtype:
+        with pytest.raises(rb.DTypeError, match="in place"):
+            getattr(x, f"{op.method}_")(**attributes)
+        return
+    assert getattr(x, f"{op.method}_")(**attributes) is same
+    assert x.numpy().tobytes() == wanted.numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        (lambda x: x.cumsum(dim=1), X.cumsum(1)),
+        (lambda x: x.amax(dim=1), X.max(1)),
+        (lambda x: rb.arctan2(x, x), np.arctan2(X, X)),
+        (lambda x: x.mm(x.t()), X @ X.T),
+        (lambda x: rb.bmm(x[None], x.t()[None]), (X @ X.T)[None]),
+        (lambda x: x.mv(x[0]), X @ X[0]),
+        (lambda x: x[0].dot(x[1]), X[0] @ X[1]),
+        (lambda x: x.select(1, -1), X[:, -1]),
+        (lambda x: x.select(dim=0, index=1), X[1]),
+        (lambda x: x.masked_select(x > 3), X[X > 3]),
+        (lambda x: x.masked_select(rb.asarray([True, False, True])), X[:, [0, 2]].reshape(-1)),
+        (lambda x: x.repeat_interleave(2, dim=0), X.repeat(2, 0)),
+        (lambda x: x[0].expand_as(x), np.broadcast_to(X[0], X.shape)),
+        (lambda x: x.view_as(rb.ones(3, 2)), X.reshape(3, 2)),
+        (lambda x: x.narrow(dim=1, start=1, length=2), X[:, 1:]),
+        (lambda x: x.new_full((2,), 3.0), np.full(2, 3, np.float32)),
+        (lambda x: x.half(), X.astype(np.float16)),
+        (lambda x: x.byte(), X.astype(np.uint8)),
+        (lambda x: rb.lerp(x, x * 3, 0.5), X * 2),
+        (lambda x: x.clone().addcmul_(x, x, value=2), X + 2 * X * X),
+        (lambda x: x.clone().masked_fill_(x > 3, 0.0), np.where(X > 3, 0, X)),
+    ],
+)
+def test_values(found: Any, wanted: np.ndarray) -> None:
+    result = found(rb.asarray(X)).numpy()
+    assert result.dtype == wanted.dtype
+    np.testing.assert_allclose(result, wanted, rtol=1e-6)
+
+
+def test_products_say_which_ranks_they_take() -> None:
+    for name in ("mm", "bmm", "mv", "dot"):
+        with pytest.raises(rb.ShapeError, match=f"{name}.*x @ y"):
+            getattr(rb, name)(rb.ones(2, 2, 2), rb.ones(2, 2))
+
+
+def test_a_mask_must_be_bool() -> None:
+    with pytest.raises(rb.DTypeError, match="bool"):
+        rb.masked_select(rb.ones(2), rb.ones(2))
+
+
+def test_tensors_are_drawn_in_place() -> None:
+    rb.manual_seed(0)
+    x = rb.zeros(1000)
+    x.uniform_(2, 3)
+    assert 2 <= float(x.min()) < 2.1 and 2.9 < float(x.max()) < 3
+    x.normal_(5, 0.1)
+    assert abs(float(x.mean()) - 5) < 0.05 and abs(float(x.std()) - 0.1) < 0.02
+    assert bool((rb.randint_like(x, 2, 4) >= 2).all())
+    w = rb.zeros(3, requires_grad=True)
+    with rb.no_grad():
+        w.normal_()
+    assert w.requires_grad and float(w.abs().sum()) > 0
