@@ -102,6 +102,7 @@ class Emitter:
         mask: Value | None = None,
         outer: Emitter | None = None,
     ) -> None:
+        self.streams = False  # do plain stores of whole vectors go past the caches?
         self.frame = frame
         self.fn = frame.fn
         self.variables = variables or {}
@@ -184,7 +185,7 @@ class Emitter:
             fixed[e] = (
                 not (e.op == "var" and e.value in unknown)
                 and not (e.op == "acc" and e.value in accs)
-                and not (e.op == "load" and self._is_written(e.value[0]))  # type: ignore[index]
+                and not self.is_written(e)
                 and all(fixed[a] for a in e.args)
             )
         wanted: dict[Expr, None] = {}
@@ -196,8 +197,9 @@ class Emitter:
             if e.op not in ("const", "var", "size", "acc"):
                 self._get(e, self.lanes if self.varies(e) else SCALAR)
 
-    def _is_written(self, operand: int) -> bool:
-        return self.frame.operands[operand].mode != "in"
+    def is_written(self, e: Expr) -> bool:
+        """Is `e` a load of what this kernel writes?"""
+        return e.op == "load" and self.frame.operands[_operand(e)[0]].mode != "in"
 
     def _get(self, root: Expr, form: int) -> Value:
         stack = [(root, form)]
@@ -408,7 +410,9 @@ class Emitter:
             value = self._reversed(value)
             mask = self._reversed(mask) if mask is not None else None
         address = self.fn.address(base, first, element)
-        if mask is None:
+        if mask is None and self.streams:
+            self.fn.stream(value, address)
+        elif mask is None:
             self.fn.store(value, address)
         else:
             self.fn.masked_store(value, address, mask)

@@ -109,6 +109,7 @@ class Module:
             f'attributes #0 = {{ nounwind "no-builtins" "target-cpu"="{target.cpu}" '
             f'"target-features"="{target.features}" "prefer-vector-width"="{target.vector_bits}" }}'
         )
+        lines.append("!0 = !{i32 1}")  # what !nontemporal refers to
         return "\n".join(lines) + "\n"
 
 
@@ -368,6 +369,12 @@ class Function:
         """Write a scalar or a vector of consecutive elements."""
         align = align or bits_of(value.type) // 8
         self.emit(f"store {value.type} {value.text}, ptr {pointer.text}, align {align}")
+
+    def stream(self, value: Value, pointer: Value) -> None:
+        """Write a vector past the caches, to an address that is a multiple of its size (or 64)."""
+        align = min(64, bits_of(value.type) * lanes_of(value.type) // 8)
+        given = f"{value.type} {value.text}, ptr {pointer.text}, align {align}"
+        self.emit(f"store {given}, !nontemporal !0")
 
     def masked_load(self, kind: str, pointer: Value, mask: Value, other: Value) -> Value:
         """Consecutive elements where the mask holds, `other` (and no access) elsewhere."""

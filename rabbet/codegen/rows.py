@@ -17,7 +17,13 @@ from rabbet.codegen.rows_along import Along
 from rabbet.codegen.rows_digits import COLUMNS as DIGIT_COLUMNS
 from rabbet.codegen.rows_digits import Digits, digits
 from rabbet.codegen.rows_kept import keep_rows
-from rabbet.codegen.rows_shared import expanded, kept_offsets, splits_inner, sweep_roots
+from rabbet.codegen.rows_shared import (
+    expanded,
+    kept_offsets,
+    splits_inner,
+    sweep_roots,
+    task_points,
+)
 from rabbet.codegen.rows_turned import ROWS, Turned, turned_axis
 from rabbet.codegen.stepping import product, weight
 from rabbet.expr.expr import Expr, const
@@ -66,4 +72,7 @@ def _tasks(kernel: RowKernel) -> Expr:
         return product((*outer[:axis], blocks, *outer[axis + 1 :]))
     if outer:
         return product(outer)
-    return kernel.inner[0] if splits_inner(kernel) else const(1, int64)
+    if not splits_inner(kernel):
+        return const(1, int64)
+    points = task_points(kernel)
+    return (kernel.inner[0] + (points - 1)) // points

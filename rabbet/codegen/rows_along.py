@@ -16,10 +16,12 @@ from rabbet.codegen.reductions import (
     masked,
     parts,
 )
-from rabbet.codegen.rows_shared import Bounds, Writer, splits_inner, sweep_roots
+from rabbet.codegen.rows_shared import Bounds, Writer, splits_inner, sweep_roots, task_points
+from rabbet.codegen.rows_streamed import all_aligned, streamed_bytes
 from rabbet.codegen.stepping import operations, tail_mask, tasks, vectors
 from rabbet.expr.affine import coefficient
 from rabbet.expr.expr import Expr, const, topological
+from rabbet.expr.scalars import expand_all
 from rabbet.kernel.loops import LANES, Reduction, Sweep
 
 Accs: TypeAlias = dict[int, Value]
@@ -32,25 +34,39 @@ class Along(Writer):
     """Vectors run along the last inner loop; one scalar per row is left of a reduction."""
 
     ahead: list[Ahead]
+    streams: Value | None = None  # do the results of the last sweep go past the caches?
 
     def write(self) -> None:
         kernel, frame = self.kernel, self.frame
+        nbytes = streamed_bytes(kernel, frame.target)
+        if nbytes is not None and self.lanes > 1:
+            size = self.root.scalar(expand_all(nbytes))
+            self.streams = self.fn.icmp("sge", size, frame.target.l3_bytes)
         if kernel.outer:
             with tasks(self.fn, frame.begin, frame.end, self.outer) as variables:
                 self.row(self.root.inner(variables), None)
         elif splits_inner(kernel):
-            self.row(self.root.inner(), frame.begin)
+            self.row(self.root.inner(), self.task_bounds())
         else:
             with self.fn.when(self.fn.icmp("slt", frame.begin, frame.end)):
                 self.row(self.root.inner(), None)
+        if self.streams is not None:
+            with self.fn.when(self.streams):  # other threads see the results only after this
+                self.fn.intrinsic("x86.sse.sfence", "void")
 
-    def row(self, em: Emitter, begin: Value | None) -> None:
+    def task_bounds(self) -> Bounds:
+        """Where a range of tasks of a kernel without outer loops begins and ends."""
+        step = task_points(self.kernel)
+        low, high = self.fn.mul(self.frame.begin, step), self.fn.mul(self.frame.end, step)
+        return low, self.fn.intrinsic("smin.i64", "i64", high, self.inner[0])
+
+    def row(self, em: Emitter, part: Bounds | None) -> None:
         """All sweeps of one row, then the finish."""
         self.check(em, inside=False)
         accs: Accs = {}
         for number, sweep in enumerate(self.kernel.sweeps):
             self.ahead = self.wanted(em, number)
-            found = self.sweep(em.inner(accs=accs), sweep, begin, number == 0)
+            found = self.sweep(em.inner(accs=accs), sweep, part, number == 0)
             accs.update(dict(enumerate(found, len(accs))))
         self.store(em.inner(accs=accs), self.kernel.finish)
 
@@ -59,19 +75,26 @@ class Along(Writer):
         itself, in hardware, stops at the end of a page.
 
         Elements of the next row that the first sweep reads, while the dearest of the other sweeps
-        computes; places that the last sweep will write, while the one before it does.
+        computes; places that the last sweep will write through the caches, while the one before
+        it does.
         """
         sweeps = self.kernel.sweeps
         if len(sweeps) < 2 or len(self.kernel.inner) != 1 or self.rank == 0 or self.lanes == 1:
             return []
+        loads = [e for e in topological(sweep_roots(sweeps[0])) if e.op == "load"]
+        reads = [(e.value[0], e.args[0]) for e in loads if len(e.args) == 1]  # type: ignore[index]
         found: list[Ahead] = []
         if number == max(range(1, len(sweeps)), key=lambda n: operations(sweep_roots(sweeps[n]))):
             row = {self.rank - 1: self.fn.add(em.variables[self.rank - 1], 1)}
-            reads = [e for e in topological(sweep_roots(sweeps[0])) if e.op == "load"]
-            indices = [(e.value[0], e.args[0]) for e in reads if len(e.args) == 1]  # type: ignore[index]
-            found += self.starts(self.root.inner({**em.variables, **row}), indices, "0")
+            found += self.starts(self.root.inner({**em.variables, **row}), reads, "0")
         if number == len(sweeps) - 2:
-            found += self.starts(em, [(s.operand, s.index) for s in sweeps[-1].stores], "1")
+            places = self.starts(em, [(s.operand, s.index) for s in sweeps[-1].stores], "1")
+            near = self.starts(em, reads, "1")[:1]
+            if self.streams is not None and near:
+                # Those places would have to leave the caches again: then something that is there.
+                there = near[0][0]
+                places = [(self.fn.select(self.streams, there, b), k, i) for b, k, i in places]
+            found += places
         return found[:_MOST_AHEAD]
 
     def starts(self, em: Emitter, indices: list[tuple[int, Expr]], intent: str) -> list[Ahead]:
@@ -87,7 +110,7 @@ class Along(Writer):
                 found.append((base, kind, intent))
         return found
 
-    def sweep(self, em: Emitter, sweep: Sweep, begin: Value | None, first: bool) -> list[Value]:
+    def sweep(self, em: Emitter, sweep: Sweep, part: Bounds | None, first: bool) -> list[Value]:
         """One pass over the inner loops; gives the results of its reductions."""
         roots = list(sweep_roots(sweep))
         depth = len(self.kernel.inner)
@@ -101,7 +124,7 @@ class Along(Writer):
             self.point(em, sweep, memories, i64(0), first)
         else:
             last = self.rank + depth - 1
-            bounds = self.bounds(em, begin)
+            bounds = self.bounds(em, part)
             with self.nested([em], roots, self.rank, depth - 1, bounds) as (inside,):
                 low, high = bounds if depth == 1 else (i64(0), self.inner[-1])
                 with self.fn.when(self.fn.icmp("slt", low, high)):
@@ -183,12 +206,33 @@ class Along(Writer):
                 self.point(inside, sweep, memories, lane, first)
 
         if not memories:
+            begin = self.streamed(em, sweep, (begin, end), first)
             vectors(em, variable, begin, end, (self.unroll(), self.lanes), point)
         elif self.fits(sweep):
             at = self.groups(em, sweep, memories, (begin, end), first)
             vectors(em, variable, at, end, (1, self.lanes), point)
         else:
             vectors(em, variable, begin, end, (1, self.lanes), point)
+
+    def streamed(self, em: Emitter, sweep: Sweep, bounds: Bounds, first: bool) -> Value:
+        """Whole steps of the last sweep with results written past the caches; gives their end."""
+        (begin, end), fn = bounds, self.fn
+        if self.streams is None or sweep is not self.kernel.sweeps[-1]:
+            return begin
+        variable, step = self.rank + len(self.kernel.inner) - 1, self.unroll() * self.lanes
+        at = fn.variable("i64", begin)
+        aligned = all_aligned(fn, em.inner({variable: begin}), self.kernel, sweep)
+        with fn.when(fn.binary("and", self.streams, aligned)):
+            em = em.inner()
+            stop = fn.add(begin, fn.binary("and", fn.sub(end, begin), i64(-step)))
+            with fn.loop(begin, stop, step) as i:
+                for number in range(self.unroll()):
+                    place = {variable: fn.add(i, number * self.lanes)}
+                    inside = em.inner(place, lanes=self.lanes, vector=variable)
+                    inside.streams = True
+                    self.point(inside, sweep, [], i, first)
+            at.set(stop)
+        return at.get()
 
     def fits(self, sweep: Sweep) -> bool:
         """Do all partial sums stay in registers, with little enough code for a step of LANES?"""

@@ -16,12 +16,18 @@ from rabbet.codegen.ir import Value, i64
 from rabbet.codegen.stepping import lanes_for, operations, product
 from rabbet.expr.expr import Expr, const, topological, var
 from rabbet.expr.scalars import expand_all
-from rabbet.kernel.loops import Reduction, RowKernel, Store, Sweep
+from rabbet.kernel.loops import LANES, Reduction, RowKernel, Store, Sweep
 
 
 def splits_inner(kernel: RowKernel) -> bool:
-    """No outer loops and no reductions: the tasks are the points of the first inner loop."""
+    """No outer loops and no reductions: the tasks are parts of the first inner loop."""
     return bool(kernel.inner) and not kernel.outer and not any(s.reductions for s in kernel.sweeps)
+
+
+def task_points(kernel: RowKernel) -> int:
+    """Points of the first inner loop in a task, where it is split: with one loop so many that
+    no two threads write to one line of the cache, and every task begins one."""
+    return LANES if len(kernel.inner) == 1 else 1
 
 
 def sweep_roots(sweep: Sweep) -> Iterator[Expr]:
@@ -122,10 +128,10 @@ class Writer(ABC):
                 with self.nested(inside, roots, first + 1, count - 1, following) as points:
                     yield points
 
-    def bounds(self, em: Emitter, begin: Value | None = None) -> Bounds:
-        """Where the first inner loop begins and ends: a block's, the task range's, or all of it."""
-        if begin is not None:
-            return begin, self.frame.end
+    def bounds(self, em: Emitter, part: Bounds | None = None) -> Bounds:
+        """Where the first inner loop begins and ends: a given part, a block's, or all of it."""
+        if part is not None:
+            return part
         if not self.inner:
             return i64(0), i64(1)
         if self.kernel.block is None:
