@@ -1,7 +1,7 @@
 """Neural networks: modules with PyTorch's names, arguments, `state_dict` keys and layouts."""
 
 from rabbet.nn import averaging, functional, init
-from rabbet.nn import gradients as utils
+from rabbet.nn import tools as utils
 from rabbet.nn.activation import (
     CELU,
     ELU,
@@ -34,7 +34,7 @@ from rabbet.nn.activation import (
 )
 from rabbet.nn.attention import MultiheadAttention
 from rabbet.nn.averaging import AveragedModel
-from rabbet.nn.container import ModuleDict, ModuleList, ParameterList, Sequential
+from rabbet.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from rabbet.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from rabbet.nn.distance import Bilinear, CosineSimilarity, EmbeddingBag, PairwiseDistance
 from rabbet.nn.dropout import (
@@ -70,6 +70,21 @@ from rabbet.nn.images import (
     ZeroPad1d,
     ZeroPad2d,
     ZeroPad3d,
+)
+from rabbet.nn.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+    LazyLinear,
 )
 from rabbet.nn.linear import Embedding, Flatten, Identity, Linear, Unflatten
 from rabbet.nn.loss import (
@@ -209,6 +224,19 @@ __all__ = [
     "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
+    "LazyLinear",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
     "Linear",
     "LocalResponseNorm",
     "LogSigmoid",
@@ -233,6 +261,7 @@ __all__ = [
     "PReLU",
     "PairwiseDistance",
     "Parameter",
+    "ParameterDict",
     "ParameterList",
     "PixelShuffle",
     "PixelUnshuffle",

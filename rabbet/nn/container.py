@@ -1,4 +1,4 @@
-"""Modules made of modules: Sequential, ModuleList, ModuleDict, and lists of parameters."""
+"""Modules made of modules: Sequential, ModuleList, ModuleDict; lists and dicts of parameters."""
 
 from __future__ import annotations
 
@@ -168,3 +168,54 @@ class ParameterList(Module):
 
     def __getitem__(self, index: int) -> Tensor:
         return list(self._parameters.values())[index]
+
+
+class ParameterDict(Module):
+    """A dict whose tensors are parameters of the model.
+
+    Example:
+        >>> held = nn.ParameterDict({"scale": rb.ones(3)})
+        >>> list(held), held["scale"].requires_grad
+        (['scale'], True)
+    """
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.update(values or {})
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Add or replace parameters (plain tensors become some)."""
+        for name, value in values.items():
+            self[name] = value
+
+    def __getitem__(self, name: str) -> Tensor:
+        found = self._parameters[name]
+        assert isinstance(found, Tensor)
+        return found
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.register_parameter(name, value if isinstance(value, Parameter) else Parameter(value))
+
+    def __delitem__(self, name: str) -> None:
+        del self._parameters[name]
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parameters
+
+    def keys(self) -> Iterable[str]:
+        """Names of the parameters."""
+        return self._parameters.keys()
+
+    def values(self) -> Iterable[Tensor]:
+        """The parameters."""
+        return list(self._parameters.values())
+
+    def items(self) -> Iterable[tuple[str, Tensor]]:
+        """Names and parameters."""
+        return list(self._parameters.items())

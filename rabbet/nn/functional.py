@@ -200,9 +200,34 @@ def _move_towards(state: Tensor, value: Tensor, share: Any) -> None:
 
 
 def instance_norm(
-    input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> Tensor:
-    """Normalise every channel of every example of (N, C, L...) over its positions."""
+    """Normalise every channel of every example of (N, C, L...) over its positions.
+
+    With `use_input_stats` running statistics, where given, move in place towards the batch's mean
+    of the examples' statistics; without, the running ones are used instead.
+    """
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise RabbetError("instance_norm: without use_input_stats it needs running statistics")
+        return functions["batch_norm_infer"](
+            input, running_mean, running_var, weight, bias, eps=eps
+        )
+    if running_mean is not None and running_var is not None:
+        axes = tuple(range(2, input.ndim))
+        count = input.size // max(input.shape[0] * input.shape[1], 1)
+        with no_grad():
+            x = input.detach()
+            variance = functions["var"](x, axes) * (count / max(count - 1, 1))
+            _move_towards(running_mean, x.mean(axes).mean(0), momentum)
+            _move_towards(running_var, variance.mean(0), momentum)
     return functions["instance_norm"](input, weight, bias, eps=eps)
 
 

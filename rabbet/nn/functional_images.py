@@ -147,7 +147,8 @@ def interpolate(
     Give `size`, or `scale_factor` by which sizes are multiplied. mode: "nearest", "nearest-exact",
     "linear", "bilinear", "trilinear", "bicubic" or "area" (means). Elements are areas; with
     `align_corners` they are points, of which the first and the last agree. With
-    `recompute_scale_factor` the ratio of the sizes is used, not the scale as given.
+    `recompute_scale_factor` the ratio of the sizes is used, not the scale as given. `antialias`
+    (bilinear, bicubic) takes means over all that an element of a smaller image covers.
 
     >>> nn.functional.interpolate(rb.ones((1, 1, 2, 2)), scale_factor=2, mode="bilinear").shape
     (1, 1, 4, 4)
@@ -161,8 +162,8 @@ def interpolate(
     kind = _MODES[mode][0]
     if align_corners is not None and kind not in ("linear", "cubic"):
         raise RabbetError(f"interpolate: align_corners means nothing with mode={mode!r}")
-    if antialias:
-        raise RabbetError("interpolate: antialias=True is not there; average first (mode='area')")
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise RabbetError(f"interpolate: antialias=True is for bilinear and bicubic, not {mode!r}")
     if (size is None) == (scale_factor is None):
         raise RabbetError("interpolate: give size or scale_factor, one of them")
     scales: tuple[float | None, ...] = (None,) * rank
@@ -180,7 +181,8 @@ def interpolate(
         raise ShapeError(f"interpolate: size {show(wanted)} needs {rank} positive numbers")
     if kind == "area":
         return functions[f"adaptive_avg_pool{rank}d"](input, wanted)
-    return functions["resize"](input, wanted, kind, bool(align_corners), scales)
+    resize = functions["resize_antialiased" if antialias else "resize"]
+    return resize(input, wanted, kind, bool(align_corners), scales)
 
 
 def upsample(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.nn import functional, init
 from rabbet.nn.module import Module
@@ -215,7 +215,10 @@ class GroupNorm(Module):
 
 
 class _InstanceNorm(Module):
-    """Normalises every channel of every example over its positions; no running statistics."""
+    """Normalises every channel of every example over its positions.
+
+    With `track_running_stats`, by running statistics after training, as batch norm does.
+    """
 
     ranks: ClassVar[tuple[int, ...]]
 
@@ -230,13 +233,16 @@ class _InstanceNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if track_running_stats:
-            raise RabbetError(f"{type(self).__name__}: track_running_stats=True is not there yet")
-        self.momentum = momentum  # PyTorch's argument; without running statistics it does nothing
-        self.num_features, self.eps, self.affine = num_features, eps, affine
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
         for name, start in (("weight", ones), ("bias", zeros)):
             value = start((num_features,), dtype=dtype, device=device) if affine else None
             self.register_parameter(name, None if value is None else Parameter(value))
+        for name, start in (("running_mean", zeros), ("running_var", ones)):
+            kept = start((num_features,), dtype=dtype) if track_running_stats else None
+            self.register_buffer(name, kept)
+        count = zeros((), dtype="int64") if track_running_stats else None
+        self.register_buffer("num_batches_tracked", count)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim not in self.ranks or input.shape[1] != self.num_features:
@@ -244,7 +250,12 @@ class _InstanceNorm(Module):
                 f"{type(self).__name__}: an input {show(input.shape)} must have {self.ranks[0]} "
                 f"axes and {self.num_features} channels"
             )
-        return functional.instance_norm(input, self.weight, self.bias, eps=self.eps)
+        return functional.instance_norm(
+            *(input, self.running_mean, self.running_var, self.weight, self.bias),
+            self.training or not self.track_running_stats,
+            self.momentum,
+            self.eps,
+        )
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, affine={self.affine}"

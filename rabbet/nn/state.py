@@ -32,6 +32,9 @@ def collect(module: Any, prefix: str, keep_vars: bool) -> dict[str, Tensor]:
 
 def load(module: Any, state_dict: Mapping[str, Any], strict: bool) -> LoadResult:
     """Copy the values in; all problems are found before anything is changed."""
+    for path, part in list(module.named_modules()):
+        if hasattr(part, "materialize_from"):  # a layer whose sizes the state knows
+            part.materialize_from(state_dict, f"{path}." if path else "")
     own = _named_state(module, "")
     missing = [name for name in own if name not in state_dict]
     unexpected = [name for name in state_dict if name not in own]
