@@ -162,7 +162,7 @@ class Branches(ast.NodeTransformer):
             _constants([n in items for n in names]),
             ast.Constant(_forbidden(node, self.universal)),
         ]
-        return ast.Call(ours("Variables"), parts, [])
+        return ast.Call(ours("of"), parts, [])
 
     # ---- expressions ---------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Choices:
     """The functions, under the one name that rewritten code knows."""
 
     Undefined = Undefined
-    Variables = Variables
+    of = Variables  # `of(...)` in rewritten code: what a statement knows of its variables
     callee: Callable[[Any], Any]  # set by rewrite.py, which makes the rewritten functions
 
     @staticmethod
@@ -68,7 +68,8 @@ class Choices:
         fill_forms(*ends)
         if_true, if_false = map(variables.apart, ends)
         variables.check_forms(if_true, if_false)
-        made = regions.choose(pred, *ways, if_true.leaves, if_false.leaves, if_true.labels, fills)
+        leaves, labels = (if_true.leaves, if_false.leaves), if_true.labels
+        made = regions.choose(pred, ways[0], ways[1], *leaves, labels, fills)
         variables.put(variables.together(made, if_true.forms, before))
 
     @staticmethod
