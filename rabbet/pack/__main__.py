@@ -1,4 +1,7 @@
-"""`python -m rabbet.pack [--target NAME ...] [--folder PATH]`: make packs of ready kernels."""
+"""`python -m rabbet.pack [--target NAME ...] [--folder PATH]`: make packs of ready kernels.
+
+Targets need not run on this machine.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,14 @@ from rabbet.pack.workloads import wanted
 
 
 def main() -> None:
-    """Make the pack of each target (all that run on this machine's kind of CPU: --all)."""
+    """Make the pack of each target."""
     parser = argparse.ArgumentParser(prog="python -m rabbet.pack", description=__doc__)
     parser.add_argument("--target", action="append", help="default: this machine's")
-    parser.add_argument("--all", action="store_true", help="every target of this machine's family")
     parser.add_argument(
         "--folder", type=Path, default=Path(rabbet.base.__file__).parents[1] / "packs"
     )
     options = parser.parse_args()
     chosen = [targets.find(name) for name in options.target or ()]
-    if options.all:
-        chosen = list(targets.of_this_machine())
     begin = time.perf_counter()
     for path, entries in make(chosen or [targets.host()], options.folder, wanted()):
         size, spent = path.stat().st_size / 1e6, time.perf_counter() - begin

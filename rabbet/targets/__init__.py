@@ -36,12 +36,6 @@ def runnable() -> tuple[Target, ...]:
     return tuple(target for family in FAMILIES for target in family.runnable())
 
 
-def of_this_machine() -> tuple[Target, ...]:
-    """Every target of the family that the host's own belongs to, whether it runs here or not."""
-    best = runnable()[:1]
-    return next((tuple(f.TARGETS) for f in FAMILIES if best and best[0] in f.TARGETS), ())
-
-
 def host() -> Target:
     """The best target of this machine, or the one named by RABBET_TARGET (which must run here)."""
     chosen = config.target
