@@ -346,21 +346,25 @@ def _should_swap(stores: tuple[Store, ...], sides: tuple[Side, Side], k: Loops) 
     """Should the first side be the lanes? Speed only: the sums are the same either way.
 
     An operand that reads a sliding window has lanes if the window's positions are its own loops,
-    and rows if they are summed: then its copy is made of long runs. A padded operand that would
-    have to be turned has rows, where it need not be. Otherwise lanes run along the result's memory.
+    and rows if they are summed: then its copy is made of long runs. An operand that is padded and
+    would have to be turned, or would have to be gathered, has rows, where it need not be. Otherwise
+    lanes run along the result's memory.
     """
     for number, side in enumerate(sides):
         if side.loops and _is_window(side, k):
             return (number == 0) == _owns_positions(side, k)
-    turned = [_is_turned_and_padded(side, k) for side in sides]
-    if sides[0].loops and sides[1].loops and turned[0] != turned[1]:
-        return turned[1]
+    dear = [_is_dear_as_lanes(side, k) for side in sides]
+    if sides[0].loops and sides[1].loops and dear[0] != dear[1]:
+        return dear[1]
     return prefers_first(stores, sides[0].own, sides[1].own)
 
 
-def _is_turned_and_padded(side: Side, k: Loops) -> bool:
+def _is_dear_as_lanes(side: Side, k: Loops) -> bool:
+    """Does memory run along k, but not so that blocks can be turned in registers?"""
     found = view(k, side.loops, side.value)
-    return found.kind == "turned" and found.valid is not None
+    if found.kind == "turned":
+        return found.valid is not None
+    return found.kind != "runs" and view(side.loops, k, side.value).kind == "runs"
 
 
 def _is_window(side: Side, k: Loops) -> bool:

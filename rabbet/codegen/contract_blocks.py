@@ -191,6 +191,7 @@ def blocks(roles: Roles, operands: Operands, target: Target) -> Blocks:
     tall = max(1, quarter // CONTRACT_BLOCK // unit)
     if operands.a_copied:  # the copy should serve many lanes
         lane_panels = smaller(tiles * unit // 64, const(2 * LANE_PANELS, int64))
+        lane_panels = larger(lane_panels, const(LANE_PANELS, int64))  # of few, all
     else:
         lane_panels = smaller(tiles * unit // 128, const(LANE_PANELS, int64))
     lane_panels = larger(lane_panels, tiles // larger(rows, one))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from rabbet.base.dtypes import DType
 from rabbet.codegen.contract_axes import Loops, Roles, merge, prefers_first
-from rabbet.codegen.contract_loops import Part, chunks, runs, walk
+from rabbet.codegen.contract_loops import Part, chunks, is_linear, quotient, runs, walk
 from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
+from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.ir import Module, Value, i64, literal
 from rabbet.codegen.operations import has_masks, register_type
 from rabbet.expr.expr import Expr
@@ -19,7 +20,7 @@ PARAMETERS = (
     ("i64", "rows"),
     ("i64", "lane"),
     ("i64", "lanes"),
-    ("ptr noalias readonly", "sums"),
+    ("ptr noalias", "sums"),
     ("i64", "step"),
 )
 
@@ -46,23 +47,52 @@ def _write(part: Part, roles: Roles, stores: tuple[Store, ...], inner: Axis, out
     fn, em = part.fn, batch_emitter(part, roles.batch)
     vector, itemsize = part.target.lanes(roles.dtype.bits), roles.dtype.itemsize
     inner_step, outer_step = (axis[2] or i64(itemsize) for axis in (inner, outer))
+    turned = inner[2] is not None and is_linear(inner[0]) and vector > 1
+    if turned:
+        _turn(part, roles.dtype)
     with runs(em, inner[0], part[inner[1]], part[f"{inner[1]}s"]) as run:
         around = em.inner({v: x for v, x in run.variables.items() if v != run.last})
         first = fn.address(part["sums"], fn.mul(run.position, inner_step), "i8")
         with walk(around, outer[0], part[outer[1]], part[f"{outer[1]}s"]) as (t, variables):
             place = fn.address(first, fn.mul(t, outer_step), "i8")
+            whole = _turned_place(part, first, t, vector, itemsize) if turned else place
             point = around.inner(variables)
             for offset, width, mask in chunks(fn, run.length, vector, moves=run.last is not None):
                 moving = {}
                 if run.last is not None:
                     moving[run.last] = fn.add(run.variables[run.last], offset)
-                here = fn.address(place, fn.mul(offset, inner_step), "i8")
-                sums = _sums(part, roles.dtype, here, inner[2], width, mask)
+                is_turned = turned and width > 1 and mask is None
+                here = fn.address(whole if is_turned else place, fn.mul(offset, inner_step), "i8")
+                step = None if is_turned else inner[2]
+                sums = _sums(part, roles.dtype, here, step, width, mask)
                 at = point.inner(moving, {0: sums}, lanes=width, vector=run.last, mask=mask)
                 # All values first: a store may overwrite what another value is read from.
                 values = [at.value(store.value) for store in stores]
                 for store, value in zip(stores, values, strict=True):
                     at.store(store.operand, store.index, value, store.value.dtype)
+
+
+def _turn(part: Part, dtype: DType) -> None:
+    """Turn square blocks of sums where they are; rows behind the last whole block stay."""
+    fn, lanes = part.fn, part.target.lanes(dtype.bits)
+    kind, step = register_type(dtype, lanes), part["step"]
+    whole = fn.binary("and", part["rows"], i64(-lanes))
+    with fn.loop(i64(0), whole, lanes) as row, fn.loop(i64(0), part["lanes"], lanes) as lane:
+        first = fn.address(part["sums"], fn.mul(row, step), "i8")
+        first = fn.address(first, lane, register_type(dtype))
+        places = [fn.address(first, fn.mul(step, i), "i8") for i in range(lanes)]
+        block = transpose(fn, [fn.load(kind, place) for place in places], dtype.bits)
+        for place, vector in zip(places, block, strict=True):
+            fn.store(vector, place)
+
+
+def _turned_place(part: Part, sums: Value, lane: Value, lanes: int, itemsize: int) -> Value:
+    """Where the first block of a lane's sums lies after `_turn`."""
+    fn = part.fn
+    block = quotient(fn, lane, i64(lanes))
+    inside = fn.sub(lane, fn.mul(block, lanes))
+    place = fn.address(sums, fn.mul(inside, part["step"]), "i8")
+    return fn.address(place, fn.mul(block, lanes * itemsize), "i8")
 
 
 def _sums(

@@ -204,6 +204,8 @@ class _Tile:
             moved.append([add_product(fn, self.dtype, x, y, Value(s, kind)) for y, s in row])
         if ahead is not None:
             self._fetch(ahead, source, k)
+        if self.panels and ahead is not None:  # the next panel of A: a page that nobody asked for
+            prefetch(fn, fn.address(Value(column, "ptr"), part["a_step"], "i8"), soon=False)
         following = fn.add(k, 1)
         below = fn.address(b, part["b_step"], "i8")
         phis = [f"{counter} = phi i64 [ 0, %{before} ], [ {following.text}, %{body} ]"]

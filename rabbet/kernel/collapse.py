@@ -65,6 +65,31 @@ def merge_loops(
     return kernel
 
 
+def with_products(kernel: ContractKernel, arguments: Arguments) -> ContractKernel:
+    """The kernel with sizes that are the product of neighbouring loops' extents written as that
+    product.
+
+    Its code is made for any sizes: only so can it see that memory runs on from one of these loops
+    to the next, where not every access lets them be one.
+    """
+    products: list[tuple[Dim, Expr]] = []
+    for loops in (kernel.batch, kernel.m, kernel.n, kernel.k):
+        for first in range(len(loops)):
+            total = loops[first]
+            for extent in loops[first + 1 :]:
+                total = total * extent
+                products.append((arguments.dim_of(total), total))
+
+    def change(e: Expr) -> Expr | None:
+        if e.op != "size":
+            return None
+        dim = arguments.dim_of(e)
+        return next((p for d, p in products if sizes.same(d, dim)), None)
+
+    parts = map_expressions((kernel.a, kernel.b, kernel.stores), change)
+    return replace(kernel, a=parts[0], b=parts[1], stores=parts[2])
+
+
 def _goes_across_one(kernel: Any, name: str) -> bool:
     """True where a reduction across has a single place left to go across: the loop stays, because
     it is what makes additions sequential, for one place as for many.

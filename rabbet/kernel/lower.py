@@ -18,7 +18,7 @@ from rabbet.expr.expr import Expr
 from rabbet.graph.value import Call, Value
 from rabbet.kernel import access
 from rabbet.kernel.access import ZERO, Arguments, Index
-from rabbet.kernel.collapse import merge_loops
+from rabbet.kernel.collapse import merge_loops, with_products
 from rabbet.kernel.fuse import Fusion, block_variable
 from rabbet.kernel.group import Group
 from rabbet.kernel.loops import (
@@ -309,7 +309,8 @@ def _lower_contract(group: Group, fusion: Fusion) -> Lowered:
         stores=stores,
     )
     kernel = map_expressions(kernel, _renumbering(loops, {}))
-    kernel = with_literal_windows(merge_loops(kernel, arguments), arguments)
+    kernel = with_products(merge_loops(kernel, arguments), arguments)
+    kernel = with_literal_windows(kernel, arguments)
     return _finished(kernel, arguments, group)
 
 

@@ -36,6 +36,7 @@ from rabbet.kernel.sums import as_computed, in_pairs
 from rabbet.kernel.windows import is_direct
 
 WORTH = 1 << 17  # fewer elements that are not copied again are not worth a launch
+MANY_LANES = 1 << 12  # that windows make: rows which could be read where they are go in panels
 FIRST_INDEX = -(1 << 20)  # of packed values: no other value of a call has such a number
 
 Key = tuple[Any, ...]
@@ -180,10 +181,11 @@ class Packing:
         read = operands(kernel, chosen)
         cut = blocks(chosen, read, self._target)
         hints = [d if isinstance(d, int) else d.hint for d in one.dims]
-        rows, row_blocks, lane_blocks = _values((cut.m, cut.row_blocks, cut.lane_blocks), hints)
+        sizes = (cut.m, cut.n, cut.row_blocks, cut.lane_blocks)
+        rows, lanes, row_blocks, lane_blocks = _values(sizes, hints)
         found: list[_Side] = []
         numbers = (1, 0) if chosen.swapped else (0, 1)
-        if read.a_copied:
+        if read.a_copied or (read.a.direct and not read.b.plain and lanes >= MANY_LANES):
             width = panel_rows(self._target, chosen.dtype)
             found += self._side(one, chosen, numbers[0], width, lane_blocks)
         stays = read.b.kind == "runs" and rows <= DIRECT_TILES * cut.tile_rows

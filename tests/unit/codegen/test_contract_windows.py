@@ -154,7 +154,10 @@ def weight_gradient() -> ContractKernel:
     )
 
 
-@pytest.mark.parametrize("case", [c for c in CONVOLUTIONS if c[6] == 1], ids=str)
+MANY_FILTERS = (1, 3, 6, 6, 50, (3, 3), 1, 1)  # blocks of sums that are turned, and a rest
+
+
+@pytest.mark.parametrize("case", [MANY_FILTERS, *(c for c in CONVOLUTIONS if c[6] == 1)], ids=str)
 def test_weight_gradients(case: tuple) -> None:
     images, channels, height, width, filters, k, stride, pad = case
     x = numbers_of(float32, (images, channels, height, width), 8)
