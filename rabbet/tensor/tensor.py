@@ -454,7 +454,11 @@ class Tensor(Methods):
         return self.reshape(*shape)
 
     def clone(self) -> Tensor:
-        """A tensor with the same value; gradients flow through."""
+        """A tensor with the same value; gradients flow through.
+
+        >>> rb.asarray([1, 2]).clone()
+        tensor([1, 2])
+        """
         return lookup("positive")(self)
 
     def contiguous(self) -> Tensor:
