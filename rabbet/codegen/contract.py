@@ -310,14 +310,16 @@ class _Contraction:
         if self.read.a_packed:
             return _Block(*known, *self._packed(0, task, task.row, k, cut.unit))
         a_step = i64(cut.a_step)
-        in_place = self.read.by_rows and not self.read.pairs
-        if not (in_place and self.a.plain and self.a.kind == "runs"):
+        if not (self.read.by_rows and self.a.plain and self.a.kind == "runs"):
             self._copy_a(task, k, count)
             return _Block(*known, self.memory["a"], a_step)
         place, step = self._direct(em, self.a, task, task.row, k)
-        if self.a.direct:
+        if self.a.direct and not self.read.pairs:
             return _Block(*known, place, step)
         dense = self._dense(em, self.a)
+        if self.read.pairs:  # the last pair of an odd count is not in memory
+            odd = fn.binary("and", self.sizes[cut.k], i64(1))
+            dense = fn.binary("and", dense, fn.icmp("eq", odd, 0))
         with fn.when(fn.binary("xor", dense, Value("true", "i1"))):
             self._copy_a(task, k, count)
         place = fn.select(dense, place, self.memory["a"])
@@ -377,9 +379,9 @@ class _Contraction:
         here = em.inner(at)
         index = fn.add(here.scalar(operand.parts[0]), here.scalar(operand.parts[1]))
         number = operand.load.value[0]  # type: ignore[index]
-        kind = memory_type(self.roles.dtype)
-        place = fn.address(self.frame.pointer(number), fn.add(index, along), kind)
-        return place, fn.mul(here.scalar(operand.across_step()), self.cut.itemsize)
+        dtype = operand.load.dtype
+        place = fn.address(self.frame.pointer(number), fn.add(index, along), memory_type(dtype))
+        return place, fn.mul(here.scalar(operand.across_step()), dtype.itemsize)
 
     def _dense(self, em: Emitter, operand: View) -> Value:
         """i1: do the columns of a plain operand follow each other in memory?"""

@@ -36,7 +36,7 @@ class Operands:
     by_rows: bool
     a_packed: bool
     b_packed: bool
-    pairs: bool  # the copies hold pairs of k, and no operand is read where it is
+    pairs: bool  # the copies hold pairs of k; B is always copied, A's rows if a pair is not whole
 
     @property
     def together(self) -> int:

@@ -121,6 +121,7 @@ class _Tile:
         # of A and of B: in bfloat16 a pair of k is one element
         self.element = "i32" if dtype is bfloat16 else register_type(dtype)
         self.row = f"<{self.lanes} x i32>" if dtype is bfloat16 else self.kind
+        self.align = dtype.itemsize
 
     def write(self, first_row: Value, source: DType | None = None) -> None:
         """The sums over this block of k from `first_row` on, stored, or added to earlier ones."""
@@ -199,7 +200,7 @@ class _Tile:
                 place = fn.address(Value(column, "ptr"), i64(r), self.element)
             else:
                 place = fn.address(streams[r], k, self.element)
-            x = fn.splat(fn.load(self.element, place), self.lanes)
+            x = fn.splat(fn.load(self.element, place, self.align), self.lanes)
             row = zip(vectors, sums[r], strict=True)
             moved.append([add_product(fn, self.dtype, x, y, Value(s, kind)) for y, s in row])
         if ahead is not None:

@@ -185,7 +185,8 @@ class Packing:
         rows, lanes, row_blocks, lane_blocks = _values(sizes, hints)
         found: list[_Side] = []
         numbers = (1, 0) if chosen.swapped else (0, 1)
-        if read.a_copied or (read.a.direct and not read.b.plain and lanes >= MANY_LANES):
+        copied = read.a_copied and not (read.pairs and read.by_rows)  # rows are pairs as they are
+        if copied or (read.a.direct and not read.b.plain and lanes >= MANY_LANES):
             width = panel_rows(self._target, chosen.dtype)
             found += self._side(one, chosen, numbers[0], width, lane_blocks)
         stays = read.b.kind == "runs" and rows <= DIRECT_TILES * cut.tile_rows
