@@ -195,6 +195,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "data": ("rabbet.data", ""),
     "train": ("rabbet.train", ""),
     "distributed": ("rabbet.distributed", ""),
+    "distributions": ("rabbet.distributions", ""),
     "Trainer": ("rabbet.train", "Trainer"),
     "functional_call": ("rabbet.nn.stateless", "functional_call"),
     "save": ("rabbet.data.files", "save"),

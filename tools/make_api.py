@@ -30,6 +30,7 @@ NAMESPACES = {
     "rabbet.nn.init": "First values of parameters",
     "rabbet.optim": "Optimizers",
     "rabbet.optim.lr_scheduler": "Schedules of learning rates",
+    "rabbet.distributions": "Probability distributions",
     "rabbet.data": "Datasets, loaders, files",
     "rabbet.train": "Trainer, callbacks, metrics",
     "rabbet.distributed": "Several processes",

@@ -16,6 +16,7 @@ from rabbet.graph.value import lookup
 from rabbet.recorder import current, offset_node, record, scalar_node
 from rabbet.tensor.tensor import Tensor, check_device, shape_argument
 
+UNIFORM_STEPS = {"float16": 2.0**11, "bfloat16": 2.0**8}  # as many as below 1 are exact
 _UINT64 = intern((), dtypes.uint64)
 
 
@@ -86,11 +87,17 @@ def draw(
     return record(op, operands, bound, form)
 
 
-def _float(dtype: Any) -> DType:
-    found = dtypes.default_float if dtype is None else dtype_of(dtype)
-    if found not in (dtypes.float32, dtypes.float64):
-        raise DTypeError(f"random numbers are float32 or float64, not {found.name}")
-    return found
+def _real(name: str, shape: tuple[int, ...], dtype: Any, generator: Generator | None) -> Tensor:
+    wanted = dtypes.default_float if dtype is None else dtype_of(dtype)
+    if not wanted.is_float:
+        raise DTypeError(f"random numbers are of a floating dtype, not {wanted.name}")
+    drawn = draw(name, shape, dtypes.float32 if wanted.is_half else wanted, generator)
+    if not wanted.is_half:
+        return drawn
+    if name == "uniform":  # rounded down, so that none becomes 1
+        grid = UNIFORM_STEPS[wanted.name]
+        drawn = (drawn * grid).floor() * (1 / grid)
+    return drawn.astype(wanted)
 
 
 def rand(
@@ -106,7 +113,7 @@ def rand(
     (2, 3)
     """
     check_device(device)
-    t = draw("uniform", shape_argument(shape), _float(dtype), generator)
+    t = _real("uniform", shape_argument(shape), dtype, generator)
     return t.requires_grad_() if requires_grad else t
 
 
@@ -123,7 +130,7 @@ def randn(
     (2, 3)
     """
     check_device(device)
-    t = draw("normal", shape_argument(shape), _float(dtype), generator)
+    t = _real("normal", shape_argument(shape), dtype, generator)
     return t.requires_grad_() if requires_grad else t
 
 

@@ -202,3 +202,14 @@ def test_gamma_gradients_under_transforms() -> None:
     points = [stats.gamma(a.numpy() + k * 1e-3).ppf(q) for k in (-1, 0, 1)]
     np.testing.assert_allclose(second, (points[0] - 2 * points[1] + points[2]) / 1e-6, 1e-4, 1e-5)
     assert rb.gamma(rb.asarray(1e-4).requires_grad_()).item() >= 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halves_are_drawn(dtype: str) -> None:
+    rb.manual_seed(0)
+    x = rb.rand(20000, dtype=dtype)
+    assert x.dtype.name == dtype and float(x.max()) < 1 and float(x.min()) == 0
+    assert abs(float(x.float().mean()) - 0.5) < 0.01
+    assert abs(float(rb.randn(20000, dtype=dtype).float().std()) - 1) < 0.02
+    with pytest.raises(rb.DTypeError, match="floating"):
+        rb.rand(3, dtype="int32")
