@@ -20,7 +20,7 @@ from rabbet.graph.op import Op, Parameter
 from rabbet.graph.value import registry
 from rabbet.ops.operators import OPERATORS
 from rabbet.tensor import Tensor
-from rabbet.tensor.lift import IN_PLACE_OPERATORS, functions
+from rabbet.tensor.lift import IN_PLACE_OPERATORS, RENAMED, functions
 
 STUB = Path(str(rb.__file__)).parent / "tensor" / "declared.pyi"
 HEAD = '''"""What ops declare, for type checkers: made by tools/make_stubs.py, never by hand."""
@@ -91,8 +91,9 @@ def function_text(name: str, op: Op, *, method: bool = False) -> str:
 
 
 def has_other_names(op: Op) -> bool:
-    """True where `dim` and `keepdim` are taken for `axis` and `keepdims`."""
-    return any(p.name in ("axis", "keepdims") for p in op.parameters)
+    """True where PyTorch's words, as `dim` for `axis`, are taken too."""
+    ours = {name for names in RENAMED.values() for name in names}
+    return any(p.role == "attribute" and p.name in ours for p in op.parameters)
 
 
 def methods() -> Iterator[str]:

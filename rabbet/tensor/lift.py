@@ -19,7 +19,14 @@ from rabbet.ops.operators import OPERATORS
 from rabbet.recorder import Operator, record
 from rabbet.tensor.tensor import Tensor, as_operand
 
-RENAMED = {"dim": "axis", "keepdim": "keepdims"}
+RENAMED = {  # PyTorch's word -> ours, the first that the function knows
+    "dim": ("axis",),
+    "dims": ("axis", "axes"),
+    "keepdim": ("keepdims",),
+    "diagonal": ("k",),
+    "shifts": ("shift",),
+    "exponent": ("x2",),
+}
 F = TypeVar("F", bound=Callable[..., Any])
 NUMBERS = (bool, int, float, complex)
 functions: dict[str, Any] = {}
@@ -76,8 +83,9 @@ def tensors(operands: list[Any]) -> list[Any]:
 def _rename(name: str, names: list[str]) -> str:
     if name in names:
         return name
-    if name in RENAMED and RENAMED[name] in names:
-        return RENAMED[name]
+    for ours in RENAMED.get(name, ()):
+        if ours in names:
+            return ours
     if name == "input" and names:
         return names[0]
     if name == "other" and len(names) > 1:
