@@ -11,7 +11,7 @@ BENCH ?=
 FUZZ_PROGRAMS ?= 5000
 
 python := $(VENV)/bin/python
-pytest := $(python) -m pytest
+pytest := $(python) -m pytest --dist worksteal
 stamp  := $(VENV)/.rabbet-installed
 
 # What the installed package is made of, Python files left out: those are used in place.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rabbet.base.errors import InternalError
+from rabbet.base.errors import InternalError, ShapeError
 from rabbet.base.sizes import Dim, Guard, SizeExpr, SizeScope
 
 MAGIC = int.from_bytes(b"RABBETP1", "little")
@@ -121,9 +121,16 @@ class Plan:
         return [found.get(n, (0, 0)) for n in range(len(self.buffers))]
 
     def words(self) -> bytes:
-        """The plan as little-endian 64-bit words, its bodies behind it."""
+        """The plan as little-endian 64-bit words, its bodies behind it.
+
+        ShapeError where a number that its sizes are made of needs more.
+        """
         found = self._words(self.scope.guards.values() if self.scope else (), self.kernels)
-        return struct.pack(f"<{len(found)}q", *found)
+        try:
+            return struct.pack(f"<{len(found)}q", *found)
+        except struct.error:
+            largest = max(found, key=abs)
+            raise ShapeError(f"sizes are computed with {largest}, beyond 64 bits") from None
 
     def _words(self, asked: Iterable[Guard], kernels: int) -> list[int]:
         """`asked`: what all its bodies ask of sizes too; `kernels`: of the whole."""

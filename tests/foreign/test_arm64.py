@@ -61,8 +61,8 @@ def here(graph: Graph, arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
     """Equal bits; a NaN is a NaN (its sign and payload are the machine's own)."""
-    if a.dtype.kind == "c":  # in memory a last axis of real and imaginary parts
-        a = np.stack([a.real, a.imag], -1)
+    if a.dtype.kind == "c":
+        a, b = (np.stack([x.real, x.imag], -1) for x in (a, b))
     if a.dtype.kind != "f":
         return a.tobytes() == b.tobytes()
     known = ~np.isnan(a)
