@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbet.base import dtypes
+from rabbet.base.errors import ShapeError
 from rabbet.runtime import buffers
 from rabbet.runtime._runtime import Buffer, GuardError, IndexFailure, Program, ProgramError
 
@@ -514,3 +515,12 @@ def test_random_changes(new_plan: Any, kernels: Any, data: st.DataObject) -> Non
     sizes = [*bound.input_bytes, *bound.output_bytes]
     if max([0, bound.arena_bytes, *sizes]) < 1 << 20 and len(sizes) < 100:
         bound.run([Buffer(n) for n in bound.input_bytes], [Buffer(n) for n in bound.output_bytes])
+
+
+def test_numbers_of_a_plan_have_64_bits() -> None:
+    plan = Plan(None)
+    plan.expr(-1 << 63)
+    plan.words()
+    plan.expr(1 << 63)
+    with pytest.raises(ShapeError, match="beyond 64 bits"):
+        plan.words()
