@@ -14,6 +14,7 @@ from rabbet.base import dtypes
 from rabbet.base.errors import ShapeError
 from rabbet.runtime import buffers
 from rabbet.runtime._runtime import Buffer, GuardError, IndexFailure, Program, ProgramError
+from rabbet.runtime.plan import Plan
 
 LARGEST = 2**63 - 1
 
