@@ -41,7 +41,7 @@ class Distribution:
 
     def log_prob(self, value: Any) -> Tensor:
         """The logarithm of the density (of the probability, of whole numbers) at `value`."""
-        raise NotImplementedError
+        raise self.missing("density")
 
     def prob(self, value: Any) -> Tensor:
         """The density (the probability, of whole numbers) at `value`."""
@@ -49,22 +49,26 @@ class Distribution:
 
     def entropy(self) -> Tensor:
         """The mean of -log_prob, in nats; RabbetError where there is no closed form."""
-        raise RabbetError(f"{type(self).__name__}: its entropy has no closed form")
+        raise self.missing("entropy")
 
     @property
     def mean(self) -> Tensor:
-        """The mean."""
-        raise NotImplementedError
+        """The mean; RabbetError where there is none, as of classes."""
+        raise self.missing("mean")
 
     @property
     def variance(self) -> Tensor:
-        """The variance of each element."""
-        raise NotImplementedError
+        """The variance of each element; RabbetError where there is none, as of classes."""
+        raise self.missing("variance")
 
     @property
     def stddev(self) -> Tensor:
         """The square root of the variance."""
         return sqrt(self.variance)
+
+    def missing(self, what: str) -> RabbetError:
+        """The error for a question that this family has no answer to."""
+        return RabbetError(f"{type(self).__name__}: there is no closed form of its {what}")
 
     def drawn_shape(self, shape: Any) -> Shape:
         """The shape of draws of `shape`."""

@@ -11,7 +11,19 @@ from rabbet.optim.optimizer import Item, Optimizer
 from rabbet.tensor import Tensor, functions
 
 
-class Adam(Optimizer):
+class Moments(Optimizer):
+    """What optimizers with running moments, `betas`, have in common."""
+
+    rates = ("lr", "weight_decay")
+    counts_steps = True
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        super().check(values)
+        if not all(0 <= beta < 1 for beta in values["betas"]):
+            raise ValueError(f"{type(self).__name__}: betas={values['betas']} must be in [0, 1)")
+
+
+class Adam(Moments):
     """p -= lr * m / (sqrt(v) + eps), m and v running means of g and g^2, corrected for their start.
 
     `weight_decay` adds weight_decay * p to the gradient; `amsgrad` uses the largest v so far.
@@ -23,8 +35,6 @@ class Adam(Optimizer):
         [0.5, 0.5]
     """
 
-    rates = ("lr", "weight_decay")
-    counts_steps = True
     decays_weights_apart: ClassVar[bool] = False
 
     def __init__(
@@ -47,11 +57,6 @@ class Adam(Optimizer):
             maximize=maximize,
         )
         super().__init__(params, defaults)
-
-    def check(self, values: Mapping[str, Any]) -> None:
-        super().check(values)
-        if not all(0 <= beta < 1 for beta in values["betas"]):
-            raise ValueError(f"{type(self).__name__}: betas={values['betas']} must be in [0, 1)")
 
     def slots_of(self, group: ParamGroup) -> tuple[str, ...]:
         largest = ("max_exp_avg_sq",) if group["amsgrad"] else ()

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from rabbet.base.dtypes import float64
+from rabbet.optim.adam import Moments
 from rabbet.optim.group import ParamGroup
 from rabbet.optim.optimizer import Item, Optimizer
 from rabbet.tensor import Tensor, functions, no_grad
 
 _where, _maximum = functions["where"], functions["maximum"]
-
-
-def check_betas(name: str, values: Mapping[str, Any]) -> None:
-    """ValueError unless all betas are in [0, 1)."""
-    if not all(0 <= beta < 1 for beta in values["betas"]):
-        raise ValueError(f"{name}: betas={values['betas']} must be in [0, 1)")
 
 
 def decayed(group: ParamGroup, p: Tensor, g: Tensor) -> Tensor:
@@ -65,7 +59,7 @@ class Adadelta(Optimizer):
             p.sub_(step * group.rate("lr", p.dtype))
 
 
-class Adamax(Optimizer):
+class Adamax(Moments):
     """p -= lr / (1 - beta1^t) * m / u, u the largest |g| so far, fading by beta2.
 
     Adam with the infinity norm (D. Kingma and J. Ba, 2015, section 7).
@@ -77,9 +71,7 @@ class Adamax(Optimizer):
         [0.5, 0.5]
     """
 
-    rates = ("lr", "weight_decay")
     slots = ("exp_avg", "exp_inf")
-    counts_steps = True
 
     def __init__(
         self,
@@ -96,10 +88,6 @@ class Adamax(Optimizer):
         )
         super().__init__(params, defaults)
 
-    def check(self, values: Mapping[str, Any]) -> None:
-        super().check(values)
-        check_betas("Adamax", values)
-
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         beta1, beta2 = group["betas"]
         for position, p, g, state in items:
@@ -111,7 +99,7 @@ class Adamax(Optimizer):
             p.sub_(mean / largest * size.astype(p.dtype))
 
 
-class NAdam(Optimizer):
+class NAdam(Moments):
     """Adam with Nesterov's momentum, whose weight grows by `momentum_decay`.
 
     T. Dozat, "Incorporating Nesterov momentum into Adam", 2016.
@@ -123,10 +111,8 @@ class NAdam(Optimizer):
         True
     """
 
-    rates = ("lr", "weight_decay")
     slots = ("exp_avg", "exp_avg_sq", "mu_product")
     scalars = frozenset({"mu_product"})
-    counts_steps = True
 
     def __init__(
         self,
@@ -153,10 +139,6 @@ class NAdam(Optimizer):
         with no_grad():
             for state in self.state.values():
                 state["mu_product"].add_(1.0)
-
-    def check(self, values: Mapping[str, Any]) -> None:
-        super().check(values)
-        check_betas("NAdam", values)
 
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         beta1, beta2 = group["betas"]
@@ -186,7 +168,7 @@ def _kept(group: ParamGroup, p: Tensor, g: Tensor, apart: bool) -> tuple[Any, Te
     return p * (1.0 - group.rate("lr") * group.rate("weight_decay")).astype(p.dtype), g
 
 
-class RAdam(Optimizer):
+class RAdam(Moments):
     """Adam that begins as plain momentum, until the variance of its step size is finite.
 
     L. Liu et al., "On the variance of the adaptive learning rate and beyond", 2020.
@@ -198,9 +180,7 @@ class RAdam(Optimizer):
         [0.5, 0.5]
     """
 
-    rates = ("lr", "weight_decay")
     slots = ("exp_avg", "exp_avg_sq")
-    counts_steps = True
 
     def __init__(
         self,
@@ -223,10 +203,6 @@ class RAdam(Optimizer):
         )
         super().__init__(params, defaults)
 
-    def check(self, values: Mapping[str, Any]) -> None:
-        super().check(values)
-        check_betas("RAdam", values)
-
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         beta1, beta2 = group["betas"]
         longest = 2.0 / (1.0 - beta2) - 1.0
@@ -248,7 +224,7 @@ class RAdam(Optimizer):
             p.copy_(kept - mean * steep * size.astype(p.dtype))
 
 
-class LAMB(Optimizer):
+class LAMB(Moments):
     """Adam whose step for each tensor is as long as the tensor times lr: for large batches.
 
     p -= lr * |p| / |u| * u with u = m / (sqrt(v) + eps) + weight_decay * p; the ratio is 1 where
@@ -261,9 +237,7 @@ class LAMB(Optimizer):
         [0.5, 0.5]
     """
 
-    rates = ("lr", "weight_decay")
     slots = ("exp_avg", "exp_avg_sq")
-    counts_steps = True
 
     def __init__(
         self,
@@ -279,10 +253,6 @@ class LAMB(Optimizer):
             lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, maximize=maximize
         )
         super().__init__(params, defaults)
-
-    def check(self, values: Mapping[str, Any]) -> None:
-        super().check(values)
-        check_betas("LAMB", values)
 
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         beta1, beta2 = group["betas"]
