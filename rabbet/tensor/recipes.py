@@ -50,6 +50,9 @@ def learn(node: Node, arrived: Sequence[Spec | None]) -> Recipe | None:
     for call in topological(g.call for g in wanted if g is not None):
         if call.outputs[0] in known or _is_number(call) and results.isdisjoint(call.outputs):
             continue
+        if _is_same(call) and call.inputs[0] in known:
+            known[call.outputs[0]] = known[call.inputs[0]]
+            continue
         steps.append(_step(call, known))
         for i, value in enumerate(call.outputs):
             known[value] = (MADE, len(steps) - 1, i)
@@ -58,6 +61,14 @@ def learn(node: Node, arrived: Sequence[Spec | None]) -> Recipe | None:
 
 def _is_number(call: Call) -> bool:
     return call.op.name == "constant"
+
+
+def _is_same(call: Call) -> bool:
+    """True where the result is the operand: a rule written for all dtypes and shapes needed no
+    conversion here.
+    """
+    same = ("cast", "expand", "reshape")
+    return call.op.name in same and call.outputs[0].spec == call.inputs[0].spec
 
 
 def _step(call: Call, known: dict[Value, Ingredient]) -> tuple[Any, ...]:

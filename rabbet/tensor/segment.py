@@ -29,6 +29,8 @@ class Pattern:
 
     def match(self, sizes: Sequence[int]) -> tuple[int, ...] | None:
         """The symbols' values for these sizes, or None where the pattern does not fit."""
+        if self.scope is None:
+            return () if self.dims == [*sizes] else None
         symbols = tuple(sizes[i] for i in self.defined_at)
         for dim, size in zip(self.dims, sizes, strict=True):
             if base_sizes.evaluate(dim, symbols) != size:

@@ -207,9 +207,7 @@ bool prepare_lists(const Recorded &recorded, const Launch &launch) {
         Node *node = recorded.nodes[size_t(position)];
         if (node->buffers)
             continue;
-        node->buffers = PyList_New(node->n_outputs);
-        for (int32_t i = 0; node->buffers && i < node->n_outputs; i++)
-            PyList_SET_ITEM(node->buffers, i, Py_NewRef(Py_None));
+        node->buffers = no_buffers(node);
         if (!node->buffers)
             return false;
     }

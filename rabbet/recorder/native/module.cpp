@@ -111,6 +111,8 @@ PyObject *forget(PyObject *, PyObject *) {
     Py_RETURN_NONE;
 }
 
+PyObject *count_nodes(PyObject *, PyObject *) { return PyLong_FromLongLong(nodes_alive()); }
+
 PyObject *remembered(PyObject *, PyObject *) { return PyLong_FromSsize_t(memo_size()); }
 
 template <class Function> PyCFunction c_function(Function *function) {
@@ -146,6 +148,7 @@ PyMethodDef functions[] = {
     {"note_run", c_function(note_run), METH_VARARGS, "note_run(segment, entry): this was run last."},
     {"last_run", last_run, METH_NOARGS, "([(op name, site), ...], entry) of the segment that was run last, or None."},
     {"runs", runs, METH_NOARGS, "How many segments were run."},
+    {"nodes_alive", count_nodes, METH_NOARGS, "How many nodes there are; the garbage collector knows few of them."},
     {"clear_memo", forget, METH_NOARGS, "Forget what `prepare` answered."},
     {"forget_singles", forget_singles, METH_NOARGS, "Forget which programs compute single ops (see Steps)."},
     {"memo_size", remembered, METH_NOARGS, "How many answers of `prepare` are remembered."},

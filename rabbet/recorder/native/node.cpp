@@ -16,7 +16,7 @@ PyTypeObject *node_type = nullptr;
 
 namespace {
 
-int64_t sequence = 0;
+int64_t sequence = 0, alive = 0;
 
 // References that freed nodes held: given back one after the other by the outermost call, so that a chain of a
 // million nodes does not need a million stack frames.
@@ -80,6 +80,7 @@ void dealloc(PyObject *self) {
     if (node->outputs != &node->one_output)
         PyMem_Free(node->outputs);
     PyObject_GC_Del(self);
+    alive--;
     Py_DECREF(type);
 }
 
@@ -88,10 +89,7 @@ PyObject *create(PyTypeObject *, PyObject *args, PyObject *kwargs) {
         PyErr_SetString(PyExc_TypeError, "Node() takes no arguments");
         return nullptr;
     }
-    Node *node = new_node();
-    if (node)
-        start_tracking(node);
-    return py(node);
+    return py(new_node());
 }
 
 PyObject *is_exclusive(PyObject *self, PyObject *argument) {
@@ -150,7 +148,24 @@ Node *new_node() {
     node->outputs = &node->one_output;
     node->position = -1;
     node->sequence = next_sequence();
+    alive++;
     return node;
+}
+
+void track(Node *node) {
+    if (!PyObject_GC_IsTracked(py(node)))
+        PyObject_GC_Track(py(node));
+}
+
+int64_t nodes_alive() { return alive; }
+
+PyObject *no_buffers(const Node *node) {
+    PyObject *list = PyList_New(node->n_outputs);
+    for (int32_t i = 0; list && i < node->n_outputs; i++)
+        PyList_SET_ITEM(list, i, Py_NewRef(Py_None));
+    if (list)
+        PyObject_GC_UnTrack(list);
+    return list;
 }
 
 Node *new_leaf(PyObject *specs) {
@@ -159,7 +174,6 @@ Node *new_leaf(PyObject *specs) {
         return nullptr;
     node->n_outputs = 1;
     node->specs = Py_NewRef(specs);
-    start_tracking(node);
     return node;
 }
 

@@ -54,10 +54,18 @@ extern PyTypeObject *node_type;
 
 inline bool is_node(PyObject *object) { return Py_IS_TYPE(object, node_type); }
 
-// A node with nothing in it; nullptr and MemoryError where there is no memory. `start_tracking` hands it to the
-// garbage collector once it is complete.
+// A node with nothing in it; nullptr and MemoryError where there is no memory.
+//
+// The garbage collector sees only nodes that may be part of a cycle, so that a long graph is nothing it has to walk.
+// From a node ways lead to earlier nodes, to buffers, and to its tape, which a thread holds: none of them leads back,
+// until it gets an error (whose traceback holds frames) or its tape loses its thread. `track` is for these two.
 Node *new_node();
-inline void start_tracking(Node *node) { PyObject_GC_Track(py(node)); }
+void track(Node *node);
+
+int64_t nodes_alive();
+
+// None for each output, as a list that the garbage collector has no interest in: it holds Buffers. nullptr and an error.
+PyObject *no_buffers(const Node *node);
 
 int64_t next_sequence();
 

@@ -24,6 +24,12 @@ template <PyObject *Node::*field> int set_object(PyObject *self, PyObject *value
     return 0;
 }
 
+int set_error(PyObject *self, PyObject *value, void *) {
+    put(as_node(self)->error, value);
+    track(as_node(self));
+    return 0;
+}
+
 template <bool Node::*flag> PyObject *get_flag(PyObject *self, void *) { return PyBool_FromLong(as_node(self)->*flag); }
 
 template <bool Node::*flag> int set_flag(PyObject *self, PyObject *value, void *) {
@@ -105,11 +111,8 @@ int set_specs(PyObject *self, PyObject *value, void *) {
 
 PyObject *get_buffers(PyObject *self, void *) {
     Node *node = as_node(self);
-    if (!node->buffers) {
-        node->buffers = PyList_New(node->n_outputs);
-        for (int32_t i = 0; node->buffers && i < node->n_outputs; i++)
-            PyList_SET_ITEM(node->buffers, i, Py_NewRef(Py_None));
-    }
+    if (!node->buffers)
+        node->buffers = no_buffers(node);
     return Py_XNewRef(node->buffers);
 }
 
@@ -204,7 +207,7 @@ PyGetSetDef node_fields[] = {
     {"position", get_position, nullptr, "Its number in its segment, -1 for leaves.", nullptr},
     {"sequence", get_sequence, nullptr, "Later nodes have larger numbers.", nullptr},
     RABBET_OBJECT(owner, "Weak reference to the Handle that gets the gradient; the generator of an offset."),
-    RABBET_OBJECT(error, "What every use of its value raises: its segment failed."),
+    {"error", get_object<&Node::error>, set_error, "What every use of its value raises: its segment failed.", nullptr},
     RABBET_OBJECT(number, "The Python number that a scalar leaf holds."),
     RABBET_OBJECT(offset, "The offset of a random draw that a leaf holds."),
     RABBET_FLAG(requires_grad, "Gradients flow to or through it."),

@@ -76,7 +76,6 @@ Node *record_again(Tape *tape, Node *node) {
         Node *copy = copy_of(top, fresh);
         if (!copy)
             return nullptr;
-        start_tracking(copy);
         fresh[top] = copy;
         const bool done = append(tape, copy);
         Py_DECREF(py(copy)); // the tape has its own reference

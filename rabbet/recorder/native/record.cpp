@@ -133,7 +133,6 @@ bool put_on_tape(Tape *tape, Node *node, const Call &call, Prepared *prepared, c
             node->requires_grad |= node->edges[i].node->requires_grad;
     node->code = Py_XNewRef(site.code.get());
     node->lasti = site.lasti;
-    start_tracking(node);
     if (!append(tape, node))
         return false;
     count_retained(node);

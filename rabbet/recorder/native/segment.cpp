@@ -255,6 +255,7 @@ void fail_recorded(Recorded &recorded, PyObject *error, const std::vector<bool> 
         }
         Py_CLEAR(node->tape);
         put(node->error, error);
+        track(node);
         drop_edges(node);
     }
     recorded.end_reading();

@@ -257,6 +257,16 @@ PyType_Slot slots[] = {
 PyType_Spec spec = {"rabbet.recorder._recorder.Tape", sizeof(Tape), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
                     slots};
 
+// A thread that ends leaves its tape to the pending nodes, which hold it as it holds them.
+constexpr const char *hold_name = "rabbet.tape";
+
+void let_go_of_tape(PyObject *hold) {
+    auto *tape = static_cast<Tape *>(PyCapsule_GetPointer(hold, hold_name));
+    for (Node *node : tape->recorded->nodes)
+        track(node);
+    Py_DECREF(tape);
+}
+
 Tape *find_tape(PyThreadState *thread) {
     PyObject *store = PyThreadState_GetDict(); // dies with the thread, and the tape with it
     if (!store) {
@@ -267,13 +277,17 @@ Tape *find_tape(PyThreadState *thread) {
     if (!known && PyErr_Occurred())
         return nullptr;
     if (!known) {
-        const Ref fresh = Ref::steal(PyObject_CallNoArgs(py(tape_type)));
-        if (!fresh || PyDict_SetItem(store, name_of_tape, fresh.get()) != 0)
+        Ref fresh = Ref::steal(PyObject_CallNoArgs(py(tape_type)));
+        const Ref hold = Ref::steal(fresh ? PyCapsule_New(fresh.get(), hold_name, let_go_of_tape) : nullptr);
+        if (!hold)
             return nullptr;
-        known = fresh.get(); // the dictionary keeps it
+        fresh.release(); // it is the capsule's
+        if (PyDict_SetItem(store, name_of_tape, hold.get()) != 0)
+            return nullptr;
+        known = hold.get(); // the dictionary keeps it
     }
     last_thread = PyThreadState_GetID(thread);
-    last_tape = reinterpret_cast<Tape *>(known);
+    last_tape = static_cast<Tape *>(PyCapsule_GetPointer(known, hold_name));
     return last_tape;
 }
 

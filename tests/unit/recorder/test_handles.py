@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import threading
 import weakref
 from typing import Any
 
@@ -113,6 +114,43 @@ def test_a_cycle_through_a_node_is_collected(world: Any) -> None:
     del box, error
     gc.collect()
     assert reference() is None
+
+
+def test_the_garbage_collector_knows_no_graph() -> None:
+    before = sum(isinstance(o, Node) for o in gc.get_objects())
+    x = rb.ones((3,), requires_grad=True)
+    for _ in range(100):
+        x = x * 2.0 + 1.0
+    x.numpy()
+    for _ in range(100):
+        x = x * 2.0 + 1.0
+    after = sum(isinstance(o, Node) for o in gc.get_objects())
+    assert before == after
+
+
+def test_what_a_thread_leaves_pending_is_collected() -> None:
+    seen: list[Any] = []
+    kept: list[Any] = []
+
+    def work() -> None:
+        x = rb.ones((2,)) + 1.0
+        seen.extend([weakref.ref(x._node), weakref.ref(current())])
+        kept.append(rb.ones((2,)) + 2.0)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert kept[0].tolist() == [3.0, 3.0] and seen[1]() is None
+    del kept[:], seen[:]
+
+    def leave() -> None:
+        seen.extend([weakref.ref((rb.ones((2,)) + 1.0)._node), weakref.ref(current())])
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert [reference() for reference in seen] == [None, None]
 
 
 def test_a_chain_of_a_million_nodes_is_freed_without_recursion(world: Any) -> None:
