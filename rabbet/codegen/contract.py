@@ -24,7 +24,7 @@ from rabbet.codegen.contract_pack import Packer
 from rabbet.codegen.contract_pairs import PairPacker
 from rabbet.codegen.contract_panels import Panels, copy_panels
 from rabbet.codegen.contract_store import epilogue
-from rabbet.codegen.contract_thin import MOST_ROWS, Thin
+from rabbet.codegen.contract_thin import MOST_ROWS, thins
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Function, Module, Value, i64
 from rabbet.codegen.launch import Launch
@@ -133,21 +133,20 @@ class _Contraction:
         tabled = self.pack_b is not None and self.b.kind == "runs" and self.pack_b.table is not None
         source = self.b.load.dtype if tabled and self.b.load is not None else None
         multiplied = bfloat16 if r.pairs else r.dtype
-        self.sweeps: dict[int, Part] = {
-            v: contract_tile.sweep(module, multiplied, v, source, read.a_panels)
-            for v in contract_tile.widths(target)
-        }
-        self.rest = contract_tile.rest(module, multiplied, read.a_panels)
+        tiles = contract_tile.tiles(target, multiplied, source, read.a_panels)
+        self.sweeps, self.rest = tiles.sweeps, tiles.rest
+        module.parts.append(tiles.module)
         self.thin: dict[bool, Part] = {}  # for one row only, or not
         in_place = read.by_rows and not r.pairs
         along_k = in_place and self.a.kind == "runs" and self.b.kind == "turned"
         if along_k and self.a.plain and self.b.plain and not self.a.dense():
-            for single in (True, False) if self.a.rows else (True,):
-                self.thin[single] = Thin(module, r.dtype, single=single).part
+            shared, self.thin = thins(target, r.dtype)
+            module.parts.append(shared)
         self.strips: dict[int, Part] = {}  # by rows
         if in_place and self.a.direct and self.b.direct:
-            for rows in contract_tile.strips(target) if self.a.rows else (1,):
-                self.strips[rows] = contract_tile.strip(module, r.dtype, rows)
+            strips = contract_tile.all_strips(target, r.dtype)
+            self.strips = strips.by_rows
+            module.parts.append(strips.module)
         self.epilogue = epilogue(module, kernel.operands, r)
 
     @property
@@ -198,9 +197,13 @@ class _Contraction:
         """One task: few rows without copies if the operands allow it, else block by block of k."""
         fn, done = self.fn, self.fn.fresh_label("tasked")
         for single, thin in self.thin.items():
+            if not (single or self.a.rows):
+                continue  # there is one row only
             with self._few(task, 1 if single else MOST_ROWS, done):
                 self._thin(em.inner(), task, thin)
         for rows, strip in self.strips.items():
+            if rows > 1 and not self.a.rows:
+                continue
             with self._few(task, rows, done):
                 self._strips(em.inner(), task, strip, contract_tile.strips(fn.module.target)[rows])
         self._blocks(em.inner(), task)

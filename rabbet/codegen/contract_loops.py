@@ -21,7 +21,9 @@ from rabbet.kernel.loops import Operand
 
 
 class PartFunction(Function):
-    """A function that only its own module calls, with hand-made phis."""
+    """A function that only its own module calls (or, if that is shared, all it is a part of), with
+    hand-made phis.
+    """
 
     def name_value(self) -> str:
         """A name for a value that is defined later."""
@@ -38,6 +40,8 @@ class PartFunction(Function):
 
     def lines(self) -> list[str]:
         first, *rest = super().lines()
+        if self.module.shared:
+            return [first, *rest]
         return [first.replace("define void", "define internal void", 1), *rest]
 
 

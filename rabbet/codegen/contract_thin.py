@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from rabbet.base.dtypes import DType
+from rabbet.base.target import Target
 from rabbet.codegen.contract_loops import Part, minimum, prefetch
 from rabbet.codegen.contract_tile import LINE, add_product
 from rabbet.codegen.contract_turn import transpose
@@ -34,6 +36,13 @@ PARAMETERS = (
     ("i64", "lanes"),
     ("i64", "count"),
 )
+
+
+@lru_cache(maxsize=16)
+def thins(target: Target, dtype: DType) -> tuple[Module, dict[bool, Part]]:
+    """The functions for one row, and for some, for all kernels, in a module of their own."""
+    module = Module(target, shared=True)
+    return module, {single: Thin(module, dtype, single=single).part for single in (True, False)}
 
 
 class Thin:

@@ -10,6 +10,8 @@ enough, always in the full width. Rows and columns that do not count are compute
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 from rabbet.base.dtypes import DType, bfloat16
 from rabbet.base.target import Target
@@ -67,6 +69,36 @@ def panel_rows(target: Target, dtype: DType) -> int:
 def half(target: Target) -> int:
     """Rows of the lower tile."""
     return (tile_shape(target)[0] + 1) // 2
+
+
+class Tiles(NamedTuple):
+    """The tiles of one kind, for all kernels."""
+
+    module: Module
+    sweeps: dict[int, Part]  # by vectors
+    rest: Part
+
+
+@lru_cache(maxsize=64)
+def tiles(target: Target, dtype: DType, source: DType | None, panels: bool) -> Tiles:
+    """`sweep` in each width, and `rest`, in a module of their own."""
+    module = Module(target, shared=True)
+    sweeps = {v: sweep(module, dtype, v, source, panels) for v in widths(target)}
+    return Tiles(module, sweeps, rest(module, dtype, panels))
+
+
+class Strips(NamedTuple):
+    """The strips of one kind, for all kernels."""
+
+    module: Module
+    by_rows: dict[int, Part]
+
+
+@lru_cache(maxsize=64)
+def all_strips(target: Target, dtype: DType) -> Strips:
+    """`strip` for each number of rows, in a module of their own."""
+    module = Module(target, shared=True)
+    return Strips(module, {rows: strip(module, dtype, rows) for rows in strips(target)})
 
 
 def sweep(module: Module, dtype: DType, vectors: int, source: DType | None, panels: bool) -> Part:

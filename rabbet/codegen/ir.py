@@ -11,10 +11,12 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import NamedTuple
 
 from rabbet.base.errors import InternalError
 from rabbet.base.target import Target
+from rabbet.codegen import bundle
 
 _VECTOR = re.compile(r"<(\d+) x (\w+)>$")
 
@@ -77,10 +79,16 @@ def i64(number: int) -> Value:
 
 
 class Module:
-    """One LLVM module for one target: functions, constants, and the intrinsics they use."""
+    """One LLVM module for one target: functions, constants, and the intrinsics they use.
 
-    def __init__(self, target: Target) -> None:
+    `parts`: shared modules whose functions this one calls. A shared module depends on no kernel,
+    calls nothing outside, and is complete before anybody asks for its text.
+    """
+
+    def __init__(self, target: Target, *, shared: bool = False) -> None:
         self.target = target
+        self.shared = shared
+        self.parts: list[Module] = []
         self.functions: list[Function] = []
         self.declarations: dict[str, str] = {}
         self.constants: dict[str, str] = {}
@@ -97,14 +105,28 @@ class Module:
         name = self.constants.setdefault(text, f"@c{len(self.constants)}")
         return Value(name, "ptr")
 
+    @cached_property
+    def part(self) -> bundle.PartText:
+        """A shared module under names that nothing else has."""
+        return bundle.named(self._own_text(), [f.name for f in self.functions])
+
     def text(self) -> str:
-        """The whole module."""
+        """The whole module, with its parts behind."""
+        own = self._own_text()
+        parts = [m.part for m in self.parts]
+        for part in parts:
+            own = bundle.renamed(own, part.plain, part.names)
+        return bundle.joined_text(own, parts)
+
+    def _own_text(self) -> str:
         target = self.target
         lines = [f'target triple = "{target.triple}"', ""]
         lines += [f"{name} = {text}" for text, name in self.constants.items()]
         for function in self.functions:
             lines += ["", *function.lines()]
-        lines += ["", *self.declarations.values(), ""]
+        lines += ["", *self.declarations.values()]
+        lines += [f.declaration() for part in self.parts for f in part.functions]
+        lines.append("")
         lines.append(
             f'attributes #0 = {{ nounwind "no-builtins" "target-cpu"="{target.cpu}" '
             f'"target-features"="{target.features}" "prefer-vector-width"="{target.vector_bits}" }}'
@@ -160,6 +182,11 @@ class Function:
             "  ret void",
             "}",
         ]
+
+    def declaration(self) -> str:
+        """What a module says that calls this function of another one."""
+        kinds = ", ".join(kind.split()[0] for kind, _ in self._parameters)
+        return f"declare void @{self.name}({kinds})"
 
     def emit(self, text: str) -> None:
         """An instruction without a result."""

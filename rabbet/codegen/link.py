@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rabbet.base.errors import BuildError
+from rabbet.codegen import bundle
 
 _SECONDS = 120
 
@@ -44,17 +45,19 @@ def shared_library(
     sources: Sequence[Path] = (),
     arguments: Sequence[str] = (),
 ) -> Path:
-    """Link object bytes (and compile C sources) into the shared library `output`, written whole.
+    """Link kernels' bytes (and compile C sources) into the shared library `output`, written whole.
 
     `triple` names the machine it is for, `arguments` go to the compiler as they are. Raises
     BuildError with the linker's words.
     """
     output = Path(output)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".link") as folder:
-        files = []
+        files: dict[Path, bytes] = {}
         for name, code in objects.items():
-            files.append(Path(folder) / f"{name}.o")
-            files[-1].write_bytes(code)
+            files[Path(folder) / f"{name}.o"], parts = bundle.split(code)
+            files |= {Path(folder) / f"{part.names[0]}.o": part.code for part in parts}
+        for file, code in files.items():
+            file.write_bytes(code)
         made = Path(folder) / output.name
         command = [*c_compiler(triple), "-shared", "-fPIC", "-o", str(made), *arguments]
         _run([*command, *map(str, files), *map(str, sources)], output)

@@ -7,17 +7,20 @@ drops the mappings when it is dropped. Nothing here knows kernels.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import itertools
 import struct
 import sys
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Protocol
 
 from llvmlite import binding as llvm
 
 from rabbet.base.errors import CompileError, InternalError
 from rabbet.base.target import Target
+from rabbet.codegen import bundle
 
 ALLOWED_SYMBOLS = frozenset({"memcpy", "memset", "memmove"})
 
@@ -25,6 +28,7 @@ compilations = 0  # object_code calls of this process so far
 
 _lock = threading.Lock()
 _library_numbers = itertools.count()
+_part_codes: dict[str, bytes] = {}
 
 
 @lru_cache(maxsize=1)
@@ -67,24 +71,63 @@ def _optimized(text: str, target: Target) -> llvm.ModuleRef:
     return module
 
 
-def object_code(text: str, target: Target) -> bytes:
+class PartCache(Protocol):
+    """Where compiled parts are looked up, and stored for other processes."""
+
+    def kept(self, key: str) -> bytes | None:
+        """The bytes under a key."""
+
+    def keep(self, key: str, code: bytes) -> None:
+        """Store bytes under a key."""
+
+
+def object_code(text: str, target: Target, cache: PartCache | None = None) -> bytes:
     """Compile LLVM text; the same text and target give the same bytes.
 
-    Raises InternalError if the text is not valid or the object needs a symbol that nobody provides.
+    Parts come out of memory, or the cache, where they are known. Raises InternalError if the text
+    is not valid or the object needs a symbol that nobody provides.
     """
     global compilations
+    own, texts = bundle.split_text(text)
     with _lock:
         compilations += 1
-        module = _optimized(text, target)
-        code: bytes = _target_machine(target).emit_object(module)
-    _check_symbols(code)
+    parts = [bundle.Part(names, _part_code(part, target, cache)) for names, part in texts]
+    provided = frozenset(name for names, _ in texts for name in names)
+    return bundle.joined(_emitted(own, target, provided), parts)
+
+
+def part_key(text: str) -> str:
+    """The key of a part's object in a cache; its text names the target."""
+    return hashlib.sha256(f"{llvm_version()}\0{text}".encode()).hexdigest()
+
+
+def _part_code(text: str, target: Target, cache: PartCache | None) -> bytes:
+    key = part_key(text)
+    code = _part_codes.get(key)
+    if code is None:
+        code = cache.kept(key) if cache is not None else None
+        if code is None:
+            code = _emitted(text, target, frozenset())
+            if cache is not None:
+                cache.keep(key, code)
+        _part_codes[key] = code
+    return code
+
+
+def _emitted(text: str, target: Target, provided: frozenset[str]) -> bytes:
+    with _lock:
+        code: bytes = _target_machine(target).emit_object(_optimized(text, target))
+    _check_symbols(code, provided)
     return code
 
 
 def assembly(text: str, target: Target) -> str:
-    """The machine's instructions as text, for people and tests."""
+    """The machine's instructions as text, for people and tests; parts come last."""
+    own, parts = bundle.split_text(text)
     with _lock:
-        return str(_target_machine(target).emit_assembly(_optimized(text, target)))
+        machine = _target_machine(target)
+        texts = [own, *(part for _, part in parts)]
+        return "\n".join(str(machine.emit_assembly(_optimized(t, target))) for t in texts)
 
 
 # ---------------------------------------------------------------------- symbols
@@ -122,10 +165,10 @@ def undefined_symbols(code: bytes) -> set[str]:
 _SYMBOL_TABLE = 2  # SHT_SYMTAB
 
 
-def _check_symbols(code: bytes) -> None:
+def _check_symbols(code: bytes, provided: frozenset[str]) -> None:
     if code[:4] != b"\x7fELF":
         return
-    foreign = undefined_symbols(code) - ALLOWED_SYMBOLS - {"_GLOBAL_OFFSET_TABLE_"}
+    foreign = undefined_symbols(code) - ALLOWED_SYMBOLS - provided - {"_GLOBAL_OFFSET_TABLE_"}
     if foreign:
         raise InternalError(f"compiled code calls {', '.join(sorted(foreign))}")
 
@@ -147,23 +190,58 @@ def _c_library() -> dict[str, int]:
     return {n: ctypes.cast(f, ctypes.c_void_p).value or 0 for n, f in functions.items()}
 
 
+class _Resident:
+    """Parts that are mapped into this process, each once and as long as it lives: they are few."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[tuple[str, ...], dict[str, int]] = {}
+        self._trackers: list[llvm.ResourceTracker] = []
+
+    def addresses(self, part: bundle.Part) -> dict[str, int]:
+        """Where the part's functions lie; the caller holds the lock."""
+        found = self._addresses.get(part.names)
+        if found is None:
+            tracker = _linked({name: part.code for name in part.names}, {})
+            self._trackers.append(tracker)
+            found = self._addresses[part.names] = {name: tracker[name] for name in part.names}
+        return found
+
+
+_resident = _Resident()
+
+
+def _linked(objects: Mapping[str, bytes], known: Mapping[str, int]) -> llvm.ResourceTracker:
+    """Objects (by the names they give) in a new library; the caller holds the lock."""
+    builder = llvm.JITLibraryBuilder()
+    for code in dict.fromkeys(objects.values()):
+        builder.add_object_img(code)
+    for name in objects:
+        builder.export_symbol(name)
+    for symbol, address in {**_c_library(), **known}.items():
+        builder.import_symbol(symbol, address)
+    try:
+        return builder.link(_linker(), f"rabbet{next(_library_numbers)}")
+    except RuntimeError as error:
+        raise InternalError(f"objects cannot be loaded: {error}") from None
+
+
 class Library:
-    """Objects mapped into this process; `addresses[name]` is where a function lies.
+    """Kernels mapped into this process; `addresses[name]` is where a function lies.
 
     Dropping the Library unmaps the code, so keep it as long as any address may be called.
     """
 
     def __init__(self, objects: Mapping[str, bytes]) -> None:
-        builder = llvm.JITLibraryBuilder()
+        own: dict[str, bytes] = {}
+        parts: list[bundle.Part] = []
         for name, code in objects.items():
-            builder.add_object_img(code).export_symbol(name)
-        for symbol, address in _c_library().items():
-            builder.import_symbol(symbol, address)
+            own[name], some = bundle.split(code)
+            parts += some
         with _lock:
-            try:
-                self._tracker = builder.link(_linker(), f"rabbet{next(_library_numbers)}")
-            except RuntimeError as error:
-                raise InternalError(f"objects cannot be loaded: {error}") from None
+            known: dict[str, int] = {}
+            for part in parts:
+                known |= _resident.addresses(part)
+            self._tracker = _linked(own, known)
         self.addresses: dict[str, int] = {name: self._tracker[name] for name in objects}
 
 

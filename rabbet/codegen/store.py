@@ -89,6 +89,10 @@ class KernelStore:
         found = self.disk.get(key)
         return self.pack.get(key) if found is None and self.pack is not None else found
 
+    def keep(self, key: str, code: bytes) -> None:
+        """Store bytes on the disk."""
+        self.disk.put(key, code)
+
     def wanted(self, kernel: Kernel) -> Wanted:
         """The name and key of a kernel."""
         return Wanted(kernel_name(kernel), object_key(kernel, self.target), kernel)
@@ -135,8 +139,9 @@ class KernelStore:
         if code is None:
             if wanted.kernel is None:
                 return None
-            code = machine.object_code(build(wanted.kernel, self.target).text, self.target)
-            self.disk.put(wanted.key, code)
+            text = build(wanted.kernel, self.target).text
+            code = machine.object_code(text, self.target, self)
+            self.keep(wanted.key, code)
         self._objects[wanted.key] = code  # the last one is the most recently used
         if len(self._objects) > OBJECTS_KEPT:
             self._objects.popitem(last=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rabbet.base.pack import write_pack
 from rabbet.base.target import Target
-from rabbet.codegen import machine
+from rabbet.codegen import bundle, machine
 from rabbet.codegen.build import build
 from rabbet.codegen.store import object_key
 from rabbet.kernel.loops import Kernel
@@ -48,12 +48,17 @@ def _kernels(staging: Staging) -> Iterator[Kernel]:
 
 
 def _objects(kernels: list[Kernel], target: Target) -> dict[str, bytes]:
-    """Key -> object of each kernel: text is written here, and compiled on every core."""
+    """Key -> object of each kernel, and of each part for other kernels: text is written here, and
+    compiled on every core.
+    """
+    texts = {object_key(k, target): build(k, target).text for k in kernels}
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
         jobs = {
-            object_key(k, target): pool.apply_async(
-                machine.object_code, (build(k, target).text, target)
-            )
-            for k in kernels
+            key: pool.apply_async(machine.object_code, (text, target))
+            for key, text in texts.items()
         }
-        return {key: job.get() for key, job in jobs.items()}
+        found = {key: job.get() for key, job in jobs.items()}
+    for key, text in texts.items():
+        parts = zip(bundle.split_text(text)[1], bundle.split(found[key])[1], strict=True)
+        found |= {machine.part_key(part): made.code for (_, part), made in parts}
+    return found
