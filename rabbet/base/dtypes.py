@@ -78,7 +78,6 @@ ALL = (
     *(float16, bfloat16, float32, float64, complex64, complex128),
 )
 BY_NAME = {d.name: d for d in ALL}
-BY_CODE = {d.code: d for d in ALL}
 _BY_NUMPY = {d.numpy: d for d in ALL}
 
 default_float = float32

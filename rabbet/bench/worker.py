@@ -37,9 +37,7 @@ class Worker:
     def __init__(self, framework: str, threads: int) -> None:
         module = f"rabbet.bench.frameworks.with_{framework}"
         start: Callable[[int], str] = resolve_name(f"{module}:start")
-        begin = time.perf_counter()
         self.version = start(threads)
-        self.start_seconds = time.perf_counter() - begin
         self.builders: Builders = resolve_name(f"{module}:BUILDERS")
         self.ready: dict[tuple[str, str], Running] = {}
 

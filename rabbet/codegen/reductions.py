@@ -22,11 +22,6 @@ def parts(reduction: Reduction) -> list[DType]:
     return [value] if reduction.key is None else [value, int64]
 
 
-def result_dtype(reduction: Reduction) -> DType:
-    """The dtype of acc(n)."""
-    return parts(reduction)[-1]
-
-
 def identities(reduction: Reduction) -> list[float]:
     """The partial result of nothing."""
     dtype = reduction.value.dtype

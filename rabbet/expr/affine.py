@@ -24,11 +24,6 @@ def coefficients(roots: tuple[Expr, ...], variable: int) -> list[Expr | None]:
     return [found[r] for r in roots]
 
 
-def is_free_of(e: Expr, variable: int) -> bool:
-    """Whether var(variable) occurs nowhere in `e` (loads and predicates included)."""
-    return all(part.op != "var" or part.value != variable for part in topological([e]))
-
-
 _ZERO = const(0, int64)
 _ONE = const(1, int64)
 

@@ -27,7 +27,6 @@ from rabbet.expr.math_base import (
 
 ROOT_HALF = 0.7071067811865476
 LOG2_E_SINGLE = 1.4426950216293335  # float32(1 / ln 2): LOG2_32 is fitted to its error
-LN2 = 0.6931471805599453
 # 1/ln 2, 1/ln 10 and log10(2), split so that 21 bits times the first part are exact.
 LOG2_E = (1.4426950407214463, 1.6751713164886512e-10)
 LOG10_E = (0.4342944818781689, 2.5082946711645275e-11)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from rabbet.base.dtypes import float32, float64, int64, uint32, uint64
+from rabbet.base.dtypes import int64, uint32, uint64
 from rabbet.base.errors import InternalError
 from rabbet.expr.expr import Expr, call, cast, const, select
 
@@ -60,13 +60,3 @@ def choose(words: Words, number: Expr) -> Expr:
 def halves(x: Expr) -> tuple[Expr, Expr]:
     """The lower and the upper 32 bits of a uint64."""
     return cast(x & 0xFFFFFFFF, uint32), cast(x >> 32, uint32)
-
-
-def uniform(bits: Expr) -> Expr:
-    """float32 in [0, 1): the upper 24 bits of a uint32 as a multiple of 2**-24."""
-    return cast(bits >> 8, float32) * 2.0**-24
-
-
-def uniform_double(high: Expr, low: Expr) -> Expr:
-    """float64 in [0, 1) with 53 bits: the upper 27 of one uint32 and the upper 26 of another."""
-    return cast(high >> 5, float64) * 2.0**-27 + cast(low >> 6, float64) * 2.0**-53

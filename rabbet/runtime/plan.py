@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rabbet.base.errors import InternalError, ShapeError
-from rabbet.base.sizes import Dim, Guard, SizeExpr, SizeScope
+from rabbet.base.sizes import Dim, Guard, SizeScope
 
 MAGIC = int.from_bytes(b"RABBETP1", "little")
 VERSION = 1
@@ -204,8 +204,3 @@ def _evaluate(expr: Sequence[int], values: Sequence[int], symbols: Sequence[int]
         return symbols[a]
     name = next(n for n, code in OPCODES.items() if code == opcode)
     return int(ARITHMETIC[name](values[a], values[b]))
-
-
-def symbols_of(dims: Sequence[Dim]) -> SizeScope | None:
-    """The scope of the first symbolic size, if any."""
-    return next((d.scope for d in dims if isinstance(d, SizeExpr)), None)

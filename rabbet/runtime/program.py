@@ -67,7 +67,6 @@ class CompiledProgram:
         self.words = program.words
         self.ops = program.ops
         self.positions = program.positions
-        self.kernel_names = [w.name for w in program.kernels]
         self.native = _runtime.Program(program.words, addresses, [], keep)
         self.bound: dict[tuple[int, ...], Any] = {}
 

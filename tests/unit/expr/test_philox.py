@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rabbet.base.dtypes import float32, uint32, uint64
+from rabbet.base.dtypes import uint32, uint64
 from rabbet.expr import scalars
 from rabbet.expr.expr import Expr, const, load, var
 from rabbet.expr.interpret import evaluate
 from rabbet.expr.meaning import Array
-from rabbet.expr.philox import philox, random_bits, uniform, uniform_double
+from rabbet.expr.philox import philox, random_bits
 
 FULL = 0xFFFFFFFF
 
@@ -62,22 +62,3 @@ def test_stream_is_words_of_consecutive_blocks() -> None:
 def test_offset_shifts_the_stream_by_blocks() -> None:
     index = np.arange(40)
     assert np.array_equal(stream(9, 3, index), stream(9, 0, index + 12))
-
-
-def test_uniform_reaches_both_ends() -> None:
-    bits = np.array([0, 255, 256, FULL], np.uint32)
-    (got,) = evaluate([uniform(load(0, uint32, var(0)))], lambda e: bits)
-    assert got.tolist() == [0.0, 0.0, 2.0**-24, 1 - 2.0**-24]
-    (wide,) = evaluate(
-        [uniform_double(load(0, uint32, var(0)), load(0, uint32, var(0)))], lambda e: bits
-    )
-    assert wide[0] == 0
-    assert wide[-1] == 1 - 2.0**-53
-
-
-def test_uniform_is_spread_evenly() -> None:
-    bits = stream(1, 0, np.arange(100_000))
-    (x,) = evaluate([uniform(load(0, uint32, var(0)))], lambda e: bits)
-    assert x.dtype == float32.numpy
-    counts = np.histogram(x, bins=50, range=(0, 1))[0]
-    assert ((counts - 2000) ** 2 / 2000).sum() < 90  # chi-square, 49 degrees: p about 3e-4
