@@ -10,6 +10,7 @@ tensor([2., 4.])
 from __future__ import annotations
 
 import importlib
+import sys as _sys
 from typing import TYPE_CHECKING, Any
 
 from rabbet.base import tree
@@ -213,7 +214,8 @@ _LAZY: dict[str, tuple[str, str]] = {
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
-        raise AttributeError(_absent.message("rabbet", name, _absent.FUNCTIONS))
+        message = _absent.message("rabbet", name, _absent.FUNCTIONS)
+        raise AttributeError(message, name=name, obj=_sys.modules[__name__])
     module, attribute = _LAZY[name]
     value: Any = importlib.import_module(module)
     if attribute:

@@ -74,7 +74,7 @@ def test_readme_commands_run(after_readme: tuple[Path, dict[str, Any]]) -> None:
         # A server runs until it is stopped; tests/end_to_end/test_face.py asks one.
         arguments = ["serve", "--help"] if command[1] == "serve" else command[1:]
         done = subprocess.run(
-            [sys.executable, "-m", "rabbet.cli", *arguments],
+            [sys.executable, "-m", "rabbet", *arguments],
             cwd=folder,
             capture_output=True,
             text=True,

@@ -8,6 +8,7 @@ import sysconfig
 from types import TracebackType
 
 _AT = "\n  at "
+_LONGEST = 100  # characters of a line that are shown
 _LIBRARY = sysconfig.get_path("stdlib") + os.sep
 _INSTALLED = tuple(os.sep + name + os.sep for name in ("site-packages", "dist-packages"))
 
@@ -15,6 +16,8 @@ _INSTALLED = tuple(os.sep + name + os.sep for name in ("site-packages", "dist-pa
 def show(file: str, number: int, function: str) -> str:
     """`train.py:14 in forward: h = self.fc(x)`."""
     text = linecache.getline(file, number).strip()
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 4].rstrip() + " ..."
     where = f" in {function}" if function != "<module>" else ""
     return f"{_short(file)}:{number}{where}" + (f": {text}" if text else "")
 

@@ -44,10 +44,13 @@ def bench(
     `system`: instead, time of import and compiling, memory and size on disk;
     `install`: first make the environments of peers that have none.
 
-    Raises RabbetError for a workload or peer that does not exist, MissingExtra for a picture
-    without matplotlib.
+    Raises RabbetError for a workload, peer, model or folder that does not exist, MissingExtra for
+    a picture without matplotlib.
     """
     console, progress = Console(), Console(stderr=True)
+    for file in (json_file, markdown, picture):
+        if file is not None and not file.parent.is_dir():
+            raise RabbetError(f"bench: {file}: there is no such folder")
     try:
         workloads = [own.workload(model)] if model else choose(only)
     except ValueError as error:

@@ -44,6 +44,8 @@ class OwnModel:
 
 
 def workload(path: Path) -> Workload:
-    """The file as a workload, in milliseconds a call."""
+    """The file as a workload, in milliseconds a call; ValueError where there is no such file."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
     full = str(path.resolve())
     return Workload(PREFIX + full, "ms", OwnModel(full), "calls", f"the model of {path.name}")

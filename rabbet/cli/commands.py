@@ -16,6 +16,7 @@ from rich.console import Console
 from rabbet.base.errors import FormatError, RabbetError
 from rabbet.cli.tables import inspect_tables
 from rabbet.export import build, load_program
+from rabbet.export.native import file_names
 
 app = typer.Typer(
     name="rabbet",
@@ -138,8 +139,8 @@ def _by_name(options: list[str], names: list[str], kind: str) -> dict[str, Path]
 def _read_array(file: Path) -> np.ndarray:
     try:
         array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise FormatError(f"{file}: not a NumPy file: {error}") from None
+    except (ValueError, EOFError):
+        raise FormatError(f"{file}: not a NumPy file; numpy.save writes one") from None
     if not isinstance(array, np.ndarray):
         raise RabbetError(f"{file}: one array is needed (.npy), this holds several")
     return array
@@ -162,16 +163,19 @@ def build_command(
 ) -> None:
     """Make a C library, header and example from a program file."""
     folder = build(path, target, output, cpu=cpu, name=name, entry=entry)
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".so", ".dylib", ".h", ".c"):
-            print(f"{file}  {file.stat().st_size} bytes")
+    for file in (folder / made for made in file_names(path, name)):
+        print(f"{file}  {file.stat().st_size} bytes")
 
 
 @app.command()
 def serve(
-    directory: Annotated[Path, typer.Argument(help="Models: DIR/NAME/VERSION/NAME.rbt.")],
+    directory: Annotated[
+        Path, typer.Argument(help="Models: DIR/NAME/VERSION/NAME.rbt.", metavar="DIR")
+    ],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
+    ] = 8080,
 ) -> None:
     """Serve program files over HTTP (Open Inference Protocol)."""
     _call("rabbet.serve:main", directory, host, port, load=load_program, version=version())
@@ -194,7 +198,7 @@ def bench_command(
     system: Annotated[bool, typer.Option(help="Import, memory, compiling, disk instead.")] = False,
     quick: Annotated[bool, typer.Option(help="Fewer and shorter rounds.")] = False,
     install: Annotated[bool, typer.Option(help="Make missing peers' environments.")] = False,
-    threads: Annotated[int, typer.Option(help="Of every framework.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Of every framework.")] = 2,
     json: Annotated[Path | None, typer.Option(help="Write everything measured.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a page.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write a PNG of the ratios.")] = None,

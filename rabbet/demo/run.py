@@ -216,7 +216,7 @@ def _classify_over_http(images: np.ndarray, results: Results) -> None:
     """Start `rabbet serve` on loopback and ask it through the Open Inference Protocol."""
     require("uvicorn", "serve")
     port = _free_port()
-    command = [sys.executable, "-m", "rabbet.cli", "serve", str(results.folder / "models")]
+    command = [sys.executable, "-m", "rabbet", "serve", str(results.folder / "models")]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     server = subprocess.Popen(
         [*command, "--port", str(port)],

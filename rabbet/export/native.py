@@ -21,6 +21,7 @@ from rabbet.kernel.show import kernel_name
 from rabbet.runtime.program import store_of
 
 TARGETS = ("native",)
+EXAMPLE = "example.c"
 RUNTIME = Path(str(runtime.__file__)).parent / "native"
 TEMPLATES = Path(__file__).parent / "clibrary"
 
@@ -49,7 +50,7 @@ def build(
         raise BuildError(f"there is no target {target!r} yet; there is {', '.join(TARGETS)}")
     file = read_program(path, verify=True)
     chosen = targets.find(cpu) if cpu else targets.host()
-    name = identifier(name if name is not None else Path(path).stem)
+    name = _name(path, name)
     folder = Path(output) if output is not None else Path(path).parent
     folder.mkdir(parents=True, exist_ok=True)
     found = _entry(file, entry)
@@ -60,6 +61,16 @@ def build(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build") as temporary:
         _build(file, found, versions, chosen, name, Path(temporary), folder)
     return folder
+
+
+def file_names(path: str | os.PathLike[str], name: str | None = None) -> tuple[str, str, str]:
+    """What `build` calls the files it makes: library, header, example."""
+    name = _name(path, name)
+    return library_name(name), f"{name}.h", EXAMPLE
+
+
+def _name(path: str | os.PathLike[str], name: str | None) -> str:
+    return identifier(name if name is not None else Path(path).stem)
 
 
 def _entry(file: ProgramFile, name: str | None) -> Entry:
@@ -99,7 +110,7 @@ def _build(
     )
     write_whole(folder / library.name, [library.read_bytes()])
     write_whole(folder / f"{name}.h", [header.encode()])
-    write_whole(folder / "example.c", [cheader.example_text(unit).encode()])
+    write_whole(folder / EXAMPLE, [cheader.example_text(unit).encode()])
 
 
 def library_name(name: str) -> str:

@@ -70,8 +70,9 @@ class ParamGroup(MutableMapping[str, Any]):
         return len(self._plain) + len(self._rates)
 
     def __repr__(self) -> str:
-        lines = [f"    {name}: {self[name]}" for name in self if name != "params"]
-        return "ParamGroup (\n" + "\n".join(lines) + f"\n    params: {len(self['params'])}\n)"
+        told = [f"{len(self['params'])} parameters"]
+        told += [f"{name}={self[name]}" for name in sorted(self) if name != "params"]
+        return f"ParamGroup({', '.join(told)})"
 
     def rate(self, name: str, dtype: DType = dtypes.float64) -> Tensor:
         """A rate as the tensor it is, for arithmetic with tensors of `dtype`."""

@@ -215,8 +215,8 @@ class Optimizer:
                 self.state[p][slot].copy_(0.0 if value is None else asarray(value))
 
     def __repr__(self) -> str:
-        groups = "\n".join(repr(group) for group in self.param_groups)
-        return f"{type(self).__name__} (\n{groups}\n)"
+        groups = [f"  ({i}): {group!r}\n" for i, group in enumerate(self.param_groups)]
+        return f"{type(self).__name__}(\n{''.join(groups)})"
 
 
 def _plain_tensors(params: Any) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import socket
 import threading
@@ -78,7 +79,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
-        raise RabbetError(f"cannot listen on {host} port {port}: {error}") from None
+        why = "it is in use" if getattr(error, "errno", 0) == errno.EADDRINUSE else str(error)
+        raise RabbetError(f"cannot listen on {host} port {port}: {why}") from None
 
 
 def _run(server: Any, listening: socket.socket) -> None:

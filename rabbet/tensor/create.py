@@ -164,10 +164,7 @@ def _filled(shape: Any, value: Any, dtype: DType, requires_grad: bool = False) -
 
 
 def _sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    given = shape_argument(shape)
-    if not all(hasattr(s, "__index__") for s in given):
-        raise ShapeError(f"the shape {given} has a size that is not an integer")
-    sizes = tuple(s.__index__() for s in given)
+    sizes = tuple(s.__index__() for s in shape_argument(shape))
     if any(s < 0 for s in sizes):
         raise ShapeError(f"the shape {sizes} has a negative size")
     return sizes
@@ -334,6 +331,7 @@ def eye(
     check_device(device)
     wanted = dtype_of(dtype or dtypes.default_float)
     columns = n_rows if n_cols is None else n_cols
+    _sizes((n_rows, columns))
     diagonal = min(max(k, -n_rows), columns)  # further off there is nothing either
     return from_numpy(np.eye(n_rows, columns, diagonal, dtype=wanted.numpy))
 

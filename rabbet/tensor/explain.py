@@ -18,8 +18,8 @@ from rabbet.tensor.singly import OneByOne
 
 @dataclass(frozen=True)
 class KernelReport:
-    """One kernel launch: its primitive ops, its median time, the line of its first op, its scalar
-    operations and the bytes of all its operands and results.
+    """One kernel launch: its primitive ops, its median time, the line of the recorded op that it
+    begins with, its scalar operations, the bytes of all its operands and results, and that op.
     """
 
     ops: tuple[str, ...]
@@ -27,6 +27,7 @@ class KernelReport:
     line: str
     operations: int = 0
     bytes: int = 0
+    recorded: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,22 @@ class Report:
     reasons: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        total = sum(k.nanoseconds for k in self.kernels) / 1000
+        total = sum(k.nanoseconds for k in self.kernels)
         saved = 1 - self.arena_bytes / self.unshared_bytes if self.unshared_bytes else 0.0
         lines = [
             f"last segment ({self.how}): {len(self.recorded_ops)} ops -> "
-            f"{len(self.kernels)} kernels, {total:.0f} us, "
+            f"{len(self.kernels)} kernels, {show_time(total)}, "
             f"arena {_bytes(self.arena_bytes)} (reused {saved:.0%})"
         ]
         if self.kernels:
-            lines.append(f"  {'kernel':<58}{'time':>10}{'GFLOP/s':>9}{'GB/s':>7}  line")
+            lines.append(f"  {'kernel':<58}{'time':>10}{'GFLOP/s':>9}{'GB/s':>7}  from")
         for k in self.kernels:
-            name = "+".join(k.ops)
-            shown = name if len(name) <= 56 else name[:53] + "..."
-            rates = (
-                f"{k.operations / (k.nanoseconds or 1):>9.1f}{k.bytes / (k.nanoseconds or 1):>7.1f}"
+            name = show_name(k.ops, 56)
+            spent = k.nanoseconds or 1
+            lines.append(
+                f"  {name:<58}{show_time(k.nanoseconds):>10}{k.operations / spent:>9.1f}"
+                f"{k.bytes / spent:>7.1f}  {k.recorded} {k.line}"
             )
-            lines.append(f"  {shown:<58}{k.nanoseconds / 1000:>7.1f} us{rates}  {k.line}")
         lines += [f"  note: {r}" for r in self.reasons]
         return "\n".join(lines)
 
@@ -106,8 +107,8 @@ def _kernels(last: programs.LastRun, times: list[int]) -> tuple[KernelReport, ..
     facts = facts_of(program, last.found.symbols)
     launches = zip(program.ops, times, program.positions, facts, strict=True)
     return tuple(
-        KernelReport(tuple(ops), t, _line(last.segment_ops, position), *fact)
-        for ops, t, position, fact in launches
+        KernelReport(tuple(ops), t, _line(last.segment_ops, at), *fact, _name(last.segment_ops, at))
+        for ops, t, at, fact in launches
     )
 
 
@@ -136,8 +137,30 @@ def reasons() -> list[str]:
     return [f"{j.__name__} records at every call: {j.why}" for j in programs.jitted if j.why]
 
 
+def _name(ops: list[tuple[str, Any]], position: int) -> str:
+    return ops[position][0] if 0 <= position < len(ops) else ""
+
+
 def _line(ops: list[tuple[str, Any]], position: int) -> str:
     return site.short(ops[position][1]) if 0 <= position < len(ops) else ""
+
+
+def show_name(ops: Sequence[str], most: int) -> str:
+    """`conv2d+relu`; of more ops than fit into `most` characters, the first and how many more."""
+    for count in range(len(ops), 0, -1):
+        more = f"+{len(ops) - count} more" if count < len(ops) else ""
+        name = "+".join(ops[:count]) + more
+        if len(name) <= most:
+            return name
+    return ops[0][: most - 3] + "..." if ops else ""
+
+
+def show_time(nanoseconds: float) -> str:
+    """`1.23 ms`: three digits."""
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if nanoseconds >= size:
+            return f"{nanoseconds / size:.3g} {unit}"
+    return f"{nanoseconds:.0f} ns"
 
 
 def _bytes(n: int) -> str:

@@ -14,7 +14,7 @@ from rabbet.base.limits import Peaks, peaks
 from rabbet.recorder import Segment
 from rabbet.runtime.threads import num_threads
 from rabbet.tensor import programs, site
-from rabbet.tensor.explain import facts_of
+from rabbet.tensor.explain import facts_of, show_name, show_time
 from rabbet.tensor.observer import Observer
 
 NAME_SHOWN = 44
@@ -133,16 +133,17 @@ class profile(Observer):
         inside = sum(row.nanoseconds for row in rows)
         compiling = sum(e.duration for e in self.events if not e.ops)
         lines = [
-            f"{_time(self.nanoseconds)} in {self.segments} segments: {_time(inside)} in "
-            f"{sum(r.calls for r in rows)} kernels, {_time(compiling)} compiling, then Python",
+            f"{show_time(self.nanoseconds)} in {self.segments} segments: {show_time(inside)} in "
+            f"{sum(r.calls for r in rows)} kernels, {show_time(compiling)} in the compiler, "
+            f"{show_time(max(self.nanoseconds - inside - compiling, 0))} in Python",
             f"{'kernel':<{NAME_SHOWN}}{'calls':>7}{'time':>11}{'share':>7}{'GFLOP/s':>9}"
             f"{'GB/s':>8}{'of peak':>9}  line",
         ]
         for row in rows[:limit]:
-            name = row.name if len(row.name) < NAME_SHOWN else row.name[: NAME_SHOWN - 4] + "..."
+            name = show_name(row.name.split("+"), NAME_SHOWN - 2)
             peak = "" if row.part_of_peak is None else f"{row.part_of_peak:.0%}"
             lines.append(
-                f"{name:<{NAME_SHOWN}}{row.calls:>7}{_time(row.nanoseconds):>11}"
+                f"{name:<{NAME_SHOWN}}{row.calls:>7}{show_time(row.nanoseconds):>11}"
                 f"{row.nanoseconds / max(inside, 1):>7.0%}{row.gflops:>9.1f}{row.gbytes:>8.1f}"
                 f"{peak:>9}  {row.line}"
             )
@@ -190,10 +191,3 @@ def _peaks() -> Peaks | None:
         return peaks(num_threads())
     except RabbetError:
         return None
-
-
-def _time(nanoseconds: float) -> str:
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if nanoseconds >= size:
-            return f"{nanoseconds / size:.3g} {unit}"
-    return f"{nanoseconds:.0f} ns"

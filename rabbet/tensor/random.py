@@ -33,6 +33,9 @@ class Generator:
         self._lock = threading.Lock()
         self.manual_seed(secrets.randbits(63) if seed is None else seed)
 
+    def __repr__(self) -> str:
+        return f"Generator(seed={self.seed}, offset={self.offset})"
+
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of `seed` from its beginning."""
         self.seed, self.offset = int(seed) % 2**64, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +44,8 @@ class Tensor(Methods):
     __hash__ = object.__hash__
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(absent.message("Tensor", name, absent.METHODS))
+        message = absent.message("Tensor", name, absent.METHODS)
+        raise AttributeError(message, name=name, obj=self)
 
     # ---- what is known before computing ---------------------------------------------------------
 
@@ -543,7 +544,11 @@ def as_operand(value: Any, like: Tensor | None = None) -> Tensor:
 
 
 def shape_argument(shape: Sequence[Any]) -> tuple[int, ...]:
-    """`f(2, 3)` and `f((2, 3))` alike."""
-    if len(shape) == 1 and not hasattr(shape[0], "__index__"):
-        return tuple(shape[0])
-    return tuple(shape)
+    """`f(2, 3)` and `f((2, 3))` alike. Raises ShapeError for what is not made of integers."""
+    given = shape[0] if len(shape) == 1 and not hasattr(shape[0], "__index__") else shape
+    if not isinstance(given, Iterable):
+        raise ShapeError(f"the shape {given} is not made of integers")
+    found = tuple(given)
+    if not all(hasattr(size, "__index__") for size in found):
+        raise ShapeError(f"the shape {found} has a size that is not an integer")
+    return found

@@ -90,7 +90,7 @@ def test_what_a_machine_lacks_is_said(
 @pytest.mark.slow
 def test_the_whole_demo(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "rabbet.cli", "demo", "files"],
+        [sys.executable, "-m", "rabbet", "demo", "files"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -245,7 +245,7 @@ def run_python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def rabbet(*arguments: str, cwd: Path) -> str:
-    done = run_python("-m", "rabbet.cli", *arguments, cwd=cwd)
+    done = run_python("-m", "rabbet", *arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -282,7 +282,7 @@ def test_run(exported: Path) -> None:
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
-    done = run_python("-m", "rabbet.cli", "inspect", "none.rbt", cwd=tmp_path)
+    done = run_python("-m", "rabbet", "inspect", "none.rbt", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["rabbet: none.rbt: No such file or directory"]
 
@@ -316,7 +316,7 @@ def test_serve(exported: Path) -> None:
     shutil.copy(exported / "digits.rbt", version)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     server = subprocess.Popen(
-        [sys.executable, "-u", "-m", "rabbet.cli", "serve", "models/", "--port", "0"],
+        [sys.executable, "-u", "-m", "rabbet", "serve", "models/", "--port", "0"],
         cwd=exported,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -305,6 +306,9 @@ REST = [
     shape("dataset", lambda: rb.data.ArrayDataset(np.zeros((3, 2)), np.zeros(4)), "(3, 2)", "(4,)"),
     shape("jit", lambda: squared(ones(2, 3)), "matmul: (2, 3) @ (2, 3)", "in squared"),
     other("save", rb.RabbetError, lambda: rb.save(Small(), "x"), "Small", "state_dict()"),
+    shape("a shape of words", lambda: rb.randn("a"), "('a',)", "not an integer"),
+    shape("a shape of one half", lambda: rb.zeros(0.5), "0.5", "not made of integers"),
+    shape("eye", lambda: rb.eye(-1), "(-1, -1)", "negative"),
     other("randint", ValueError, lambda: rb.randint(5, 2, (3,)), "randint", "[5, 2)"),
     other("dropout", ValueError, lambda: nn.Dropout(1.5), "Dropout: p=1.5"),
 ]
@@ -333,6 +337,24 @@ def test_line(mistake: Mistake) -> None:
     said = str(caught.value)
     assert len(re.findall(r"\n  at ", said)) == 1, said
     assert re.search(r"\n  at \S*test_messages\.py:\d+ in (\w+|<lambda>): \S", said), said
+
+
+def test_a_long_line_is_shortened() -> None:
+    names: dict[str, Any] = {"ones": ones}
+    linecache.cache["long.py"] = (
+        0,
+        None,
+        [f"ones(2) + ones(3){' ' * 9}# {'long ' * 50}\n"],
+        "long.py",
+    )
+    try:
+        with pytest.raises(rb.ShapeError) as caught:
+            exec(compile(line, "long.py", "exec"), names)
+        where = str(caught.value).split("\n")[1]
+    finally:
+        del linecache.cache["long.py"]
+    assert where.startswith("  at long.py:1: ones(2)") and where.endswith(" ...")
+    assert len(where) < 130
 
 
 def test_line_stands_before_the_hint() -> None:

@@ -61,6 +61,8 @@ def test_run(
         (["run", "digits.rbt", "--entry", "other"], "there is no entry 'other'"),
         (["build", "digits.rbt", "--target", "abacus"], "no target 'abacus'"),
         (["build", "digits.rbt", "--cpu", "abacus"], "no target 'abacus'"),
+        (["bench", "--model", "none.py"], "there is no file none.py"),
+        (["bench", "--json", "none/x.json"], "none/x.json: there is no such folder"),
         (["build", "x.npy"], "x.npy: this is not a Rabbet program file"),
     ],
 )
@@ -82,6 +84,6 @@ def test_errors_are_one_line(
 
 def test_version_and_module() -> None:
     environment = {**os.environ, "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "rabbet.cli", "--version"]
+    command = [sys.executable, "-m", "rabbet", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert done.stdout == "rabbet 0.1.0\n"

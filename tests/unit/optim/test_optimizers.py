@@ -254,3 +254,12 @@ def test_senseless_arguments(make: Any, message: str) -> None:
         make(nn.Parameter(rb.ones((1,))))
     with pytest.raises(TypeError, match="iterable"):
         optim.SGD(nn.Parameter(rb.ones((1,))))
+
+
+def test_repr_has_a_line_for_each_group() -> None:
+    a, b = (nn.Parameter(rb.ones(2)) for _ in range(2))
+    opt = optim.SGD([{"params": [a]}, {"params": [b], "lr": 0.5}], lr=0.1)
+    first, one, two, last = repr(opt).split("\n")
+    assert (first, last) == ("SGD(", ")")
+    assert one.startswith("  (0): ParamGroup(1 parameters, ") and "lr=0.1," in one
+    assert two.startswith("  (1): ") and "lr=0.5," in two

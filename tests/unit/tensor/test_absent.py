@@ -23,5 +23,11 @@ def test_s22_a_function_that_is_absent_names_the_way(name: str) -> None:
 
 
 def test_a_name_nobody_knows() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'$"):
-        rb.ones(2).nonsense  # noqa: B018
+    x = rb.ones(2)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'$") as of_tensor:
+        x.nonsense  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'$") as of_module:
+        rb.nonsense  # noqa: B018
+    # With these Python adds "Did you mean".
+    assert (of_tensor.value.name, of_tensor.value.obj) == ("nonsense", x)
+    assert (of_module.value.name, of_module.value.obj) == ("nonsense", rb)

@@ -12,6 +12,7 @@ from rabbet.base import limits
 from rabbet.base.limits import Peaks
 from rabbet.tensor import profile as module
 from rabbet.tensor import programs
+from rabbet.tensor.explain import show_name, show_time
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +111,11 @@ def test_limits_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert calls == [2]
     assert measured.bandwidth(10) == 5e9 and measured.bandwidth(10**12) == 1e9
     limits.peaks.cache_clear()
+
+
+def test_names_and_times_are_short() -> None:
+    ops = ("multiply", "reduce_sum", "divide")
+    assert show_name(ops, 40) == "multiply+reduce_sum+divide"
+    assert show_name(ops, 20) == "multiply+2 more"
+    assert show_name(ops[1:2], 8) == "reduc..."
+    assert [show_time(n) for n in (40, 1234, 5.67e6, 2e9)] == ["40 ns", "1.23 us", "5.67 ms", "2 s"]
