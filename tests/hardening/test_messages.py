@@ -341,12 +341,8 @@ def test_line(mistake: Mistake) -> None:
 
 def test_a_long_line_is_shortened() -> None:
     names: dict[str, Any] = {"ones": ones}
-    linecache.cache["long.py"] = (
-        0,
-        None,
-        [f"ones(2) + ones(3){' ' * 9}# {'long ' * 50}\n"],
-        "long.py",
-    )
+    line = f"ones(2) + ones(3)  # {'long ' * 50}\n"
+    linecache.cache["long.py"] = (len(line), None, [line], "long.py")
     try:
         with pytest.raises(rb.ShapeError) as caught:
             exec(compile(line, "long.py", "exec"), names)
