@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,7 +23,12 @@ from rabbet.graph.value import Graph
 from rabbet.recorder import leaf_node
 from rabbet.runtime import buffers
 from rabbet.runtime.errors import IndexFailure
-from rabbet.runtime.program import Program, ReferenceProgram, find_or_compile
+from rabbet.runtime.program import (
+    PackProgram,
+    Program,
+    ReferenceProgram,
+    find_or_compile_packed,
+)
 from rabbet.tensor import Tensor, asarray, value_of
 
 VERSIONS_KEPT = 16
@@ -41,12 +46,16 @@ class Port:
         return f"{self.name}: {self.dtype.name}{show(self.shape)}"
 
 
+PanelKey: TypeAlias = tuple[str, tuple[int, ...]]  # what packed, and the numbers of the weights
+
+
 @dataclass(eq=False)
 class Version:
     """The program compiled for sizes that answer its questions alike."""
 
     program: Program
     exact: tuple[int, ...] | None  # the only sizes it is for, or None: the program's guards decide
+    panels: list[tuple[PanelKey, Any]]  # of weights: further inputs of the program
 
     def fits(self, symbols: tuple[int, ...]) -> bool:
         """True where it may run with these sizes."""
@@ -90,6 +99,15 @@ class LoadedProgram:
         return tuple(name for name, _ in self.entry.symbols)
 
     @property
+    def packed_bytes(self) -> int:
+        """Bytes of the weights that are in memory a second time, in the panels that products read.
+
+        All versions and threads share them; they are made with the first version that reads them.
+        """
+        with self._lock:
+            return sum(b.nbytes for b in self._panels().values())
+
+    @property
     def entries(self) -> tuple[str, ...]:
         """The names of all entries of the file."""
         return tuple(e.name for e in self.file.program.entries)
@@ -109,7 +127,9 @@ class LoadedProgram:
         symbols = self._symbols_of([shape for shape, _ in given])
         version = self.version(symbols)
         try:
-            made = version.program.run(symbols, [*(b for _, b in given), *self._weights])
+            panels = (b for _, b in version.panels)
+            inputs = [*(b for _, b in given), *self._weights, *panels]
+            made = version.program.run(symbols, inputs)
         except IndexFailure as failure:
             raise self._explain(failure) from None
         return [
@@ -141,9 +161,30 @@ class LoadedProgram:
                 raise ShapeError(f"{self.name}: does not work with {shown}: {error}") from None
             return built.graph, built.scope
 
-        program = find_or_compile(parts, graph, fuse=True)
+        first = len(self.inputs)
+        constants = range(first, first + len(self._weights))
+        program, packs = find_or_compile_packed(parts, graph, constants)
         interpreted = isinstance(program, ReferenceProgram)
-        return Version(program, symbols if interpreted else None)
+        return Version(program, symbols if interpreted else None, self._packed(packs, symbols))
+
+    def _packed(
+        self, packs: Sequence[PackProgram], symbols: tuple[int, ...]
+    ) -> list[tuple[PanelKey, Any]]:
+        """The panels of a new version, those of other versions where they are the same."""
+        known = self._panels()
+        weights = dict(enumerate(self._weights, len(self.inputs)))
+        found: list[tuple[PanelKey, Any]] = []
+        for pack in packs:
+            key = (pack.name, tuple(pack.constants))
+            if key not in known:
+                known[key] = pack.panels(symbols, weights)
+            found.append((key, known[key]))
+        if packs:
+            self.file.forget()
+        return found
+
+    def _panels(self) -> dict[PanelKey, Any]:
+        return {key: b for version in self._versions for key, b in version.panels}
 
     def _check_guards(self, symbols: tuple[int, ...]) -> None:
         named = list(zip(self.symbols, symbols, strict=True))

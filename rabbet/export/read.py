@@ -49,6 +49,14 @@ class ProgramFile:
             return np.empty(weight.shape, weight.dtype.numpy)
         return np.frombuffer(self.bytes_of(weight), weight.dtype.numpy).reshape(weight.shape)
 
+    def forget(self) -> None:
+        """Tell the system that weights read so far may not be read again: they leave this process's
+        memory, and come back from the file where they are.
+        """
+        mapping = self.memory.obj
+        if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
+
     def buffer(self, weight: Weight) -> Any:
         """A weight as a Buffer over the file, without a copy."""
         return buffers.from_numpy(self.array(weight), copy=weight.n_bytes == 0)

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rabbet.base.errors import CompileError, RabbetError
-from rabbet.base.sizes import SizeScope, hint
+from rabbet.base.sizes import Dim, SizeScope, hint
 from rabbet.base.spec import Spec
 from rabbet.base.target import Target
 from rabbet.graph.value import Builder, Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.fuse import Fusion
 from rabbet.kernel.group import Group
+from rabbet.kernel.loops import Kernel
 from rabbet.kernel.lower import Lowered, copy_kernel, lower
 from rabbet.runtime.arrange import LEAST_DONATED
 from rabbet.runtime.assembly import Assembly, Compiled
@@ -125,6 +126,9 @@ class Filling:
         self.scope = scope
         self.fuse = fuse
         self.known: dict[int, tuple[Graph, Graph, set[Key]]] = {}
+        self.inputs = 0  # of the whole graph; packed operands that are given follow them
+        self.constants: dict[Key, int] = {}  # inputs of the whole that stay the same: their numbers
+        self.packs: list[tuple[Lowered, list[int]]] = []  # of these alone, with their numbers
 
     def primitives(self, graph: Graph) -> tuple[Graph, set[Key]]:
         """The graph in primitives, and which of its values must be stored in any case."""
@@ -151,14 +155,38 @@ class Filling:
         results = _Results(graph)
         for stage in cut(graph, lambda call: call.op.kind == "control"):
             if isinstance(stage, Part):
-                _fill_part(assembly, stage, kept, results)
+                self._fill_part(assembly, stage, kept, results)
                 continue
             for v in stage.outputs:
                 assembly.place_result(v, results.number(v))
             assembly.add_control(stage, [self.body(assembly, g) for g in stage.graphs()])
         left = results.handed_through()
         if left is not None:
-            _fill_part(assembly, left, set(), results)
+            self._fill_part(assembly, left, set(), results)
+
+    def _fill_part(
+        self, assembly: Assembly, stage: Part, kept: set[Key], results: _Results
+    ) -> None:
+        """The launches of what lies between control ops; its inputs have their memory."""
+        part = stage.in_reals()
+        constants: dict[Key, int] = {}
+        for v, whole in zip(part.graph.inputs, part.inputs, strict=True):
+            assembly.same_place(v, whole)
+            number = self.constants.get((id(whole.call), whole.index))
+            if number is not None:
+                constants[id(v.call), v.index] = number
+        numbers = [results.number(v) for v in part.outputs]
+        first = self.inputs + len(self.packs)
+        boundaries = part.boundaries(kept)
+        places, packs = _fill_launches(
+            assembly, part.graph, numbers, boundaries, frozenset(constants), first
+        )
+        for v, place in zip(part.outputs, places, strict=True):
+            assembly.places[id(v.call), v.index] = place
+        assembly.parts.append(part)
+        for pack in packs:
+            read = pack.arguments.buffers
+            self.packs.append((pack, [constants[id(v.call), v.index] for v in read]))
 
     def body(self, assembly: Assembly, graph: Graph) -> Assembly:
         """The complete plan of a graph that a call holds."""
@@ -196,29 +224,18 @@ def _keys(values: Iterable[Value]) -> set[Key]:
     return {(id(v.call), v.index) for v in values}
 
 
-def _fill_part(assembly: Assembly, stage: Part, kept: set[Key], results: _Results) -> None:
-    """The launches of what lies between control ops; its inputs have their memory."""
-    part = stage.in_reals()
-    for v, whole in zip(part.graph.inputs, part.inputs, strict=True):
-        assembly.same_place(v, whole)
-    numbers = [results.number(v) for v in part.outputs]
-    places = _fill_launches(assembly, part.graph, numbers, part.boundaries(kept))[0]
-    for v, place in zip(part.outputs, places, strict=True):
-        assembly.places[id(v.call), v.index] = place
-    assembly.parts.append(part)
-
-
 def _fill_launches(
     assembly: Assembly,
     graph: Graph,
     numbers: Sequence[int | None],
     stored: Sequence[Value],
-    constants: frozenset[Key] = frozenset(),
+    constants: frozenset[Key],
+    first: int,
 ) -> tuple[list[int], list[Lowered]]:
     """Launch everything that computes the outputs of a graph without host and control ops.
 
     `numbers` of the outputs, None for one that only later launches read. Returns the outputs'
-    places, and the packs of operands among `constants`, which the plan then has as inputs.
+    places, and the packs of operands among `constants`, inputs of the plan from `first` on.
     """
     boundaries = _keys(v for v in stored if v.op.kind in STORED_KINDS)
     fusion = Fusion(graph, boundaries)
@@ -235,7 +252,7 @@ def _fill_launches(
                 assembly.add(copy_kernel(source, out, fusion))
             launches = packing.apply(lowered)
             given = [pack.buffers[-1] for pack in packing.kept]
-            assembly.place_inputs(given, len(graph.inputs))
+            assembly.place_inputs(given, first)
             for one in launches:
                 assembly.add(one)
     for v, target_value in copied:
@@ -244,45 +261,64 @@ def _fill_launches(
 
 
 @dataclass(eq=False)
-class Kept:
-    """A plan that reads packed operands made of inputs that stay the same, and the plan that packs.
+class PackPlan:
+    """The plan that puts one operand into panels: its only launch, and what it is told.
 
-    `main` has them as further inputs; `packs` takes the inputs numbered `constants`.
+    Equal kernels with equal sizes make the same of the same inputs.
+    """
+
+    compiled: Compiled
+    constants: list[int]  # the numbers of the graph's inputs that it takes
+    sizes: list[Dim]
+
+    @property
+    def kernel(self) -> Kernel:
+        """What packs."""
+        return self.compiled.kernels[0]
+
+
+@dataclass(eq=False)
+class Kept:
+    """A plan that reads packed operands made of inputs that stay the same, and what packs each.
+
+    `main` has them as further inputs; of the graph's own it reads those numbered `read`.
     """
 
     main: Compiled
-    packs: Compiled
-    constants: list[int]
+    packs: list[PackPlan]
+    read: frozenset[int]
 
 
 def compile_kept(
     graph: Graph, target: Target, constants: Sequence[int], *, scope: SizeScope | None = None
 ) -> Kept | None:
-    """A graph whose inputs `constants` (numbers) stay the same from run to run; None where nothing
-    is gained by knowing that.
+    """A graph whose inputs `constants` (numbers) stay the same from run to run; None where it needs
+    several plans. Bodies of control ops pack what they read themselves.
     """
-    primitive, _ = decompose(graph)
-    parts = cut(primitive, lambda call: call.op.kind in ("host", "control"))
-    part = parts[0].in_reals() if len(parts) == 1 and isinstance(parts[0], Part) else None
-    if part is None or len(part.graph.inputs) != len(graph.inputs):
+    filling = Filling(target, scope, fuse=True)
+    primitive, _ = filling.primitives(graph)
+    if any(filling.on_host(call) for call in primitive.calls()):
         return None
-    inputs = [part.graph.inputs[n] for n in constants]
+    filling.inputs = len(primitive.inputs)
+    given = [(n, primitive.inputs[n]) for n in constants]
+    filling.constants = {(id(v.call), v.index): n for n, v in given}
     whole = Assembly(Plan(scope), target)
-    whole.place_inputs(part.graph.inputs)
-    numbers = range(len(part.graph.outputs))
-    kept = _fill_launches(whole, part.graph, numbers, [], frozenset(_keys(inputs)))[1]
-    if not kept:
-        return None
-    given = [pack.buffers[-1] for pack in kept]
-    main = whole.compiled([*part.graph.inputs, *given], part.graph.outputs)
+    filling.fill(whole, primitive, set())
+    panels = [pack.buffers[-1] for pack, _ in filling.packs]
+    main = whole.compiled([*primitive.inputs, *panels], primitive.outputs)
+    packs = [_pack_plan(pack, numbers, target, scope) for pack, numbers in filling.packs]
+    return Kept(main, packs, frozenset(whole.plan.inputs_read()))
+
+
+def _pack_plan(
+    pack: Lowered, numbers: list[int], target: Target, scope: SizeScope | None
+) -> PackPlan:
+    read, made = pack.arguments.buffers, pack.buffers[-1]
     assembly = Assembly(Plan(scope), target)
-    assembly.place_inputs(inputs)
-    for number, made in enumerate(given):
-        assembly.place_result(made, number)
-    for pack in kept:
-        assembly.add(pack)
-    packs = assembly.compiled(inputs, given)
-    return Kept(main, packs, list(constants))
+    assembly.place_inputs(read)
+    assembly.place_result(made, 0)
+    assembly.add(pack)
+    return PackPlan(assembly.compiled(read, [made]), numbers, list(pack.dims))
 
 
 def _lowered(group: Group, fusion: Fusion) -> Lowered:

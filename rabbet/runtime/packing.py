@@ -36,6 +36,7 @@ from rabbet.kernel.sums import as_computed, in_pairs
 from rabbet.kernel.windows import is_direct
 
 WORTH = 1 << 17  # fewer elements that are not copied again are not worth a launch
+WORTH_KEPT = 1 << 12  # where it is made once for all runs
 MANY_LANES = 1 << 12  # that windows make: rows which could be read where they are go in panels
 FIRST_INDEX = -(1 << 20)  # of packed values: no other value of a call has such a number
 
@@ -67,7 +68,7 @@ class _Side:
     elements: Dim  # of the packed buffer
     size: int  # elements to copy
     copies: int  # how often the contraction's tasks would copy them
-    is_thin: bool = False  # few rows read it where it is, in an order that memory likes less
+    is_read: bool = False  # few rows read it where it is, in an order that memory likes less
 
 
 def prepared(one: Lowered, target: Target) -> Lowered:
@@ -117,7 +118,7 @@ class Packing:
         self._copies: Counter[Key] = Counter()
         for sides in self._sides.values():
             for side in sides:
-                self._copies[side.key] += 0 if side.is_thin else side.copies
+                self._copies[side.key] += 0 if side.is_read else side.copies
         self._made: dict[Key, Panels] = {}
 
     def apply(self, one: Lowered) -> list[Lowered]:
@@ -138,8 +139,8 @@ class Packing:
 
     def _is_worth(self, side: _Side) -> bool:
         if self._is_constant(side):
-            return side.size >= WORTH
-        return not side.is_thin and (self._copies[side.key] - 1) * side.size >= WORTH
+            return side.size >= WORTH_KEPT
+        return not side.is_read and (self._copies[side.key] - 1) * side.size >= WORTH
 
     def _pack(self, side: _Side) -> Lowered:
         arguments = side.arguments
@@ -189,10 +190,9 @@ class Packing:
         if copied or (read.a.direct and not read.b.plain and lanes >= MANY_LANES):
             width = panel_rows(self._target, chosen.dtype)
             found += self._side(one, chosen, numbers[0], width, lane_blocks)
-        stays = read.b.kind == "runs" and rows <= DIRECT_TILES * cut.tile_rows
-        if not stays:
-            for side in self._side(one, chosen, numbers[1], cut.panel, row_blocks):
-                found.append(replace(side, is_thin=rows <= MOST_ROWS))
+        in_runs = read.b.kind == "runs" and rows <= DIRECT_TILES * cut.tile_rows
+        for side in self._side(one, chosen, numbers[1], cut.panel, row_blocks):
+            found.append(replace(side, is_read=in_runs or rows <= MOST_ROWS))
         return found
 
     def _side(

@@ -112,6 +112,11 @@ class Plan:
         for member, b in zip(members, found, strict=True):
             b.kind, b.number, b.alias = kind, number, -1 if member == root else root
 
+    def inputs_read(self) -> set[int]:
+        """The numbers of the inputs that some call reads, or a body through it."""
+        used = {number for call in self.calls for number in call.buffers}
+        return {self.buffers[n].number for n in used if self.buffers[n].kind == INPUT}
+
     def lifetimes(self) -> list[tuple[int, int]]:
         """First and last call of each buffer; (0, 0) for one that none uses."""
         found: dict[int, tuple[int, int]] = {}

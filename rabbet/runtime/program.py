@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import rabbet.base
 from rabbet import targets
@@ -190,23 +190,89 @@ def _loaded(program: Launchable, store: KernelStore) -> CompiledProgram:
     return CompiledProgram(program, *loaded)
 
 
-def compile_kept(
-    graph: Graph, scope: SizeScope | None, constants: Sequence[int]
-) -> tuple[CompiledProgram, CompiledProgram] | None:
-    """Two programs for a graph whose inputs `constants` stay the same from run to run: one makes,
-    of those, the further inputs of the other. None where that gains nothing.
+class PackProgram(NamedTuple):
+    """Puts one operand into panels, made of the inputs of a program numbered `constants`.
+
+    Of the same inputs, packs of one name make the same.
+    """
+
+    name: str
+    constants: list[int]
+    program: CompiledProgram
+
+    def panels(self, symbols: tuple[int, ...], inputs: Mapping[int, Any]) -> Any:
+        """The buffer of the panels; `inputs` are the program's, by number."""
+        return self.program.run(symbols, [inputs[n] for n in self.constants])[0]
+
+
+class Packed(NamedTuple):
+    """A program whose further inputs, behind those of its graph, are panels of constant ones."""
+
+    main: Program
+    packs: list[PackProgram]
+
+
+def find_or_compile_packed(
+    parts: tuple[Any, ...],
+    graph: Callable[[], tuple[Graph, SizeScope | None]],
+    constants: Sequence[int],
+) -> Packed:
+    """As `find_or_compile`, for inputs `constants` (numbers) that stay the same between runs."""
+    if config.engine != "reference":
+        target = host_target()
+        store = store_of(target)
+        key = saved.program_key((*parts, "packed", tuple(constants)), target)
+        found = _load_packed(saved.load_packed(key, store), store)
+        if found is not None:
+            return found
+        with _said_when_long():
+            made, scope = graph()
+            wanted = _kept(made, scope, constants, store)
+            if wanted is not None:
+                saved.save_packed(key, wanted, store)
+                found = _load_packed(wanted, store)
+                assert found is not None, "kernels at hand can always be made"
+                return found
+        return Packed(find_or_compile(None, lambda: (made, scope), fuse=True), [])
+    return Packed(find_or_compile(parts, graph, fuse=True), [])
+
+
+def compile_kept(graph: Graph, scope: SizeScope | None, constants: Sequence[int]) -> Packed | None:
+    """A program for a graph whose inputs `constants` stay the same from run to run; None where
+    that gains nothing.
     """
     if config.engine == "reference":
         return None
-    target = host_target()
-    store = store_of(target)
-    found = compile_kept_plans(graph, target, constants, scope=scope)
+    store = store_of(host_target())
+    wanted = _kept(graph, scope, constants, store)
+    return _load_packed(wanted, store) if wanted is not None and wanted.packs else None
+
+
+def _kept(
+    graph: Graph, scope: SizeScope | None, constants: Sequence[int], store: KernelStore
+) -> saved.Packed | None:
+    kept = compile_kept_plans(graph, store.target, constants, scope=scope)
+    if kept is None:
+        return None
+    packs = []
+    for pack in kept.packs:
+        program = saved.launchable(pack.compiled, store)
+        name = f"{program.kernels[0].key} {pack.sizes}"
+        packs.append(saved.Pack(name, pack.constants, program))
+    return saved.Packed(saved.launchable(kept.main, store), packs)
+
+
+def _load_packed(wanted: saved.Packed | None, store: KernelStore) -> Packed | None:
+    """None where a kernel is gone."""
+    if wanted is None:
+        return None
+    programs = [wanted.main, *(pack.program for pack in wanted.packs)]
+    found = store.load_named([w for p in programs for w in p.kernels])
     if found is None:
         return None
-    programs = []
-    for compiled in (found.packs, found.main):
-        programs.append(_loaded(saved.launchable(compiled, store), store))
-    return programs[0], programs[1]
+    main, *packs = (_loaded(program, store) for program in programs)
+    named = zip(wanted.packs, packs, strict=True)
+    return Packed(main, [PackProgram(pack.name, pack.constants, made) for pack, made in named])
 
 
 def _staged(staging: Staging, store: KernelStore, scope: SizeScope | None) -> StagedProgram:

@@ -35,6 +35,21 @@ class Launchable(NamedTuple):
     positions: list[int]
 
 
+class Pack(NamedTuple):
+    """What puts one operand into panels, of the inputs of a program numbered `constants`."""
+
+    name: str
+    constants: list[int]
+    program: Launchable
+
+
+class Packed(NamedTuple):
+    """A program that reads panels made of inputs that stay the same, and what makes them."""
+
+    main: Launchable
+    packs: list[Pack]
+
+
 @lru_cache(maxsize=1)
 def compiler_version() -> str:
     """Digest of every source that has a say in a plan."""
@@ -60,21 +75,59 @@ def launchable(compiled: Compiled, store: KernelStore) -> Launchable:
 
 def save(key: str, program: Launchable, store: KernelStore) -> None:
     """Keep a program on disk."""
-    header = {
-        "kernels": [[w.name, w.key] for w in program.kernels],
-        "ops": program.ops,
-        "positions": program.positions,
-    }
-    text = json.dumps(header).encode()
-    store.disk.put(key, len(text).to_bytes(8, "little") + text + program.words)
+    store.disk.put(key, _encode(program))
 
 
 def load(key: str, store: KernelStore) -> Launchable | None:
     """The program of this key, or None. Disk and pack have checked the bytes."""
     data = store.kept(key)
+    return None if data is None else _decode(data)
+
+
+def save_packed(key: str, packed: Packed, store: KernelStore) -> None:
+    """Keep a program and what packs for it on disk."""
+    programs = [_encode(p) for p in (packed.main, *(pack.program for pack in packed.packs))]
+    header = {
+        "packs": [[pack.name, pack.constants] for pack in packed.packs],
+        "lengths": [len(data) for data in programs],
+    }
+    store.disk.put(key, _headed(header, b"".join(programs)))
+
+
+def load_packed(key: str, store: KernelStore) -> Packed | None:
+    """As `load`, for what `save_packed` kept."""
+    data = store.kept(key)
     if data is None:
         return None
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
+    header, rest = _split(data)
+    programs = []
+    for length in header["lengths"]:
+        programs.append(_decode(rest[:length]))
+        rest = rest[length:]
+    named = zip(header["packs"], programs[1:], strict=True)
+    return Packed(programs[0], [Pack(name, constants, made) for (name, constants), made in named])
+
+
+def _encode(program: Launchable) -> bytes:
+    header = {
+        "kernels": [[w.name, w.key] for w in program.kernels],
+        "ops": program.ops,
+        "positions": program.positions,
+    }
+    return _headed(header, program.words)
+
+
+def _decode(data: bytes) -> Launchable:
+    header, words = _split(data)
     kernels = [Wanted(name, object_key, None) for name, object_key in header["kernels"]]
-    return Launchable(data[end:], kernels, header["ops"], header["positions"])
+    return Launchable(words, kernels, header["ops"], header["positions"])
+
+
+def _headed(header: dict[str, Any], data: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
+    end = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:end]), data[end:]

@@ -43,7 +43,7 @@ class Keeping:
         found = [stage.inputs[n] for s, stage in enumerate(stages) for n in self.constants[s]]
         self.handles: list[Handle] = [s[1] for s in found if s[0] == "handle"]
         self.nodes: list[Any] = [None] * len(self.handles)
-        self.programs: list[tuple[Any, Any] | None] | None = None  # (packs, main) of each stage
+        self.programs: list[Any] | None = None  # of each stage, with what packs for it
 
     @property
     def is_useless(self) -> bool:
@@ -76,13 +76,14 @@ class Keeping:
             if found is None:
                 stages.append(stage)
                 continue
-            packs, main = found
-            panels = packs.run(stage.symbols, [_buffer(stage.inputs[n]) for n in numbers])
+            main, packs = found
+            constants = {n: _buffer(stage.inputs[n]) for n in numbers}
+            panels = [pack.panels(stage.symbols, constants) for pack in packs]
             inputs = [*stage.inputs, *(("constant", p) for p in panels)]
             stages.append(replace(stage, program=main, inputs=inputs))
         return stages
 
-    def _compiled(self, number: int) -> tuple[Any, Any] | None:
+    def _compiled(self, number: int) -> Any:
         stage, numbers = self.plain[number], self.constants[number]
         found = None
         if numbers and stage.graph is not None:

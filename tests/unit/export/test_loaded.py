@@ -108,6 +108,61 @@ def test_weights_stay_in_the_file(tmp_path: Path) -> None:
         load_program(path, verify=True)  # ... unless asked for
 
 
+class Layers(nn.Module):
+    """Products with two weights and with a table that is also read row by row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rb.manual_seed(3)
+        self.table = nn.Embedding(50, 96)
+        self.up = nn.Linear(96, 160)
+        self.down = nn.Linear(160, 96)
+
+    def forward(self, x: Any) -> Any:
+        y = self.table(x)
+        y = y + self.down(nn.functional.gelu(self.up(y)))
+        return y @ self.table.weight.T
+
+
+ROWS = (1, 3, 8, 70, 300)
+
+
+def test_weights_are_packed_once_for_all_versions_and_threads(tmp_path: Path) -> None:
+    model = Layers().eval()
+    path = export(model, rb.zeros(9, dtype=rb.int64), tmp_path / "m.rbt", {"x": {0: "n"}})
+    program = load_program(path)
+    assert program.packed_bytes == 0  # nothing before the first call
+    rng = np.random.default_rng(0)
+    given = [rng.integers(0, 50, n) for n in ROWS]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda x: np.asarray(program(x)), given))
+    for x, y in zip(given, found, strict=True):
+        np.testing.assert_array_equal(y, model(rb.asarray(x)).numpy())
+    matrices = 4 * (50 * 96 + 2 * 96 * 160)
+    assert matrices <= program.packed_bytes <= 1.5 * matrices  # each once, edges filled up
+    other = load_program(path)  # plan and packs from the cache
+    assert np.asarray(other(given[3])).tobytes() == found[3].tobytes()
+    assert 0 < other.packed_bytes <= program.packed_bytes
+
+
+def test_weights_of_programs_with_branches_are_packed(exported: Any) -> None:
+    layers = Layers().eval()
+
+    def forward(x: Any, flag: Any) -> Any:
+        y = layers.up(x)
+        y = rb.cond(flag, lambda y: y * 2.0, lambda y: -y, y)
+        return layers.down(y), x, x
+
+    x = rb.asarray(np.random.default_rng(1).standard_normal((40, 96), np.float32))
+    program = exported(forward, (x, rb.asarray(True)))
+    for flag in (True, False):
+        wanted = layers.down(layers.up(x) * (2.0 if flag else -1.0))
+        y, first, second = program(x, rb.asarray(flag))
+        np.testing.assert_array_equal(y.numpy(), wanted.numpy())
+        assert first.tolist() == second.tolist() == x.tolist()
+    assert program.packed_bytes >= 4 * 2 * 96 * 160
+
+
 def test_every_dtype(exported: Any) -> None:
     for name in "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split():
         table = rb.asarray(np.arange(6).reshape(2, 3).astype(name))
