@@ -79,6 +79,7 @@ class Op:
     batch: Callable[..., Any] | None = None
     is_opaque: bool = False  # its gradient rule is Python that must see tensors, never Values
     in_parts: Callable[..., Any] | None = None
+    caller: Any = None  # records calls with tensors that were bound before (recorder.Caller)
 
     def __post_init__(self) -> None:
         self.operands = tuple(p for p in self.parameters if p.role != "attribute")
@@ -121,9 +122,15 @@ class Op:
     # ---- calling -------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.caller is not None:
+            made = self.caller.call(args, kwargs)
+            if made is not NotImplemented:
+                return made
         operands, attrs, form = self.bind(args, kwargs)
         for operand in operands:
             if hasattr(operand, "emit"):
+                if self.caller is not None:
+                    self.caller.learn(args, kwargs, operands, attrs, form)
                 return operand.emit(self, operands, attrs, form)
         raise DTypeError(f"{self.name}: needs at least one tensor among its operands")
 

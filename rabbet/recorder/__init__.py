@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from rabbet.recorder._recorder import (
     MEMO_LIMIT,
+    Caller,
     GradMode,
     Handle,
     Leaf,
@@ -44,6 +45,7 @@ from rabbet.recorder._recorder import (
 
 __all__ = [
     "MEMO_LIMIT",
+    "Caller",
     "GradMode",
     "Handle",
     "Leaf",

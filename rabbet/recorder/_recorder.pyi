@@ -183,6 +183,20 @@ class Replay:
     def play(self, arguments: list[Any], made: list[list[Any]], /) -> list[Any] | None: ...
 
 @final
+class Caller:
+    def __new__(cls, op: Any, roles: str, constants: tuple[type, ...]) -> Caller: ...
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
+    def learn(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        operands: list[Any],
+        attrs: dict[str, Any],
+        form: tuple[int, ...],
+        /,
+    ) -> None: ...
+
+@final
 class Operator:
     def __new__(
         cls,

@@ -13,10 +13,11 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from rabbet.graph.op import BOUND_KEPT, Op, attributes_key
+from rabbet.base.dtypes import DType
+from rabbet.graph.op import Op
 from rabbet.graph.value import registry
 from rabbet.ops.operators import OPERATORS
-from rabbet.recorder import Operator, record
+from rabbet.recorder import Caller, Operator, record
 from rabbet.tensor.tensor import Tensor, as_operand
 
 RENAMED = {  # PyTorch's word -> ours, the first that the function knows
@@ -27,6 +28,7 @@ RENAMED = {  # PyTorch's word -> ours, the first that the function knows
     "shifts": ("shift",),
     "exponent": ("x2",),
 }
+ROLES = {"operand": "o", "optional": "?", "list": "l", "attribute": "a"}  # as in caller.cpp
 F = TypeVar("F", bound=Callable[..., Any])
 NUMBERS = (bool, int, float, complex)
 functions: dict[str, Any] = {}
@@ -36,24 +38,20 @@ def lift(op: Op) -> Callable[..., Any]:
     """The user function of an op."""
     names = [p.name for p in op.parameters]
     packs = len(op.parameters) > 1 and op.parameters[1].annotation.startswith("tuple[int, ...]")
-    count = len(op.operands)
-    quick = op.plain and op.parameters[:count] == op.operands  # operands first, one tensor each
-    bound: dict[tuple[Any, ...], Any] = {}  # attributes as given -> as bound
+    op.caller = caller = Caller(op, "".join(ROLES[p.role] for p in op.parameters), (DType, type))
+    call = caller.call
 
     def function(*args: Any, **kwargs: Any) -> Any:
-        key = None
-        if quick and len(args) >= count and all(type(a) is Tensor for a in args[:count]):
-            key = attributes_key(args[count:], kwargs)
-            attrs = None if key is None else bound.get(key)
-            if attrs is not None:
-                return record(op, args[:count], attrs, ())
+        made = call(args, kwargs)
+        if made is not NotImplemented:
+            return made
+        given = args, kwargs
         if kwargs:
             kwargs = {_rename(name, names): v for name, v in kwargs.items()}
         if packs and len(args) >= 2 and hasattr(args[1], "__index__"):
             args = (args[0], tuple(args[1:]))
         operands, attrs, form = op.bind(args, kwargs)
-        if key is not None and len(bound) < BOUND_KEPT:
-            bound[key] = attrs
+        caller.learn(*given, operands, attrs, form)
         return record(op, tensors(operands), attrs, form)
 
     function.__name__ = function.__qualname__ = op.name

@@ -1,4 +1,5 @@
 // The extension rabbet.recorder._recorder: handles, nodes, tapes, and recording on them.
+#include "caller.h"
 #include "handle.h"
 #include "known.h"
 #include "memo.h"
@@ -161,7 +162,7 @@ NB_MODULE(_recorder, module) {
     module.doc() = "Handles, nodes, tapes, and recording on them.";
     PyObject *self = module.ptr();
     if (!load_runtime() || !prepare_sites() || !define_prepared(self) || !define_recipe(self) || !define_node(self) || !define_handle(self) ||
-        !define_tape(self) || !define_segment(self) || !define_operator(self) || !define_replay(self) || !define_steps(self) ||
+        !define_tape(self) || !define_segment(self) || !define_operator(self) || !define_caller(self) || !define_replay(self) || !define_steps(self) ||
         PyModule_AddFunctions(self, functions) != 0 ||
         PyModule_AddIntConstant(self, "MEMO_LIMIT", long(memo_limit)) != 0)
         throw nb::python_error();
