@@ -45,8 +45,11 @@ def axis_of(op: str, axis: int, rank: int) -> int:
 
 
 def axes_of(op: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
-    """Sorted, distinct, non-negative axes; None means all."""
-    if axis is None:
+    """Sorted, distinct, non-negative axes; None means all.
+
+    The first or last axis of a tensor without axes is none, as NumPy and PyTorch have it.
+    """
+    if axis is None or (not rank and isinstance(axis, int) and axis in (0, -1)):
         return tuple(range(rank))
     given = (axis,) if isinstance(axis, int) else tuple(axis)
     found = tuple(sorted(axis_of(op, a, rank) for a in given))

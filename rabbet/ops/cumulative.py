@@ -184,6 +184,8 @@ def logcumsumexp(x: Value, axis: int | None = None) -> Value:
 def _diff_reference(
     x: np.ndarray, n: int, axis: int, prepend: np.ndarray | None, append: np.ndarray | None
 ) -> np.ndarray:
+    if n == 0:
+        return x
     parts = [p for p in (prepend, x, append) if p is not None]
     return np.diff(np.concatenate(parts, axis) if len(parts) > 1 else x, n, axis)
 
@@ -211,7 +213,7 @@ def diff(
 ) -> Value:
     """Differences of neighbours along `axis`, `n` times over.
 
-    `prepend` and `append` are joined to `x` along `axis` before.
+    `prepend` and `append` are joined to `x` along `axis` before; for `n` of 0 `x` is the result.
 
     >>> rb.diff(rb.asarray([1, 4, 9]))
     tensor([3, 5])
@@ -219,6 +221,8 @@ def diff(
     at = axis_of("diff", axis, x.ndim)
     if n < 0:
         raise RabbetError(f"diff: n is {n}, it must be 0 or more")
+    if n == 0:
+        return x
     parts = [p for p in (prepend, x, append) if p is not None]
     x = concat(parts, at) if len(parts) > 1 else x
     for _ in range(n):

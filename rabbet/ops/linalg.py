@@ -31,7 +31,7 @@ from rabbet.ops.rules import check_kind
 def check_square(name: str, x: Spec) -> None:
     """ShapeError unless the last two axes are square matrices; DTypeError unless of floats."""
     check_kind(name, x.dtype, "fc")
-    if x.ndim < 2 or not sizes.same(x.shape[-1], x.shape[-2]):
+    if x.ndim < 2 or not sizes.equal(x.shape[-1], x.shape[-2]):
         raise ShapeError(f"{name}: {show(x.shape)} is no stack of square matrices")
 
 
@@ -130,7 +130,7 @@ def _solve_spec(x1: Spec, x2: Spec) -> Spec:
     check_square("solve", x1)
     check_kind("solve", x2.dtype, "fc")
     n = x1.shape[-1]
-    if x2.ndim == 0 or not sizes.same(x2.shape[-1 if x2.ndim == 1 else -2], n):
+    if x2.ndim == 0 or not sizes.equal(x2.shape[-1 if x2.ndim == 1 else -2], n):
         raise ShapeError(f"solve: {show(x1.shape)} and {show(x2.shape)}: {n} rows are needed")
     if x2.ndim == 1:
         return x2.with_shape((*x1.shape[:-2], n))

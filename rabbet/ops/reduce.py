@@ -390,7 +390,7 @@ def min_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
 
 
 def _position(name: str, primitive: Any, x: Any, axis: int | None, keepdims: bool) -> Any:
-    if axis is not None:
+    if axis is not None and (x.ndim or axis not in (0, -1)):
         return primitive(x, (axis_of(name, axis, x.ndim),), keepdims)
     found = primitive(reshape(x, (sizes.product(x.shape),)), (0,), False)
     return reshape(found, (1,) * x.ndim) if keepdims else found

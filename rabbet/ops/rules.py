@@ -20,7 +20,10 @@ BITS = "biu"
 NUMBERS = "iuf"
 ANY = "biuf"
 
-_WORDS = {"b": "bool", "i": "signed integers", "u": "unsigned integers", "f": "floats"}
+_WORDS = {
+    **{"b": "bool", "i": "signed integers", "u": "unsigned integers", "f": "floats"},
+    "c": "complex numbers",
+}
 
 Infer = Callable[..., Spec]
 Lower = Callable[..., Expr]

@@ -172,7 +172,7 @@ def cdist(x1: Value, x2: Value, p: float = 2.0) -> Value:
     >>> rb.cdist(rb.asarray([[0.0, 0.0]]), rb.asarray([[3.0, 4.0]]))
     tensor([[5.]])
     """
-    if min(x1.ndim, x2.ndim) < 2 or not _same(x1.shape[-1], x2.shape[-1]):
+    if min(x1.ndim, x2.ndim) < 2 or not sizes.equal(x1.shape[-1], x2.shape[-1]):
         raise ShapeError(f"cdist: rows of {show(x1.shape)} and {show(x2.shape)} do not agree")
     if not p > 0:
         raise ValueError(f"cdist: p={p} must be positive")
@@ -190,7 +190,3 @@ def cdist(x1: Value, x2: Value, p: float = 2.0) -> Value:
     none = equal(total, 0.0)
     safe = where(none, 1.0, total)
     return where(none, 0.0, sqrt(safe) if p == 2 else pow_(safe, 1.0 / p))
-
-
-def _same(a: Dim, b: Dim) -> bool:
-    return sizes.same(a, b) or a == b

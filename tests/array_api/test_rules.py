@@ -443,6 +443,36 @@ def test_what_must_be_an_error(call: Callable[[], Any]) -> None:
         call()
 
 
+def test_solve_of_cast_operands_of_many_sizes() -> None:
+    """A cast before makes the sizes of the right sides symbols of their own."""
+    for n, m in ((3, 2), (2, 3), (4, 1), (1, 1), (1, 3)):
+        x, y = matrix("complex64", n, n), matrix("complex128", n, m)
+        found = rb.linalg.solve(tensor(x), tensor(y)).numpy()
+        np.testing.assert_allclose(x @ found, y, 1e-9, 1e-9)
+
+
+def test_integers_have_no_cholesky_factor() -> None:
+    with pytest.raises(rb.DTypeError, match="floats, complex numbers"):
+        rb.linalg.cholesky(rb.eye(2, dtype=rb.int64))
+
+
+def test_the_first_axis_of_no_axes() -> None:
+    """Where axes are sums' or extremes', 0 and -1 stand for all there are."""
+    x = rb.asarray(3.0)
+    for axis in (0, -1):
+        assert rb.sum(x, axis=axis).item() == rb.max(x, axis=axis, keepdims=True).item() == 3
+        assert rb.argmax(x, axis=axis).shape == ()
+        with pytest.raises(IndexError):
+            rb.sort(x, axis=axis)
+    with pytest.raises(IndexError):
+        rb.sum(x, axis=1)
+
+
+def test_no_differences_are_the_tensor() -> None:
+    x = rb.asarray([1, 4])
+    assert rb.diff(x, n=0, prepend=x, append=x).tolist() == [1, 4]
+
+
 def test_arguments_by_position() -> None:
     """Where the standard has keywords only, NumPy and PyTorch agree on an order, and so do we."""
     x = rb.asarray([[1, 4, 9, 20]])
