@@ -26,6 +26,8 @@ static void map(uint8_t *const *buffers, const int64_t *sizes, int64_t begin, in
     }
 }
 
+static atomic_bool hurry; /* slow tasks are quick from now on */
+
 /* Some milliseconds for each task. */
 static void slow(uint8_t *const *buffers, const int64_t *sizes, int64_t begin, int64_t end, uint8_t *scratch,
                  int64_t *status) {
@@ -33,7 +35,7 @@ static void slow(uint8_t *const *buffers, const int64_t *sizes, int64_t begin, i
     (void)status;
     for (int64_t task = begin; task < end; task++) {
         int64_t stop = rb_clock_ns() + sizes[0];
-        while (rb_clock_ns() < stop)
+        while (!atomic_load(&hurry) && rb_clock_ns() < stop)
             ;
         ((int64_t *)(void *)buffers[0])[task]++;
     }
@@ -83,17 +85,29 @@ static rb_bound *bind_one(rb_program *program, int64_t n) {
     return bound;
 }
 
-static void run_and_check(rb_bound *bound, int64_t n, int64_t first) {
-    int64_t *in = malloc((size_t)n * 8), *out = calloc((size_t)n, 8);
-    CHECK(in && out);
-    for (int64_t i = 0; i < n; i++)
+static void run_in(int64_t *in, int64_t *out, rb_bound *bound, int64_t n, int64_t first) {
+    for (int64_t i = 0; i < n; i++) {
         in[i] = first + i;
+        out[i] = 0;
+    }
     rb_error error;
     CHECK(rb_run(bound, (void *const[]){in}, (void *const[]){out}, NULL, &error) == RB_OK);
     for (int64_t i = 0; i < n; i++)
         CHECK(out[i] == in[i] * 4 + 3);
+}
+
+static void run_and_check(rb_bound *bound, int64_t n, int64_t first) {
+    int64_t *in = malloc((size_t)n * 8), *out = malloc((size_t)n * 8);
+    CHECK(in && out);
+    run_in(in, out, bound, n, first);
     free(in);
     free(out);
+}
+
+/* While somebody forks: a sanitizer's malloc does not know of forks, and would leave its locks held in the child. */
+static void run_on_stack(rb_bound *bound, int64_t first) {
+    int64_t in[N], out[N];
+    run_in(in, out, bound, N, first);
 }
 
 static void test_sizes(void) {
@@ -173,19 +187,20 @@ static int stop_at_third(void *context) {
 }
 
 static void test_polling(void) {
-    enum { TASKS = 4000 };
+    enum { TASKS = 40000 };
     static int64_t out[TASKS];
     rb_options options = {.poll = stop_at_third};
     rb_error error;
-    rb_program *program = make_slow(1000000, TASKS, 1); /* two to four seconds if nothing stopped it */
+    rb_program *program = make_slow(1000000, TASKS, 1); /* half a minute if nothing stopped it */
     rb_bound *bound = bind_one(program, 0);
     int64_t start = rb_clock_ns();
     CHECK(rb_run(bound, (void *const[]){NULL}, (void *const[]){out}, &options, &error) == RB_INTERRUPTED);
     int64_t taken = rb_clock_ns() - start;
-    CHECK(polls == 3 && taken > 140000000 && taken < 1500000000);
+    CHECK(polls == 3 && taken > 140000000);
     int64_t done = 0; /* the pool is drained: nobody writes any more */
     for (int i = 0; i < TASKS; i++)
         done += out[i];
+    CHECK(done < TASKS);
     usleep(20000);
     for (int i = 0; i < TASKS; i++)
         done -= out[i];
@@ -210,7 +225,7 @@ static void test_no_poll_after_commit(void) {
 static atomic_bool stop_background;
 static void *background(void *argument) {
     while (!atomic_load(&stop_background))
-        run_and_check(argument, N, 0);
+        run_on_stack(argument, 0);
     return NULL;
 }
 
@@ -220,15 +235,15 @@ static void test_fork(void) {
     rb_bound *bound = bind_one(program, N);
     pthread_t thread;
     CHECK(rb_set_num_threads(3) == RB_OK);
-    run_and_check(bound, N, 1);
+    run_on_stack(bound, 1);
     CHECK(pthread_create(&thread, NULL, background, bound) == 0);
     for (int i = 0; i < 20; i++) {
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
-            alarm(20); /* a child that hangs is killed, and that is seen */
-            run_and_check(bound, N, 2);
-            run_and_check(bound, N, 3);
+            alarm(60); /* a child that hangs is killed, and that is seen */
+            run_on_stack(bound, 2);
+            run_on_stack(bound, 3);
             _exit(42);
         }
         int state = 0;
@@ -245,15 +260,17 @@ static int fork_once(void *context) {
     int *child = context;
     if (*child < 0)
         *child = (int)fork();
+    atomic_store(&hurry, true);
     return 0;
 }
 
 /* A fork inside a poll: the child's run lost its workers and must say so; the parent's finishes. */
 static void test_fork_in_poll(void) {
-    int64_t out[200] = {0};
+    enum { TASKS = 40000 };
+    static int64_t out[TASKS];
     int child = -1;
     rb_options options = {.poll = fork_once, .context = &child};
-    rb_program *program = make_slow(1000000, 200, 1);
+    rb_program *program = make_slow(1000000, TASKS, 1); /* until the poll, which forks */
     rb_bound *bound = bind_one(program, 0);
     int code = rb_run(bound, (void *const[]){NULL}, (void *const[]){out}, &options, NULL);
     if (child == 0) {
