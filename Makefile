@@ -30,17 +30,14 @@ help:
 	@echo "make lint       style and types only        make format  write the style"
 	@echo "make bench      beside its peers            make clean   remove $(VENV) and builds"
 
-install: $(stamp) $(VENV)/.rabbet-pack
+# With ready kernels for this machine (rabbet/packs), made again when the sources have changed: half a
+# minute. Nothing needs them; a program's first run is quicker with them.
+install: $(stamp)
+	@$(python) -m rabbet.pack --if-needed
 
 # Installed again when a native source or the metadata changes; otherwise nothing runs.
 $(stamp): $(native_sources)
 	@bash tools/make_venv.sh '$(VENV)' '$(EXTRAS)'
-	@touch $@
-
-# Ready kernels for this machine (rabbet/packs), made again when what makes kernels changes: half a minute.
-# Nothing needs them; a program's first run is quicker with them.
-$(VENV)/.rabbet-pack: $(stamp) $(wildcard rabbet/codegen/*.py rabbet/expr/*.py rabbet/pack/*.py) rabbet/kernel/loops.py
-	$(python) -m rabbet.pack
 	@touch $@
 
 demo: $(stamp)

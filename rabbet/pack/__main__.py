@@ -1,4 +1,4 @@
-"""`python -m rabbet.pack [--target NAME ...] [--folder PATH]`: make packs of ready kernels.
+"""`python -m rabbet.pack [--target NAME ...] [--folder PATH] [--if-needed]`: make packs.
 
 Targets need not run on this machine.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import rabbet.base
 from rabbet import targets
-from rabbet.pack.make import make
+from rabbet.pack.make import is_complete, make
 from rabbet.pack.workloads import wanted
 
 
@@ -22,10 +22,17 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path(rabbet.base.__file__).parents[1] / "packs"
     )
+    parser.add_argument(
+        "--if-needed", action="store_true", help="only those that are missing or of other sources"
+    )
     options = parser.parse_args()
-    chosen = [targets.find(name) for name in options.target or ()]
+    chosen = [targets.find(name) for name in options.target or ()] or [targets.host()]
+    if options.if_needed:
+        chosen = [t for t in chosen if not is_complete(t, options.folder)]
+        if not chosen:
+            return
     begin = time.perf_counter()
-    for path, entries in make(chosen or [targets.host()], options.folder, wanted()):
+    for path, entries in make(chosen, options.folder, wanted()):
         size, spent = path.stat().st_size / 1e6, time.perf_counter() - begin
         print(f"{path.name}: {entries} kernels, {size:.1f} MB ({spent:.0f} s)")
 

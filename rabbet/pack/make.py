@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from rabbet.base.pack import write_pack
+import rabbet.base
+from rabbet.base.pack import Pack, write_pack
 from rabbet.base.target import Target
 from rabbet.codegen import bundle, machine
 from rabbet.codegen.build import build
-from rabbet.codegen.store import object_key
+from rabbet.codegen.store import generator_version, object_key
 from rabbet.kernel.loops import Kernel
 from rabbet.pack.workloads import Wanted
 from rabbet.runtime.compile import CompiledPart, Staging, compile_stages
@@ -25,9 +27,29 @@ def make(
     """Write the pack of each target into `folder`; (its path, how many kernels are in it)."""
     for target in chosen:
         entries = _objects(kernels_of(graphs, target), target)
-        path = folder / f"{target.name}.pack"
-        write_pack(path, entries)
+        path = path_of(target, folder)
+        write_pack(path, entries | {whole_key(target): b""})
         yield path, len(entries)
+
+
+def path_of(target: Target, folder: Path) -> Path:
+    """The file of a target's pack."""
+    return folder / f"{target.name}.pack"
+
+
+def is_complete(target: Target, folder: Path) -> bool:
+    """Whether a target's pack is there and was made by the very sources that run now."""
+    return Pack(path_of(target, folder)).get(whole_key(target)) is not None
+
+
+def whole_key(target: Target) -> str:
+    """The key of an entry that says which sources made a pack: which kernels are wanted may follow
+    from any of them.
+    """
+    digest = hashlib.sha256(f"{target.name}\0{generator_version()}".encode())
+    for source in sorted(Path(rabbet.base.__file__).parents[1].rglob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
 
 
 def kernels_of(graphs: Iterable[Wanted], target: Target) -> list[Kernel]:

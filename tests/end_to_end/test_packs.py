@@ -15,7 +15,7 @@ from rabbet.codegen import machine
 from rabbet.codegen.store import KernelStore, object_key
 from rabbet.graph.value import registry
 from rabbet.pack import workloads
-from rabbet.pack.make import kernels_of, make
+from rabbet.pack.make import is_complete, kernels_of, make, path_of
 from rabbet.runtime import program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +98,17 @@ def test_a_store_takes_the_disk_first_and_writes_nothing_for_the_pack(tmp_path: 
     assert store.kept(key) == code and list(store.objects([kernel]).values()) == [code]
     assert machine.compilations == before
     assert not list((tmp_path / "empty").glob("??/*"))
+
+
+def test_a_pack_is_complete_as_long_as_no_source_changes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_complete(HOST, folder) and not is_complete(HOST, tmp_path)
+    (one,) = kernels_of([workloads.Wanted(next(iter(_graphs())), None, False)], HOST)
+    write_pack(path_of(HOST, tmp_path), {object_key(one, HOST): b"code"})
+    assert not is_complete(HOST, tmp_path)
+    monkeypatch.setattr("rabbet.pack.make.generator_version", lambda: "another")
+    assert not is_complete(HOST, folder)
 
 
 def test_where_packs_are_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
