@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rabbet.base.target import Target
-from rabbet.export.portable import Entry, Weight
+from rabbet.export.constants import Constants
+from rabbet.export.portable import Entry
 from rabbet.export.versions import Compilation
 
 C_TYPES = {
@@ -44,7 +45,7 @@ class Unit:
 
     name: str
     entry: Entry
-    weights: Sequence[Weight]
+    constants: Constants
     versions: Sequence[Compilation]
     kernels: Sequence[Sequence[str]]  # per version: function names
     target: Target

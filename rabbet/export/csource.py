@@ -20,7 +20,7 @@ from rabbet.export.portable import Named, SizeForm
 def source_text(unit: Unit) -> str:
     """NAME.c: the tables, and the public functions around native/library.c."""
     entry = unit.entry
-    most = max(len(v.weights) for v in unit.versions)
+    most = max(map(len, unit.constants.given))
     return "\n".join(
         [
             f"#define N_VERSIONS {len(unit.versions)}",
@@ -59,8 +59,8 @@ def _weights_text(unit: Unit) -> str:
             included("library_weights", ".section .rodata", ".text"),
             "#endif",
             "const void *const WEIGHT_TABLE[] = {",
-            *(f"    library_weights + {w.offset}," for w in unit.weights),
-            "    NULL};",
+            *(f"    library_weights + {offset}," for offset in unit.constants.offsets),
+            "    library_weights};",
         ]
     )
 
@@ -77,14 +77,14 @@ def _versions_text(unit: Unit) -> str:
         rows = [", ".join(map(_word, words[k : k + 8])) for k in range(0, len(words), 8)]
         text.append(f"static const int64_t words_{i}[] = {{\n    " + ",\n    ".join(rows) + "};")
         text.append(f"static const rb_kernel kernels_{i}[] = {{{', '.join([*names, 'NULL'])}}};")
-        weights = ", ".join(map(str, [*version.weights, -1]))
+        weights = ", ".join(map(str, [*unit.constants.given[i], -1]))
         text.append(f"static const int weights_{i}[] = {{{weights}}};")
     text.append("const library_version VERSION_TABLE[N_VERSIONS] = {")
     for i, (version, names) in enumerate(zip(unit.versions, unit.kernels, strict=True)):
         n_words = len(version.compiled.words) // 8
         text.append(
             f"    {{words_{i}, {n_words}, kernels_{i}, {len(names)}, weights_{i}, "
-            f"{len(version.weights)}}},"
+            f"{len(unit.constants.given[i])}}},"
         )
     text.append("};")
     return "\n".join(text)

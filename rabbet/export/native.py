@@ -13,6 +13,7 @@ from rabbet.base.target import Target
 from rabbet.codegen.link import shared_library
 from rabbet.export import cheader, csource
 from rabbet.export.cnames import C_TYPES, Unit, identifier
+from rabbet.export.constants import constants_of
 from rabbet.export.files import write_whole
 from rabbet.export.portable import Entry
 from rabbet.export.read import ProgramFile, read_program
@@ -37,7 +38,8 @@ def build(
 ) -> Path:
     """Make libNAME.so, NAME.h and example.c from a program file; the folder they are in.
 
-    The library holds machine code, weights and runtime: it needs neither Python nor Rabbet.
+    The library holds machine code, weights and runtime: it needs neither Python nor Rabbet. Weights
+    that products read are in it as the target reads them, in panels.
     `output` is a folder (by default the file's own), `name` the file's by default; `cpu` is a
     target record's name, by default this machine's; for another architecture ("arm64") its cross
     compiler is needed. Raises BuildError (no C compiler, unknown names), FormatError, OSError; each
@@ -92,10 +94,11 @@ def _build(
     folder: Path,
 ) -> None:
     weights = temporary / "weights.bin"
-    write_whole(weights, [file.memory])
+    constants = constants_of(file, versions)
+    write_whole(weights, constants.chunks())
     kernels = {kernel_name(k): k for v in versions for k in v.compiled.kernels}
     names = [[kernel_name(k) for k in v.compiled.kernels] for v in versions]
-    unit = Unit(name, entry, file.program.weights, versions, names, target, str(weights.resolve()))
+    unit = Unit(name, entry, constants, versions, names, target, str(weights.resolve()))
     header = cheader.header_text(unit)
     (temporary / f"{name}.h").write_text(header)
     source = temporary / f"{name}.c"

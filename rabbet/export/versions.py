@@ -13,10 +13,10 @@ from itertools import product
 from rabbet.base.errors import BuildError, FormatError, IndexRangeError, RabbetError
 from rabbet.base.sizes import SizeScope, holds
 from rabbet.base.target import Target
-from rabbet.export.graph import build
+from rabbet.export.graph import Built, build
 from rabbet.export.portable import Entry, Portable, guard_holds, make_scope
 from rabbet.runtime.assembly import Compiled
-from rabbet.runtime.compile import compile_plan
+from rabbet.runtime.compile import PackPlan, compile_kept, compile_plan
 
 TYPICAL = 8
 TRIED = (1, 0, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 64, 100, 128, 256, 512, 1000, 4096, 65536)
@@ -26,11 +26,15 @@ VERSIONS_KEPT = 32
 
 @dataclass(eq=False)
 class Compilation:
-    """One plan with the numbers of the weights that follow the inputs."""
+    """One plan with the numbers of the weights that follow the inputs, and what packs the operands
+    that follow those. Weights that are not `read` are only there in panels.
+    """
 
     compiled: Compiled
     scope: SizeScope | None
     weights: list[int]
+    packs: list[PackPlan]
+    read: set[int]
 
     def accepts(self, symbols: Sequence[int]) -> bool:
         """True where its guards hold."""
@@ -60,16 +64,27 @@ def compile_versions(program: Portable, entry: Entry, target: Target) -> list[Co
             continue
         try:
             built = build(program, entry, symbols)
-            compiled = compile_plan(built.graph, target, scope=built.scope)
+            versions.append(_compiled(built, len(entry.inputs), target))
         except (FormatError, IndexRangeError) as error:  # the model has no meaning at this size
             failure = failure or error
             continue
-        versions.append(Compilation(compiled, built.scope, built.weights))
         if len(versions) == VERSIONS_KEPT:
             break
     if not versions:
         raise BuildError(f"{entry.name}: there is no size it can be built for: {failure}")
     return versions
+
+
+def _compiled(built: Built, inputs: int, target: Target) -> Compilation:
+    constants = range(inputs, len(built.graph.inputs))
+    kept = compile_kept(built.graph, target, constants, scope=built.scope)
+    if kept is None:  # it needs several plans, which is an error here
+        plan = compile_plan(built.graph, target, scope=built.scope)
+        return Compilation(plan, built.scope, built.weights, [], set(built.weights))
+    for pack in kept.packs:
+        pack.constants = [built.weights[n - inputs] for n in pack.constants]
+    read = {w for n, w in zip(constants, built.weights, strict=True) if n in kept.read}
+    return Compilation(kept.main, built.scope, built.weights, kept.packs, read)
 
 
 def _tried(entry: Entry) -> Iterator[list[int]]:

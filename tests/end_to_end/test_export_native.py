@@ -329,3 +329,30 @@ def test_damaged_weights_are_not_built(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "digits.rbt").write_bytes(data)
     with pytest.raises(FormatError, match="weights are damaged"):
         build(tmp_path / "digits.rbt", output=tmp_path / "out")
+
+
+def test_a_library_holds_its_weights_once_and_in_panels(tmp_path: Path) -> None:
+    rb.manual_seed(2)
+    half = nn.Linear(96, 160).to("bfloat16")
+    model = nn.Sequential(nn.Linear(200, 96), nn.GELU(), _In(half), nn.Linear(160, 10)).eval()
+    path = export(model, rb.zeros((1, 200)), tmp_path / "net.rbt", {"x": {0: "n"}})
+    build(path, output=tmp_path / "net")
+    library, program = Library(tmp_path, "net"), load_program(path)
+    for rows in (1, 4, 9, 200):
+        x = np.random.default_rng(rows).standard_normal((rows, 200), np.float32)
+        np.testing.assert_array_equal(library.predict(x), np.asarray(program(x)))
+    library.close()
+    data = (tmp_path / "net" / "libnet.so").read_bytes()
+    assert np.asarray(model[0].bias).tobytes() in data
+    assert np.asarray(model[0].weight).tobytes() not in data  # in panels alone
+
+
+class _In(nn.Module):
+    """A layer of bfloat16 between layers of float32."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x.astype("bfloat16")).astype("float32")
