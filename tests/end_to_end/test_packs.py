@@ -107,7 +107,7 @@ def test_a_pack_is_complete_as_long_as_no_source_changes(
     (one,) = kernels_of([workloads.Wanted(next(iter(_graphs())), None, False)], HOST)
     write_pack(path_of(HOST, tmp_path), {object_key(one, HOST): b"code"})
     assert not is_complete(HOST, tmp_path)
-    monkeypatch.setattr("rabbet.pack.make.generator_version", lambda: "another")
+    monkeypatch.setattr(sys.modules[make.__module__], "generator_version", lambda: "another")
     assert not is_complete(HOST, folder)
 
 
