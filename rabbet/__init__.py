@@ -65,6 +65,7 @@ from rabbet.tensor import (
     full_like,
     is_grad_enabled,
     linspace,
+    logspace,
     no_grad,
     ones,
     ones_like,
@@ -91,38 +92,24 @@ from rabbet.tensor.chosen import (
     unique_values,
 )
 from rabbet.tensor.combine import (
-    addmm,
-    allclose,
-    aminmax,
     atleast_1d,
     atleast_2d,
     atleast_3d,
-    baddbmm,
     block_diag,
     broadcast_shapes,
     broadcast_tensors,
     cartesian_prod,
     column_stack,
     combinations,
-    cross,
     dstack,
     fliplr,
     flipud,
-    histogram,
     hstack,
-    is_tensor,
-    kthvalue,
-    logspace,
     narrow,
-    numel,
-    rand_like,
-    randn_like,
     ravel,
     rot90,
-    std_mean,
     tensor_split,
     unflatten,
-    var_mean,
     vstack,
 )
 from rabbet.tensor.control import cond, scan, switch, while_loop
@@ -141,12 +128,10 @@ from rabbet.tensor.distributions import (
 from rabbet.tensor.families import beta, binomial, dirichlet, gamma, poisson
 from rabbet.tensor.functional import grad, value_and_grad
 from rabbet.tensor.habits import (
-    bmm,
-    dot,
     is_floating_point,
+    is_tensor,
     masked_select,
-    mm,
-    mv,
+    numel,
     randint_like,
     select,
     t,
@@ -163,9 +148,11 @@ from rabbet.tensor.placing import (
     scatter_reduce,
 )
 from rabbet.tensor.printing import get_printoptions, printoptions, set_printoptions
-from rabbet.tensor.random import Generator, manual_seed, rand, randint, randn
+from rabbet.tensor.products import addmm, baddbmm, bmm, cross, dot, mm, mv
+from rabbet.tensor.random import Generator, manual_seed, rand, rand_like, randint, randn, randn_like
 from rabbet.tensor.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
 from rabbet.tensor.standard import repeat, reshape, searchsorted, take
+from rabbet.tensor.summary import allclose, aminmax, histogram, kthvalue, std_mean, var_mean
 from rabbet.tensor.transforms import hessian, hvp, jacfwd, jacrev, jvp, stop_gradient, vjp
 from rabbet.tensor.triangles import tril_indices, triu_indices
 from rabbet.tensor.types import astype, can_cast, finfo, iinfo, isdtype, result_type

@@ -8,7 +8,7 @@ import rabbet.ops  # noqa: F401  (declares the ops)
 from rabbet import recorder
 from rabbet.base.config import config
 from rabbet.graph.value import lookup
-from rabbet.tensor import chosen, combine, habits, placing, several
+from rabbet.tensor import chosen, combine, habits, placing, products, several, summary
 from rabbet.tensor import random as random
 from rabbet.tensor.backward import rule_of
 from rabbet.tensor.create import (
@@ -21,6 +21,7 @@ from rabbet.tensor.create import (
     full,
     full_like,
     linspace,
+    logspace,
     ones,
     ones_like,
     tensor,
@@ -41,6 +42,8 @@ for _name, _method in {
     **chosen.METHODS,
     **placing.METHODS,
     **combine.METHODS,
+    **summary.METHODS,
+    **products.METHODS,
     **habits.METHODS,
 }.items():
     setattr(Tensor, _name, _method)
@@ -74,6 +77,7 @@ __all__ = [
     "functions",
     "is_grad_enabled",
     "linspace",
+    "logspace",
     "no_grad",
     "ones",
     "ones_like",

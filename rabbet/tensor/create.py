@@ -320,6 +320,20 @@ def linspace(
         return from_numpy(points.astype(wanted.numpy))
 
 
+def logspace(
+    start: float, stop: float, num: int = 100, base: float = 10.0, *, dtype: Any = None
+) -> Tensor:
+    """`num` powers of `base`, whose exponents are evenly spaced from `start` to `stop`.
+
+    >>> rb.logspace(0, 2, 3)
+    tensor([  1.,  10., 100.])
+    """
+    powers = linspace(start, stop, num, dtype="float64")
+    return functions["pow"](asarray(float(base), dtype="float64"), powers).astype(
+        dtype or "float32"
+    )
+
+
 def eye(
     n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
 ) -> Tensor:

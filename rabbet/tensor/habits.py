@@ -1,4 +1,4 @@
-"""What PyTorch's users have in their fingers: methods, and products that check their ranks.
+"""What PyTorch's users have in their fingers.
 
 Names that only spell another op are in lift.py (ALIASES); those that mean something else here are
 in absent.py, where the error says what to write.
@@ -26,6 +26,24 @@ def is_floating_point(x: Tensor) -> bool:
     True
     """
     return x.dtype.is_float
+
+
+def is_tensor(x: object) -> bool:
+    """Whether `x` is a Tensor.
+
+    >>> rb.is_tensor(rb.ones(2)), rb.is_tensor([1, 1])
+    (True, False)
+    """
+    return isinstance(x, Tensor)
+
+
+def numel(x: Any) -> int:
+    """How many elements there are.
+
+    >>> rb.numel(rb.ones((2, 3)))
+    6
+    """
+    return int(as_operand(x).size)
 
 
 def randint_like(x: Tensor, low: int, high: int | None = None, *, dtype: Any = None) -> Tensor:
@@ -72,39 +90,6 @@ def masked_select(x: Tensor, mask: Any) -> Tensor:
     return functions["expand"](x, shape)[functions["expand"](condition, shape)]
 
 
-def _product(name: str, ranks: tuple[int, int], words: str, example: str) -> Callable[..., Tensor]:
-    def function(x1: Tensor, x2: Any) -> Tensor:
-        other = as_operand(x2)
-        if (x1.ndim, other.ndim) != ranks:
-            raise ShapeError(
-                f"{name}: {show(x1.shape)} and {show(other.shape)} must have {ranks[0]} and "
-                f"{ranks[1]} axes; x @ y takes any"
-            )
-        return functions["matmul"](x1, other)
-
-    function.__name__ = name
-    function.__doc__ = f"{words}\n\n    >>> {example}\n    "
-    return function
-
-
-mm = _product(
-    *("mm", (2, 2), "The product of two matrices; `x1 @ x2` takes all ranks."),
-    "rb.mm(rb.ones(2, 3), rb.ones(3, 4)).shape\n    (2, 4)",
-)
-bmm = _product(
-    *("bmm", (3, 3), "Products of two stacks of matrices; `x1 @ x2` takes all ranks."),
-    "rb.bmm(rb.ones(5, 2, 3), rb.ones(5, 3, 4)).shape\n    (5, 2, 4)",
-)
-mv = _product(
-    *("mv", (2, 1), "The product of a matrix and a vector; `x1 @ x2` takes all ranks."),
-    "rb.mv(rb.ones(2, 3), rb.ones(3)).shape\n    (2,)",
-)
-dot = _product(
-    *("dot", (1, 1), "The sum of the products of two vectors' elements."),
-    "rb.dot(rb.asarray([1.0, 2.0]), rb.asarray([3.0, 4.0]))\n    tensor(11.)",
-)
-
-
 def _as(dtype: DType) -> Callable[[Tensor], Tensor]:
     def method(self: Tensor) -> Tensor:
         return self.astype(dtype)
@@ -131,7 +116,7 @@ def _normal(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = Non
 
 
 METHODS: dict[str, Any] = {
-    **{f.__name__: f for f in (is_floating_point, select, t, masked_select, mm, bmm, mv, dot)},
+    **{f.__name__: f for f in (is_floating_point, select, t, masked_select)},
     "repeat_interleave": repeat,
     "ndimension": lambda self: self.ndim,
     "expand_as": lambda self, other: functions["expand"](self, other.shape),

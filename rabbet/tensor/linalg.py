@@ -10,9 +10,9 @@ from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.graph.value import lookup
 from rabbet.ops.linalg import adjoint
-from rabbet.tensor.combine import cross as cross
 from rabbet.tensor.create import zeros
 from rabbet.tensor.lift import functions
+from rabbet.tensor.products import cross as cross
 from rabbet.tensor.tensor import Tensor, as_operand
 
 __all__ = [

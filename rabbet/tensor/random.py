@@ -14,7 +14,7 @@ from rabbet.base.errors import DTypeError
 from rabbet.base.spec import intern
 from rabbet.graph.value import lookup
 from rabbet.recorder import current, offset_node, record, scalar_node
-from rabbet.tensor.tensor import Tensor, check_device, shape_argument
+from rabbet.tensor.tensor import Tensor, as_operand, check_device, shape_argument
 
 UNIFORM_STEPS = {"float16": 2.0**11, "bfloat16": 2.0**8}  # as many as below 1 are exact
 _UINT64 = intern((), dtypes.uint64)
@@ -135,6 +135,26 @@ def randn(
     check_device(device)
     t = _real("normal", shape_argument(shape), dtype, generator)
     return t.requires_grad_() if requires_grad else t
+
+
+def rand_like(x: Any, *, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+    """Uniform numbers in [0, 1) with the shape of `x`, and its dtype unless another is given.
+
+    >>> rb.rand_like(rb.ones(2, 3)).shape
+    (2, 3)
+    """
+    t = as_operand(x)
+    return rand(t.shape, dtype=dtype or t.dtype, generator=generator)
+
+
+def randn_like(x: Any, *, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+    """Standard normal numbers with the shape of `x`, and its dtype unless another is given.
+
+    >>> rb.randn_like(rb.ones(2, 3)).shape
+    (2, 3)
+    """
+    t = as_operand(x)
+    return randn(t.shape, dtype=dtype or t.dtype, generator=generator)
 
 
 def randint(

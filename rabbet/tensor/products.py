@@ -1,0 +1,87 @@
+"""Products under names of their own: those that check their ranks, that add to something, cross."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rabbet.base.errors import ShapeError
+from rabbet.base.shapes import show
+from rabbet.tensor.lift import functions, spoken
+from rabbet.tensor.tensor import Tensor, as_operand
+
+
+def _product(name: str, ranks: tuple[int, int], words: str, example: str) -> Callable[..., Tensor]:
+    def function(x1: Tensor, x2: Any) -> Tensor:
+        other = as_operand(x2)
+        if (x1.ndim, other.ndim) != ranks:
+            raise ShapeError(
+                f"{name}: {show(x1.shape)} and {show(other.shape)} must have {ranks[0]} and "
+                f"{ranks[1]} axes; x @ y takes any"
+            )
+        return functions["matmul"](x1, other)
+
+    function.__name__ = name
+    function.__doc__ = f"{words}\n\n    >>> {example}\n    "
+    return function
+
+
+mm = _product(
+    *("mm", (2, 2), "The product of two matrices; `x1 @ x2` takes all ranks."),
+    "rb.mm(rb.ones(2, 3), rb.ones(3, 4)).shape\n    (2, 4)",
+)
+bmm = _product(
+    *("bmm", (3, 3), "Products of two stacks of matrices; `x1 @ x2` takes all ranks."),
+    "rb.bmm(rb.ones(5, 2, 3), rb.ones(5, 3, 4)).shape\n    (5, 2, 4)",
+)
+mv = _product(
+    *("mv", (2, 1), "The product of a matrix and a vector; `x1 @ x2` takes all ranks."),
+    "rb.mv(rb.ones(2, 3), rb.ones(3)).shape\n    (2,)",
+)
+dot = _product(
+    *("dot", (1, 1), "The sum of the products of two vectors' elements."),
+    "rb.dot(rb.asarray([1.0, 2.0]), rb.asarray([3.0, 4.0]))\n    tensor(11.)",
+)
+
+
+@spoken
+def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
+    """The vectors at right angles to both: along `axis`, which has 3 elements in both.
+
+    Raises ShapeError for another size.
+
+    >>> rb.cross(rb.asarray([1, 0, 0]), rb.asarray([0, 1, 0]))
+    tensor([0, 0, 1])
+    """
+    a, b = as_operand(x1), as_operand(x2)
+    for t in (a, b):
+        if not -t.ndim <= axis < t.ndim or t.shape[axis] != 3:
+            raise ShapeError(f"cross: axis {axis} of {show(t.shape)} has not 3 elements")
+    parts = [[functions["take"](t, as_operand(i), axis) for i in range(3)] for t in (a, b)]
+    (a0, a1, a2), (b0, b1, b2) = parts
+    found = [a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0]
+    ndim = max(a.ndim, b.ndim)
+    return functions["stack"](found, axis if axis < 0 else axis - ndim)
+
+
+def baddbmm(input: Any, x1: Any, x2: Any, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
+    """beta * input + alpha * (x1 @ x2), of matrices or stacks of them.
+
+    >>> rb.baddbmm(rb.ones((1, 2, 2)), rb.ones((1, 2, 3)), rb.ones((1, 3, 2)), alpha=2)[0, 0]
+    tensor([7., 7.])
+    """
+    product = functions["matmul"](as_operand(x1), as_operand(x2))
+    product = product if alpha == 1 else product * alpha
+    if beta == 0:
+        return product
+    given = as_operand(input)
+    return (given if beta == 1 else given * beta) + product
+
+
+addmm = baddbmm
+
+
+METHODS: dict[str, Any] = {
+    **{f.__name__: f for f in (mm, bmm, mv, dot, cross, baddbmm)},
+    "addmm": addmm,
+}
