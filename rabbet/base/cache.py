@@ -24,6 +24,7 @@ DEFAULT_LIMIT = 1 << 30  # bytes of all entries together
 _KEY = re.compile(r"[0-9a-f]{16,128}\Z")
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
+_FOLDERS = 256  # entries lie in folders by the first two digits of their key
 _FRESH_SECONDS = 600.0  # an entry read this recently is not marked as used again
 _ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to nobody
 
@@ -46,7 +47,6 @@ class DiskCache:
     def __init__(self, directory: Path | None = None, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
         self.problem = ""
-        self._written: int | None = None  # bytes written since the last count; None: never counted
         try:
             self.directory = directory or default_directory()
             self._claim()
@@ -85,7 +85,7 @@ class DiskCache:
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             self._write(path, MAGIC + hashlib.sha256(payload).digest() + payload)
-            self._count(len(payload))
+            self._count(path.parent, len(payload))
         except OSError as error:
             self.problem = f"compiled code is kept in memory only: {error}"
 
@@ -118,20 +118,18 @@ class DiskCache:
                 temporary.unlink()
             raise
 
-    def _count(self, written: int) -> None:
-        """Now and then: drop the least recently used entries when all together are too many."""
-        if self._written is not None and self._written + written < self.limit // 16:
-            self._written += written
+    def _count(self, folder: Path, written: int) -> None:
+        """Now and then: drop the least recently used entries when all together are too many.
+
+        Keys are spread evenly, so one folder tells how much there is: the one just written to, and
+        so often (by chance) that each is looked at about once while all grow by 1/16. Walking all
+        of a full cache takes seconds, and is done only where that one says it is too large.
+        """
+        if secrets.randbelow(self.limit) >= written * 16 * _FOLDERS:
             return
-        self._written = 0
-        entries: list[tuple[float, int, Path]] = []
-        for path in self.directory.glob("??/*"):
-            with contextlib.suppress(OSError):
-                facts = path.lstat()
-                entries.append((facts.st_mtime, facts.st_size, path))
-                is_temporary = path.name.startswith(".")
-                if is_temporary and time.time() - facts.st_mtime > _ABANDONED_SECONDS:
-                    path.unlink()
+        if sum(size for _, size, _ in _entries(folder)) * _FOLDERS <= self.limit:
+            return
+        entries = [e for f in self.directory.glob("??") for e in _entries(f)]
         total = sum(size for _, size, _ in entries)
         if total <= self.limit:
             return
@@ -139,8 +137,22 @@ class DiskCache:
             if total <= self.limit * 3 // 4:
                 break
             with contextlib.suppress(OSError):
-                path.unlink()
+                os.unlink(path)
             total -= size
+
+
+def _entries(folder: Path) -> list[tuple[float, int, str]]:
+    """(last use, bytes, path) of each entry; temporary files that nobody wants are removed."""
+    found: list[tuple[float, int, str]] = []
+    with contextlib.suppress(OSError), os.scandir(folder) as files:
+        for file in files:
+            with contextlib.suppress(OSError):
+                facts = file.stat(follow_symlinks=False)
+                found.append((facts.st_mtime, facts.st_size, file.path))
+                is_temporary = file.name.startswith(".")
+                if is_temporary and time.time() - facts.st_mtime > _ABANDONED_SECONDS:
+                    os.unlink(file.path)
+    return found
 
 
 def _is_private(facts: os.stat_result) -> bool:

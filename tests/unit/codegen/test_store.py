@@ -124,6 +124,14 @@ def test_least_recently_used_entries_go_first(tmp_path):
     assert cache.get(keys[-1]) is not None and cache.get(keys[0]) is None
 
 
+def test_a_large_cache_is_not_walked_at_each_start(tmp_path, monkeypatch):
+    walked = []
+    monkeypatch.setattr("rabbet.base.cache._entries", lambda folder: walked.append(folder) or [])
+    for _ in range(100):  # starts of programs that compile something small
+        DiskCache(tmp_path / "cache").put(KEY, bytes(1000))
+    assert len(walked) < 10  # 0.4 of 100 on average
+
+
 def test_several_processes_write_the_same_keys(cache):
     program = (
         "import sys; from pathlib import Path; from rabbet.base.cache import DiskCache\n"
