@@ -10,23 +10,21 @@ from typing import Any
 import numpy as np
 
 from rabbet.base.dtypes import float64
-from rabbet.base.errors import ShapeError
-from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim
 from rabbet.graph.op import op
-from rabbet.graph.sample import Draw, Sample
+from rabbet.graph.sample import Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import abs_, add, cast, divide, maximum, multiply, reciprocal, subtract
-from rabbet.ops.checks import need_choice, need_float, wide
+from rabbet.ops.checks import wide
 from rabbet.ops.compare import less, where
 from rabbet.ops.contract import tensordot
 from rabbet.ops.create import iota, number
 from rabbet.ops.movement import moveaxis
 from rabbet.ops.reduce import reduce_sum
+from rabbet.ops.resize import Scale, resize_samples, resized_axes
 
 MODES = ("linear", "cubic")
 CUBIC = -0.5  # the free number of cubic convolution (R. Keys, 1981), as in PyTorch's and Pillow's
-Scale = float | None
 
 
 def _filter(d: Any, mode: str) -> Any:
@@ -80,14 +78,12 @@ def _resize_array(
 
 
 def _samples() -> list[Sample]:
-    cases: tuple[tuple[Any, ...], ...] = (
+    return resize_samples(
         *(((2, 2, 9, 7), (4, 3), m, False, (None, None)) for m in MODES),
         *(((1, 2, 4, 9), (6, 5), m, True, (None, None)) for m in MODES),
         ((1, 1, 8, 8), (3, 5), "linear", False, (0.4, 0.7)),
         ((1, 1, 3), (1,), "linear", False, (None,)),
     )
-    names = ("size", "mode", "align_corners", "scales")
-    return [Sample((Draw(s),), dict(zip(names, rest, strict=True))) for s, *rest in cases]
 
 
 @op(
@@ -105,18 +101,7 @@ def resize_antialiased(
     scales: tuple[float | None, ...],
 ) -> Value:
     """The last axes with other sizes, "linear" or "cubic": filters as wide as output elements."""
-    need_choice("interpolate", "mode", mode, MODES)
-    need_float("interpolate", "input", x.dtype)
-    lead = x.ndim - len(size)
-    if lead < 0 or len(scales) != len(size):
-        raise ShapeError(f"interpolate: sizes {show(size)} do not fit an input {show(x.shape)}")
-    for axis, (m, scale) in enumerate(zip(size, scales, strict=True), lead):
-        n = x.shape[axis]
-        if any(isinstance(d, int) and d < 1 for d in (n, m)) or scale is not None and not scale > 0:
-            raise ShapeError(
-                f"interpolate: input {show(x.shape)}, sizes {show(size)} and scales {scales} "
-                "must be positive"
-            )
-        weights = _weights(x, n, m, mode, align_corners, scale)
+    for axis, m, scale in resized_axes(x, size, scales, mode, MODES):
+        weights = _weights(x, x.shape[axis], m, mode, align_corners, scale)
         x = moveaxis(tensordot(x, weights, ((axis,), (1,))), -1, axis)
     return x

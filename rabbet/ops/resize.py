@@ -1,5 +1,4 @@
-"""Images of another size, by nearest elements, linearly or cubically; borders that go on as the
-image does. One axis at a time: all these are separable.
+"""Images of another size, by nearest elements, linearly or cubically: one axis at a time.
 
 Positions are computed in float64, so they do not depend on the dtype of the image.
 """
@@ -7,6 +6,7 @@ Positions are computed in float64, so they do not depend on the dtype of the ima
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim
 from rabbet.graph.op import op
-from rabbet.graph.sample import FLOATS, Draw, Sample
+from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
-from rabbet.ops.arithmetic import abs_, add, cast, clip, floor, multiply, remainder, subtract
+from rabbet.ops.arithmetic import add, cast, clip, floor, multiply, subtract
 from rabbet.ops.checks import need_choice, need_float, wide
 from rabbet.ops.create import iota, number
 from rabbet.ops.index import take
@@ -28,6 +28,34 @@ MODES = ("nearest", "nearest-exact", "linear", "cubic")
 CUBIC = -0.75  # the free number of cubic convolution (R. Keys, 1981), as in PyTorch
 
 Scale = float | None
+
+# ---- what both ways of resizing ask and are tested with ------------------------------------------
+
+
+def resized_axes(
+    x: Value, size: tuple[Dim, ...], scales: tuple[Scale, ...], mode: str, modes: tuple[str, ...]
+) -> Iterator[tuple[int, Dim, Scale]]:
+    """(axis, new size, scale) of each last axis; errors for what cannot be resized."""
+    need_choice("interpolate", "mode", mode, modes)
+    need_float("interpolate", "input", x.dtype)
+    lead = x.ndim - len(size)
+    if lead < 0 or len(scales) != len(size):
+        raise ShapeError(f"interpolate: sizes {show(size)} do not fit an input {show(x.shape)}")
+    if any(isinstance(d, int) and d < 1 for d in (*x.shape[lead:], *size)) or any(
+        scale is not None and not scale > 0 for scale in scales
+    ):
+        raise ShapeError(
+            f"interpolate: input {show(x.shape)}, sizes {show(size)} and scales {scales} must be "
+            "positive"
+        )
+    return ((axis, m, s) for axis, (m, s) in enumerate(zip(size, scales, strict=True), lead))
+
+
+def resize_samples(*cases: tuple[Any, ...]) -> list[Sample]:
+    """(shape, size, mode, align_corners, scales) as samples."""
+    names = ("size", "mode", "align_corners", "scales")
+    return [Sample((Draw(s),), dict(zip(names, rest, strict=True))) for s, *rest in cases]
+
 
 # ---- where an output element lies in the input ---------------------------------------------------
 
@@ -118,7 +146,7 @@ def _resize_array(
 
 
 def _resize_samples() -> list[Sample]:
-    cases: tuple[tuple[Any, ...], ...] = (
+    return resize_samples(
         *(((2, 3, 5), (8,), m, False, (None,)) for m in MODES),
         *(((1, 2, 4, 6), (7, 3), m, True, (None, None)) for m in ("linear", "cubic")),
         *(((1, 1, 3, 4), (7, 6), m, False, (2.5, 1.5)) for m in MODES),
@@ -126,8 +154,6 @@ def _resize_samples() -> list[Sample]:
         ((1, 2, 3), (1,), "linear", True, (None,)),
         ((1, 2, 4, 4), (2, 9), "nearest", False, (None, None)),
     )
-    names = ("size", "mode", "align_corners", "scales")
-    return [Sample((Draw(s),), dict(zip(names, rest, strict=True))) for s, *rest in cases]
 
 
 @op(
@@ -149,72 +175,6 @@ def resize(
     Elements are areas, whose corners agree; with `align_corners` points, of which the first and the
     last agree. A scale says how large an output element is instead of the ratio of sizes.
     """
-    need_choice("interpolate", "mode", mode, MODES)
-    need_float("interpolate", "input", x.dtype)
-    lead = x.ndim - len(size)
-    if lead < 0 or len(scales) != len(size):
-        raise ShapeError(f"interpolate: sizes {show(size)} do not fit an input {show(x.shape)}")
-    for axis, (m, scale) in enumerate(zip(size, scales, strict=True), lead):
-        n = x.shape[axis]
-        if any(isinstance(d, int) and d < 1 for d in (n, m)):
-            raise ShapeError(
-                f"interpolate: input {show(x.shape)} and sizes {show(size)} must be positive"
-            )
+    for axis, m, scale in resized_axes(x, size, scales, mode, MODES):
         x = _resize_axis(x, axis, m, mode, align_corners, scale)
-    return x
-
-
-# ---- borders -------------------------------------------------------------------------------------
-
-BORDERS = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # and NumPy's names
-
-
-def _border_array(x: np.ndarray, low: Any, high: Any, mode: str) -> np.ndarray:
-    grow = [(max(a, 0), max(b, 0)) for a, b in zip(low, high, strict=True)]
-    wide_ = np.pad(x, grow, mode=BORDERS[mode])  # type: ignore[call-overload]
-    cuts = tuple(
-        slice(max(-a, 0), n - max(-b, 0)) for a, b, n in zip(low, high, wide_.shape, strict=True)
-    )
-    return np.asarray(wide_[cuts])
-
-
-@op(
-    "composite",
-    public=False,
-    reference=_border_array,
-    samples=lambda: [
-        Sample((Draw(s),), {"low": low, "high": high, "mode": m}, ("int32", *FLOATS))
-        for m in BORDERS
-        for s, low, high in (((4,), (2,), (3,)), ((2, 3, 4), (0, 1, 2), (0, 2, -1)))
-    ],
-)
-def pad_border(x: Value, low: tuple[int, ...], high: tuple[int, ...], mode: str) -> Value:
-    """`x` with elements around it that repeat it: "reflect", "replicate" or "circular".
-
-    One number before and behind each axis; negative ones cut off.
-    """
-    need_choice("pad", "mode", mode, tuple(BORDERS))
-    if len(low) != x.ndim or len(high) != x.ndim:
-        raise ShapeError(f"pad: {len(low)} axes do not fit an input {show(x.shape)}")
-    for axis, (a, b) in enumerate(zip(low, high, strict=True)):
-        if a == 0 and b == 0:
-            continue
-        n = x.shape[axis]
-        most = {"reflect": n - 1, "circular": n}.get(mode)
-        if most is not None and (a > most or b > most):
-            raise ShapeError(
-                f"pad: {a} before and {b} behind axis {axis} of {show(x.shape)} are more than "
-                f"mode={mode!r} can repeat"
-            )
-        if n + a + b < 0 or isinstance(n, int) and n == 0:
-            raise ShapeError(f"pad: axis {axis} of {show(x.shape)} cannot be padded by {a} and {b}")
-        at = subtract(iota.like(x, (n + a + b,), 0, int64), a)
-        length = number(x, n, int64)
-        if mode == "circular":
-            at = remainder(at, length)
-        elif mode == "replicate":
-            at = clip(at, 0, length - 1)
-        else:  # there and back again
-            at = subtract(length - 1, abs_(subtract(length - 1, abs_(at))))
-        x = take(x, at, axis)
     return x
