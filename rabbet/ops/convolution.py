@@ -29,7 +29,6 @@ from rabbet.ops.patches import (
     patches,
 )
 from rabbet.ops.phases import (
-    kernel_major,
     positions,
     residue_weight,
     residue_windows,
@@ -219,7 +218,7 @@ def convolution_input(
     """(N, O, *outputs), (O, C / groups, *K) -> (N, C, *spatial), the gradient of the image."""
     group, position, element = _labels(len(stride), groups)
     kernel, lead = fixed_kernel(weight), 2 + (groups > 1)
-    major, outputs = kernel_major(weight, groups), _split(g, 1, groups)
+    split, outputs = _split(weight, 0, groups), _split(g, 1, groups)
     counts = tuple(map(positions, spatial, stride))
     parts = {}
     for residue in product(*map(residues, kernel, stride, low, dilation)):
@@ -228,9 +227,9 @@ def convolution_input(
         if len(seen) < len(stride):
             continue
         parts[residue] = contract(
-            residue_weight(major, lead - 1, seen, kernel),
+            residue_weight(split, lead, seen, kernel),
             residue_windows(outputs, seen, counts),
-            (*group, IN, *element, OUT),
+            (*group, OUT, IN, *element),
             (IMAGE, *group, OUT, *position, *element),
             (IMAGE, *group, IN, *position),
         )

@@ -17,7 +17,7 @@ from rabbet.base.sizes import Dim
 from rabbet.ops.create import zeros
 from rabbet.ops.joining import concat
 from rabbet.ops.movement import expand_dims
-from rabbet.ops.moves import cut, pad, permute, reshape, slice_, turn, window
+from rabbet.ops.moves import cut, pad, reshape, slice_, turn, window
 from rabbet.ops.patches import Ints
 
 MOST_RESIDUES = 1 << 10
@@ -144,11 +144,3 @@ def _side_by_side(line: dict[int, Any], axis: int, count: int) -> Any:
 
 def _nothing(like: Any, axis: int, count: int) -> Any:
     return zeros.like(like, (*like.shape[:axis], count, *like.shape[axis:]), like.dtype)
-
-
-def kernel_major(weight: Any, groups: int) -> Any:
-    """(O, C, *K) -> (groups, C, *K, O / groups), without the first axis for one group."""
-    outs, ins, *kernel = weight.shape
-    split = reshape(weight, (groups, outs // groups, sizes.product((ins, *kernel))))
-    found = reshape(permute(split, (0, 2, 1)), (groups, ins, *kernel, outs // groups))
-    return found if groups > 1 else reshape(found, found.shape[1:])
