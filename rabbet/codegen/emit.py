@@ -309,7 +309,7 @@ class Emitter:
         if stride in (1, -1):
             found = self._load_run(e, kind, fill, mask, valid, reverse=stride == -1)
         elif self._runs(e, stride):
-            found = self._load_strided(e, kind, stride or 0)
+            found = self._load_strided(e, kind, fill, mask, valid, stride or 0)
         else:
             found = self._gather(e, kind, fill, mask, valid)
         return from_memory(self.fn, found, e.dtype)
@@ -340,10 +340,21 @@ class Emitter:
 
     def _runs(self, e: Expr, stride: int | None) -> bool:
         """Is the load made of runs of elements (else it is a gather)?"""
-        plain = self.mask is None and len(e.args) == 1
-        return stride in (1, -1) or (plain and stride in (2, 3, 4))
+        if stride in (1, -1):
+            return True
+        is_masked = self.mask is not None or (len(e.args) > 1 and self.varies(e.args[1]))
+        wide = bits_of(memory_type(e.dtype)) >= 32
+        return stride in (2, 3, 4) and (not is_masked or (wide and has_masks(self.frame.target)))
 
-    def _load_strided(self, e: Expr, kind: str, stride: int) -> Value:
+    def _load_strided(
+        self,
+        e: Expr,
+        kind: str,
+        fill: float,
+        mask: Value | None,
+        valid: Value | None,
+        stride: int,
+    ) -> Value:
         """Every stride-th element: runs that cover them, the last one ending where they do."""
         operand, _ = _operand(e)
         element, lanes = memory_type(e.dtype), self.lanes
@@ -352,7 +363,16 @@ class Emitter:
         base = self.frame.pointer(operand)
         found: Value | None = None
         for number, start in enumerate(starts):
-            run = self.fn.load(kind, self.fn.address(base, self.fn.add(first, start), element))
+            address = self.fn.address(base, self.fn.add(first, start), element)
+            if valid is not None:
+                address = self.fn.select(valid, address, self._fill_address(kind, fill))
+            if mask is None:
+                run = self.fn.load(kind, address)
+            else:  # of elements between those wanted nothing is known: they are not read
+                none = literal(False, mask.type)
+                at = [divmod(start + p, stride) for p in range(lanes)]
+                wanted = self.fn.shuffle(mask, none, [lanes if r else lane for lane, r in at])
+                run = self.fn.masked_load(kind, address, wanted, literal(fill, kind))
             if found is None:
                 found = self.fn.shuffle(
                     run, None, [min(i * stride, lanes - 1) for i in range(lanes)]
