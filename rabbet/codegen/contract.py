@@ -24,7 +24,7 @@ from rabbet.codegen.contract_pack import Packer
 from rabbet.codegen.contract_pairs import PairPacker
 from rabbet.codegen.contract_panels import Panels, copy_panels
 from rabbet.codegen.contract_store import epilogue
-from rabbet.codegen.contract_thin import MOST_ROWS, thins
+from rabbet.codegen.contract_thin import thins
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Function, Module, Value, i64
 from rabbet.codegen.launch import Launch
@@ -36,6 +36,7 @@ from rabbet.kernel.sums import as_computed
 from rabbet.kernel.windows import is_direct
 
 DTYPES = ("float32", "float64", "int32", "int64", "uint32", "uint64")
+TRUE = Value("true", "i1")
 DIRECT_TILES = 2  # B is read where it is if a task has no more row panels than this
 
 
@@ -136,16 +137,14 @@ class _Contraction:
         tiles = contract_tile.tiles(target, multiplied, source, read.a_panels)
         self.sweeps, self.rest = tiles.sweeps, tiles.rest
         module.parts.append(tiles.module)
-        self.thin: dict[bool, Part] = {}  # for one row only, or not
-        in_place = read.by_rows and not r.pairs
-        along_k = in_place and self.a.kind == "runs" and self.b.kind == "turned"
-        if along_k and self.a.plain and self.b.plain and not self.a.dense():
+        self.thin: dict[int, Part] = {}  # by rows
+        self.strips: dict[tuple[int, int], Part] = {}  # by rows and vectors
+        if read.streamed and self.b.kind == "turned":
             shared, self.thin = thins(target, r.dtype)
             module.parts.append(shared)
-        self.strips: dict[int, Part] = {}  # by rows
-        if in_place and self.a.direct and self.b.direct:
+        elif read.streamed:
             strips = contract_tile.all_strips(target, r.dtype)
-            self.strips = strips.by_rows
+            self.strips = strips.by_shape
             module.parts.append(strips.module)
         self.epilogue = epilogue(module, kernel.operands, r)
 
@@ -196,16 +195,21 @@ class _Contraction:
     def _task(self, em: Emitter, task: _Task) -> None:
         """One task: few rows without copies if the operands allow it, else block by block of k."""
         fn, done = self.fn, self.fn.fresh_label("tasked")
-        for single, thin in self.thin.items():
-            if not (single or self.a.rows):
-                continue  # there is one row only
-            with self._few(task, 1 if single else MOST_ROWS, done):
-                self._thin(em.inner(), task, thin)
-        for rows, strip in self.strips.items():
-            if rows > 1 and not self.a.rows:
-                continue
-            with self._few(task, rows, done):
-                self._strips(em.inner(), task, strip, contract_tile.strips(fn.module.target)[rows])
+        if self.thin:
+            with self._few(task, max(self.thin), done):
+                self._thin(em.inner(), task)
+        if self.strips:
+            finished = fn.variable("i64", i64(0))
+            with fn.when(fn.icmp("sle", task.rows, max(rows for rows, _ in self.strips))):
+                finished.set(self._strips(em.inner(), task))
+            before = finished.get()
+            left = fn.sub(task.lanes, before)
+            task = replace(task, lane=fn.add(task.lane, before), lanes=left)
+            some, fewer = fn.fresh_label("some"), fn.fresh_label("fewer")
+            fn.branch(fn.icmp("sgt", left, 0), some, fewer)
+            fn.label(fewer)
+            fn.jump(done)
+            fn.label(some)
         self._blocks(em.inner(), task)
         fn.jump(done)
         fn.label(done)
@@ -221,36 +225,61 @@ class _Contraction:
         fn.jump(done)
         fn.label(others)
 
-    def _strips(self, em: Emitter, task: _Task, strip: Part, vectors: int) -> None:
-        """Whole strips of lanes, each over all k, then the lanes that are left."""
-        fn, cut = self.fn, self.cut
-        lanes, step, sums = vectors * cut.lanes, i64(vectors * cut.lanes * cut.itemsize), "sums"
-        whole = fn.mul(quotient(fn, task.lanes, i64(lanes)), lanes)
+    def _strips(self, em: Emitter, task: _Task) -> Value:
+        """Strips of lanes, each over all k, as long as there is a whole one; the last one repeats
+        lanes of the one before. How many lanes that are.
+        """
+        fn, cut, sums = self.fn, self.cut, self.memory["sums"]
+        vectors, chosen = i64(0), i64(-1)
+        for number, (rows, width) in enumerate(self.strips):  # the last one that fits
+            wide = fn.icmp("sge", task.lanes, width * cut.lanes)
+            fits = fn.binary("and", wide, fn.icmp("sle", task.rows, rows))
+            vectors = fn.select(fits, i64(width), vectors)
+            chosen = fn.select(fits, i64(number), chosen)
+        lanes = fn.mul(vectors, cut.lanes)
+        step, end = fn.mul(lanes, cut.itemsize), fn.sub(task.lanes, lanes)
         k_blocks = self.sizes[cut.k_blocks]
-        with fn.loop(i64(0), whole, lanes) as offset:
-            part = replace(task, lane=fn.add(task.lane, offset), lanes=i64(lanes))
-            with fn.loop(i64(0), k_blocks) as number:
+        some = fn.select(fn.icmp("sgt", vectors, 0), task.lanes, i64(0))
+        with fn.loop(i64(0), some, lanes) as begin:
+            offset = minimum(fn, begin, end)
+            part = replace(task, lane=fn.add(task.lane, offset))
+            with fn.loop(i64(0), k_blocks) as block:
                 here = em.inner()
-                block = self._block(here, part, number, k_blocks)
-                b, b_step = self._direct(here, self.b, part, block.k, part.lane)
-                panel = (block.a, block.a_step, b, b_step, self.memory[sums], step)
-                nothing = (self.memory[sums], i64(0), self.memory[sums])
-                call(fn, strip, *panel, task.rows, block.rows, block.first, *nothing)
-            result = (part.row, part.rows, part.lane, part.lanes, self.memory[sums])
-            call(fn, self.epilogue, *part.batch, *result, step)
-        with fn.when(fn.icmp("slt", whole, task.lanes)):
-            left = fn.sub(task.lanes, whole)
-            self._blocks(em.inner(), replace(task, lane=fn.add(task.lane, whole), lanes=left))
+                k, count, first, _ = self._range(block, k_blocks)
+                a, a_step, a_k = self._streamed_a(here, part, k)
+                b, b_step = self._direct(here, self.b, part, k, part.lane)
+                nothing = sums, i64(0), sums
+                given = a, a_step, b, b_step, sums, step, task.rows, count, first, *nothing, a_k
+                for which, strip in enumerate(self.strips.values()):
+                    with fn.when(fn.icmp("eq", chosen, which)):
+                        call(fn, strip, *given)
+            known = fn.sub(begin, offset)
+            new = task.row, task.rows, fn.add(task.lane, begin), fn.sub(lanes, known)
+            place = fn.address(sums, fn.mul(known, cut.itemsize), "i8")
+            call(fn, self.epilogue, *part.batch, *new, place, step)
+        return some
 
-    def _thin(self, em: Emitter, task: _Task, thin: Part) -> None:
+    def _streamed_a(self, em: Emitter, task: _Task, k: Value) -> tuple[Value, Value, Value]:
+        """A from `k` on where it is, bytes from row to row, and from k to k."""
+        size = i64(self.cut.itemsize)
+        if self.read.by_rows:
+            return *self._direct(em, self.a, task, task.row, k), size
+        place, step = self._direct(em, self.a, task, k, task.row)
+        return place, size, step
+
+    def _thin(self, em: Emitter, task: _Task) -> None:
         """All k at once, panel by panel."""
         fn, cut = self.fn, self.cut
-        a = self._direct(em, self.a, task, task.row, i64(0))
+        a = self._streamed_a(em, task, i64(0))
         step, sums = i64(cut.panel_step), self.memory["sums"]
         with self._panels(task) as (_, part):
             b = self._direct(em.inner(), self.b, task, part.lane, i64(0))
             given = (*a, *b, sums, step, task.rows, part.lanes, self.sizes[cut.k])
-            call(fn, thin, *given)
+            fewer = 0
+            for rows, thin in self.thin.items():
+                with fn.when(fn.icmp("ult", fn.sub(task.rows, fewer + 1), rows - fewer)):
+                    call(fn, thin, *given)
+                fewer = rows
             self._finish(part, sums)
 
     @contextmanager
@@ -306,9 +335,7 @@ class _Contraction:
     def _block(self, em: Emitter, task: _Task, number: Value, k_blocks: Value) -> _Block:
         """One block of k, with this task's rows of A ready to be read."""
         fn, cut = self.fn, self.cut
-        k = fn.mul(number, CONTRACT_BLOCK)
-        count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(self.sizes[cut.k], k))
-        first, last = fn.icmp("eq", number, 0), fn.icmp("eq", fn.add(number, 1), k_blocks)
+        k, count, first, last = self._range(number, k_blocks)
         known = k, count, self._copied_rows(count), first, last
         if self.read.a_packed:
             return _Block(*known, *self._packed(0, task, task.row, k, cut.unit))
@@ -323,10 +350,18 @@ class _Contraction:
         if self.read.pairs:  # the last pair of an odd count is not in memory
             odd = fn.binary("and", self.sizes[cut.k], i64(1))
             dense = fn.binary("and", dense, fn.icmp("eq", odd, 0))
-        with fn.when(fn.binary("xor", dense, Value("true", "i1"))):
+        with fn.when(fn.binary("xor", dense, TRUE)):
             self._copy_a(task, k, count)
         place = fn.select(dense, place, self.memory["a"])
         return _Block(*known, place, fn.select(dense, step, a_step))
+
+    def _range(self, number: Value, k_blocks: Value) -> tuple[Value, Value, Value, Value]:
+        """Where a block of k begins, how long it is, whether it is the first and the last."""
+        fn = self.fn
+        k = fn.mul(number, CONTRACT_BLOCK)
+        count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(self.sizes[self.cut.k], k))
+        first, last = fn.icmp("eq", number, 0), fn.icmp("eq", fn.add(number, 1), k_blocks)
+        return k, count, first, last
 
     def _copied_rows(self, k: Value) -> Value:
         """Rows of a copy that so many k take."""
@@ -388,7 +423,7 @@ class _Contraction:
 
     def _dense(self, em: Emitter, operand: View) -> Value:
         """i1: do the columns of a plain operand follow each other in memory?"""
-        condition = Value("true", "i1")
+        condition = TRUE
         for outer, inner in operand.dense():
             same = self.fn.icmp("eq", em.scalar(outer), em.scalar(inner))
             condition = self.fn.binary("and", condition, same)
@@ -414,7 +449,7 @@ class _Contraction:
         fn, cut = self.fn, self.cut
         step = i64(cut.panel_step)
         b, b_step = fn.variable("ptr", self.memory["b"]), fn.variable("i64", step)
-        copied = Value("true", "i1")
+        copied = TRUE
         in_place = self.b.plain and self.b.kind == "runs" and not self.read.pairs
         if in_place and not self.b.dense():
             # few rows read a panel again: a whole one may stay where it is

@@ -18,10 +18,11 @@ from rabbet.codegen.contract_tile import STRIP, panel_rows, tile_shape
 from rabbet.expr.expr import Expr, call, const
 from rabbet.kernel.loops import CONTRACT_BLOCK
 
-QUANTUM = 1 << 22  # products that make a task worth its packing
+QUANTUM = 1 << 20  # products that make a task worth its packing
 STREAM = 1 << 16  # elements of B that make a task for few rows, which only reads
 TASKS = 16  # a large contraction has at least about this many tasks
 ROW_PANELS_WORTH = 12  # fewer tile heights are not worth a copy of B, if there are more
+VECTOR = 64  # bytes, at most: sums are read in whole ones
 LANE_PANELS = 4  # lane panels of a task whose rows do not end before
 
 
@@ -52,6 +53,13 @@ class Operands:
     def a_panels(self) -> bool:
         """Does the register tile read A in panels?"""
         return self.a_packed or not self.by_rows
+
+    @property
+    def streamed(self) -> bool:
+        """Can few rows and all lanes be read where they are?"""
+        b = self.b
+        in_place = self.a.direct and b.plain and not (b.kind == "runs" and b.dense())
+        return in_place and not (self.pairs or self.a_packed or self.b_packed)
 
     @property
     def a_copied(self) -> bool:
@@ -121,7 +129,7 @@ class Blocks:
             const(b_rows * self.panel_step, int64),
             a_table * 8 * read.a.table_columns if read.a_copied else zero,
             zero if read.b_packed else const(b_table * 8 * read.b.table_columns, int64),
-            self.sums_bytes,
+            self.sums_bytes + VECTOR,
         )
         starts = [zero]
         for size in sizes:
@@ -182,11 +190,12 @@ def blocks(roles: Roles, operands: Operands, target: Target) -> Blocks:
     tiles = larger(tiles, smaller(rows, const(worth, int64)))
     tiles_kept = const(max(1, quarter // (unit * panel)), int64)  # their sums stay in the cache
     tiles = larger(smaller(tiles, tiles_kept), one)
-    if not operands.a_panels:
+    if not operands.a_panels or operands.streamed:
         many = smaller(m // (MOST_ROWS + 1), one)
         read = larger(const(STREAM, int64) // (larger(k, one) * panel), one)
         if operands.b.kind == "runs":
-            read = larger(read, const(STRIP, int64))
+            low = smaller(const(2, int64) // larger(m, one), one)  # one or two rows: whole strips
+            read = larger(read, low * (STRIP // 2) + STRIP // 2)
         tiles = tiles * many + smaller(tiles_kept, read) * (one - many)
     tall = max(1, quarter // CONTRACT_BLOCK // unit)
     if operands.a_copied:  # the copy should serve many lanes

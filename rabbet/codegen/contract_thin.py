@@ -7,27 +7,27 @@ in runs as long as the block. The order of additions is that of all contractions
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
 from rabbet.base.dtypes import DType
 from rabbet.base.target import Target
-from rabbet.codegen.contract_loops import Part, minimum, prefetch
+from rabbet.codegen.contract_loops import Part, first_lanes, minimum, prefetch
 from rabbet.codegen.contract_tile import LINE, add_product
 from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.ir import Module, Value, i64, literal
 from rabbet.codegen.operations import register_type
 from rabbet.kernel.loops import CONTRACT_BLOCK
 
-MOST_ROWS = 6  # more rows than this are worth copying B
+ROWS = (1, 3, 6)  # that functions are made for
+MOST_ROWS = ROWS[-1]  # more rows than this are worth copying B
 FANOUT = 4  # lanes that are addressed from one pointer
 
-# a: A's rows, `a_step` bytes apart, elements along k; b: B's lanes, `b_step` bytes apart, elements
-# along k; c: the sums, rows of `c_step` bytes; count: how many k, all blocks.
+# a: A's rows, `a_step` bytes apart, elements along k `a_k` bytes apart; b: B's lanes, `b_step`
+# bytes apart, elements along k; c: the sums, rows of `c_step` bytes; count: how many k, all blocks.
 PARAMETERS = (
     ("ptr noalias readonly", "a"),
     ("i64", "a_step"),
+    ("i64", "a_k"),
     ("ptr noalias readonly", "b"),
     ("i64", "b_step"),
     ("ptr noalias", "c"),
@@ -39,73 +39,68 @@ PARAMETERS = (
 
 
 @lru_cache(maxsize=16)
-def thins(target: Target, dtype: DType) -> tuple[Module, dict[bool, Part]]:
-    """The functions for one row, and for some, for all kernels, in a module of their own."""
+def thins(target: Target, dtype: DType) -> tuple[Module, dict[int, Part]]:
+    """The functions by the rows they are for at most, for all kernels, in a module of their own."""
     module = Module(target, shared=True)
-    return module, {single: Thin(module, dtype, single=single).part for single in (True, False)}
+    return module, {rows: Thin(module, dtype, rows).part for rows in ROWS}
 
 
 class Thin:
-    """The function for one row, or for one to MOST_ROWS rows of which the sums wait in memory."""
+    """The function for at most `rows` rows, whose sums wait in registers."""
 
-    def __init__(self, module: Module, dtype: DType, *, single: bool) -> None:
-        self.dtype, self.single = dtype, single
-        self.part = part = Part(module, "thin1" if single else "thin", (), PARAMETERS)
+    def __init__(self, module: Module, dtype: DType, rows: int) -> None:
+        self.dtype, self.rows = dtype, rows
+        self.part = part = Part(module, f"thin{rows}", (), PARAMETERS)
         self.fn = fn = part.fn
         self.element = register_type(dtype)
         self.width = module.target.lanes(dtype.bits)
         self.kind = register_type(dtype, self.width)
-        self.rows = i64(1) if single else part["rows"]
-        places = 1 if single else MOST_ROWS
-        self.sums = fn.allocate(f"[{places} x {self.kind}]")
-        self.totals = fn.allocate(f"[{places} x {self.kind}]")
-        if not single:
-            self.turned = fn.allocate(f"[{self.width} x {self.kind}]")
+        zero = literal(0, self.kind)
+        self.sums = [fn.variable(self.kind, zero) for _ in range(rows)]
+        self.totals = [fn.variable(self.kind, zero) for _ in range(rows)]
+        self.turned = fn.allocate(f"[{self.width} x {self.kind}]")
+        last = fn.sub(part["rows"], 1)  # rows that do not exist repeat the last one
+        numbers = [minimum(fn, i64(r), last) for r in range(rows)]
+        self.streams = [fn.address(part["a"], fn.mul(r, part["a_step"]), "i8") for r in numbers]
         whole = fn.icmp("sge", part["lanes"], self.width)
         with fn.when(whole):
-            last = fn.sub(part["lanes"], self.width)
+            end = fn.sub(part["lanes"], self.width)
             with fn.loop(i64(0), part["lanes"], self.width) as lane:
-                self._group(minimum(fn, lane, last), i64(self.width))
+                self._group(minimum(fn, lane, end), None)
         with fn.when(fn.binary("xor", whole, Value("true", "i1"))):
             self._group(i64(0), part["lanes"])
 
-    @contextmanager
-    def _each_row(self) -> Iterator[Value]:
-        if self.single:
-            yield i64(0)
-            return
-        with self.fn.loop(i64(0), self.rows) as row:
-            yield row
-
-    def _group(self, lane: Value, lanes: Value) -> None:
-        """The sums of one vector of lanes: all of them, in streams, or fewer, point by point."""
-        fn, part = self.fn, self.part
+    def _group(self, lane: Value, lanes: Value | None) -> None:
+        """The sums of one vector of lanes: all of them, or only so many."""
+        fn, part, zero = self.fn, self.part, literal(0, self.kind)
         first = fn.address(part["b"], fn.mul(part["b_step"], lane), "i8")
         after = fn.address(first, fn.mul(part["b_step"], self.width), "i8")
         plus = "fadd" if self.dtype.is_float else "add"
-        with self._each_row() as row:
-            fn.store(literal(0, self.kind), fn.address(self.totals, row, self.kind))
         with fn.loop(i64(0), part["count"], CONTRACT_BLOCK) as begin:
             end = minimum(fn, fn.add(begin, CONTRACT_BLOCK), part["count"])
-            with self._each_row() as row:
-                fn.store(literal(0, self.kind), fn.address(self.sums, row, self.kind))
-            whole = begin
-            if lanes.text == str(self.width):
-                whole = fn.add(begin, fn.binary("and", fn.sub(end, begin), i64(-self.width)))
+            for sums in self.sums:
+                sums.set(zero)
+            whole = fn.add(begin, fn.binary("and", fn.sub(end, begin), i64(-self.width)))
+            if lanes is None:
                 following = fn.icmp("slt", end, part["count"])
                 ahead = fn.select(following, fn.address(first, end, self.element), after)
                 self._stream(first, begin, whole, ahead)
+            else:
+                with fn.loop(begin, whole, self.width) as k:
+                    self._add_columns(self._rows(first, k, lanes, None), k, i64(self.width))
             with fn.when(fn.icmp("slt", whole, end)):
-                self._add_points(first, lanes, whole, end)
-            with self._each_row() as row:
-                place = fn.address(self.totals, row, self.kind)
-                found = fn.load(self.kind, fn.address(self.sums, row, self.kind))
-                both = fn.binary(plus, fn.load(self.kind, place), found)
-                fn.store(fn.select(fn.icmp("eq", begin, 0), found, both), place)
-        with self._each_row() as row:
-            place = fn.address(part["c"], fn.mul(part["c_step"], row), "i8")
-            total = fn.load(self.kind, fn.address(self.totals, row, self.kind))
-            fn.store(total, fn.address(place, lane, self.element))
+                count = fn.sub(end, whole)
+                mask = first_lanes(fn, count, self.width)
+                self._add_columns(self._rows(first, whole, lanes, mask), whole, count)
+            fresh = fn.icmp("eq", begin, 0)
+            for sums, total in zip(self.sums, self.totals, strict=True):
+                found = sums.get()
+                total.set(fn.select(fresh, found, fn.binary(plus, total.get(), found)))
+        for row, total in enumerate(self.totals):
+            with fn.when(fn.icmp("sgt", part["rows"], row)):
+                place = fn.address(part["c"], fn.mul(part["c_step"], row), "i8")
+                found = fn.select(fn.icmp("sgt", part["count"], 0), total.get(), zero)
+                fn.store(found, fn.address(place, lane, self.element))
 
     def _stream(self, first: Value, begin: Value, end: Value, ahead: Value) -> None:
         """Whole vectors of k of all lanes. Every fourth lane has a pointer of its own, so that all
@@ -125,7 +120,9 @@ class Thin:
                 place = pointer.get()
                 rows += [fn.load(self.kind, fn.address(place, by, "i8")) for by in steps]
                 pointer.set(fn.address(place, i64(self.width), self.element))
-            self._add_block(rows[: self.width], k)
+            here = [self._at(stream, k) for stream in self.streams]
+            for column in transpose(fn, rows[: self.width], self.dtype.bits):
+                here = [self._add(r, place, column) for r, place in enumerate(here)]
 
     def _fetch(self, ahead: Value, done: Value) -> None:
         """Ask for as much of the block at `ahead` as one step reads, in long runs."""
@@ -138,39 +135,37 @@ class Thin:
         for offset in range(0, self.width * self.width * self.dtype.itemsize, LINE):
             prefetch(fn, fn.address(place, i64(offset), "i8"))
 
-    def _add_block(self, rows: list[Value], k: Value) -> None:
+    def _rows(self, first: Value, k: Value, lanes: Value | None, mask: Value | None) -> list[Value]:
+        """A vector along k of each lane; lanes that do not exist repeat the last one."""
+        fn, found = self.fn, []
+        start = fn.address(first, k, self.element)
+        for number in range(self.width):
+            lane = i64(number)
+            if lanes is not None:
+                lane = minimum(fn, lane, fn.sub(lanes, 1))
+            place = fn.address(start, fn.mul(self.part["b_step"], lane), "i8")
+            if mask is None:
+                found.append(fn.load(self.kind, place))
+            else:
+                found.append(fn.masked_load(self.kind, place, mask, literal(0, self.kind)))
+        return found
+
+    def _add_columns(self, rows: list[Value], k: Value, count: Value) -> None:
+        """The products of `count` k from `k` on."""
         fn = self.fn
-        columns = transpose(fn, rows, self.dtype.bits)
-        if self.single:
-            self._add(columns, i64(0), k)
-            return
-        for number, column in enumerate(columns):
+        for number, column in enumerate(transpose(fn, rows, self.dtype.bits)):
             fn.store(column, fn.address(self.turned, i64(number), self.kind))
-        with self._each_row() as row:
-            places = [fn.address(self.turned, i64(i), self.kind) for i in range(self.width)]
-            self._add([fn.load(self.kind, place) for place in places], row, k)
+        with fn.loop(i64(0), count) as number:
+            column = fn.load(self.kind, fn.address(self.turned, number, self.kind))
+            for row, stream in enumerate(self.streams):
+                self._add(row, self._at(stream, fn.add(k, number)), column)
 
-    def _add_points(self, first: Value, lanes: Value, begin: Value, end: Value) -> None:
-        """One k after the other; lanes that do not exist repeat the first one."""
-        fn = self.fn
-        exists = fn.icmp("slt", fn.iota(self.width), fn.splat(lanes, self.width))
-        numbers = fn.select(exists, fn.iota(self.width), literal(0, f"<{self.width} x i64>"))
-        offsets = fn.binary("mul", numbers, fn.splat(self.part["b_step"], self.width))
-        every, zero = literal(True, f"<{self.width} x i1>"), literal(0, self.kind)
-        with fn.loop(begin, end) as k:
-            places = fn.address(fn.address(first, k, self.element), offsets, "i8")
-            column = fn.gather(self.kind, places, every, zero)
-            with self._each_row() as row:
-                self._add([column], row, k)
+    def _at(self, stream: Value, k: Value) -> Value:
+        return self.fn.address(stream, self.fn.mul(k, self.part["a_k"]), "i8")
 
-    def _add(self, columns: list[Value], row: Value, k: Value) -> None:
-        """The products of consecutive k from `k` on, to the sums of a row."""
-        fn = self.fn
-        place = fn.address(self.sums, row, self.kind)
-        stream = fn.address(self.part["a"], fn.mul(self.part["a_step"], row), "i8")
-        first = fn.address(stream, k, self.element)
-        total = fn.load(self.kind, place)
-        for number, column in enumerate(columns):
-            x = fn.load(self.element, fn.address(first, i64(number), self.element))
-            total = add_product(fn, self.dtype, fn.splat(x, self.width), column, total)
-        fn.store(total, place)
+    def _add(self, row: int, place: Value, column: Value) -> Value:
+        """The products with one element of a row; where the next one is."""
+        fn, total = self.fn, self.sums[row]
+        x = fn.splat(fn.load(self.element, place), self.width)
+        total.set(add_product(fn, self.dtype, x, column, total.get()))
+        return fn.address(place, self.part["a_k"], "i8")

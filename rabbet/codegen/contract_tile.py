@@ -91,14 +91,14 @@ class Strips(NamedTuple):
     """The strips of one kind, for all kernels."""
 
     module: Module
-    by_rows: dict[int, Part]
+    by_shape: dict[tuple[int, int], Part]  # rows and vectors
 
 
 @lru_cache(maxsize=64)
 def all_strips(target: Target, dtype: DType) -> Strips:
-    """`strip` for each number of rows, in a module of their own."""
+    """`strip` in each shape, in a module of their own."""
     module = Module(target, shared=True)
-    return Strips(module, {rows: strip(module, dtype, rows) for rows in strips(target)})
+    return Strips(module, {shape: strip(module, dtype, *shape) for shape in strips(target)})
 
 
 def sweep(module: Module, dtype: DType, vectors: int, source: DType | None, panels: bool) -> Part:
@@ -125,16 +125,21 @@ def rest(module: Module, dtype: DType, panels: bool) -> Part:
     return part
 
 
-def strips(target: Target) -> dict[int, int]:
-    """Vectors of low tiles, by rows: as many sums as a tile has, at most STRIP panels wide."""
+def strips(target: Target) -> tuple[tuple[int, int], ...]:
+    """Rows and vectors of low tiles, the best one last: as many sums as a tile has, at most STRIP
+    panels wide; and one for few lanes.
+    """
     height, vectors = tile_shape(target)
-    return {r: min(STRIP, height // r) * vectors for r in (1, 2, 4) if r <= half(target)}
+    rows = [r for r in (4, 2, 1) if r <= half(target)]
+    return (rows[0], 1), *((r, min(STRIP, height // r) * vectors) for r in rows)
 
 
-def strip(module: Module, dtype: DType, rows: int) -> Part:
-    """The function for at most `rows` rows and long runs of B, fetched early: each is read once."""
-    part = Part(module, f"strip{rows}", (), PARAMETERS)
-    vectors = strips(module.target)[rows]
+def strip(module: Module, dtype: DType, rows: int, vectors: int) -> Part:
+    """The function for at most `rows` rows and long runs of B, fetched early: each is read once.
+
+    A is read where it is: its elements are `a_k` bytes apart along k.
+    """
+    part = Part(module, f"strip{rows}x{vectors}", (), (*PARAMETERS, ("i64", "a_k")))
     _Tile(part, dtype, rows, vectors, False, ROWS_EARLY).write(i64(0))
     return part
 
@@ -226,12 +231,14 @@ class _Tile:
             early = fn.address(b, fn.mul(part["b_step"], self.early), "i8")
             for v in range(self.vectors):
                 prefetch(fn, fn.address(early, i64(v), kind))
+        size = part["a_k"] if self.early else i64(4 if self.dtype is bfloat16 else self.align)
+        along = fn.mul(k, size)
         moved: Tile = []
         for r in range(self.rows):
             if self.panels:
                 place = fn.address(Value(column, "ptr"), i64(r), self.element)
             else:
-                place = fn.address(streams[r], k, self.element)
+                place = fn.address(streams[r], along, "i8")
             x = fn.splat(fn.load(self.element, place, self.align), self.lanes)
             row = zip(vectors, sums[r], strict=True)
             moved.append([add_product(fn, self.dtype, x, y, Value(s, kind)) for y, s in row])

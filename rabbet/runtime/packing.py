@@ -37,6 +37,7 @@ from rabbet.kernel.windows import is_direct
 
 WORTH = 1 << 17  # fewer elements that are not copied again are not worth a launch
 WORTH_KEPT = 1 << 12  # where it is made once for all runs
+LONG = 16  # k that is worth turning the roles of rows and lanes
 MANY_LANES = 1 << 12  # that windows make: rows which could be read where they are go in panels
 FIRST_INDEX = -(1 << 20)  # of packed values: no other value of a call has such a number
 
@@ -89,8 +90,8 @@ def oriented(one: Lowered) -> Lowered:
         return one
     chosen = roles(kernel)
     hints = [d if isinstance(d, int) else d.hint for d in one.dims]
-    rows, lanes = _values([_flat(chosen.m)[1], _flat(chosen.n)[1]], hints)
-    if not lanes <= MOST_ROWS < rows:
+    rows, lanes, along = _values([_flat(g)[1] for g in (chosen.m, chosen.n, chosen.k)], hints)
+    if not lanes <= MOST_ROWS < rows or along < LONG:
         return one
     sides = (chosen.m, chosen.a), (chosen.n, chosen.b)
     if not all(view(chosen.k, across, value).plain for across, value in sides):

@@ -45,6 +45,13 @@ def test_products_of_all_edges(target: Target, turned: tuple[bool, bool]) -> Non
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("turned", [(x, y) for x in (False, True) for y in (False, True)])
+def test_few_rows_of_any_layout(target: Target, turned: tuple[bool, bool]) -> None:
+    for rows in (1, 2, 3, 5, 7):
+        run_product(float32, target, (2, rows, 421, 523), turned)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 @pytest.mark.parametrize("name", ["float64", "int32", "int64", "uint32", "uint64"])
 def test_products_of_other_dtypes(target: Target, name: str) -> None:
     for shape in ((1, 1, 1, 3), (2, 7, 33, 9), (1, 5, 9, 300), (1, 9, 40, 17)):
