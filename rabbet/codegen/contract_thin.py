@@ -153,8 +153,8 @@ class Thin:
     def _add_columns(self, rows: list[Value], k: Value, count: Value) -> None:
         """The products of `count` k from `k` on."""
         fn = self.fn
-        for number, column in enumerate(transpose(fn, rows, self.dtype.bits)):
-            fn.store(column, fn.address(self.turned, i64(number), self.kind))
+        for place, column in enumerate(transpose(fn, rows, self.dtype.bits)):
+            fn.store(column, fn.address(self.turned, i64(place), self.kind))
         with fn.loop(i64(0), count) as number:
             column = fn.load(self.kind, fn.address(self.turned, number, self.kind))
             for row, stream in enumerate(self.streams):
