@@ -106,6 +106,14 @@ def test_links_lead_somewhere() -> None:
                 assert (page.parent / link.partition("#")[0]).exists(), (page.name, link)
 
 
+def test_the_index_of_documents_leaves_none_out() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {p.name for p in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    examples = {f"../examples/{p.name}" for p in (ROOT / "examples").glob("*.py")}
+    linked = set(re.findall(r"\]\(([^)]+)\)", index))
+    assert pages | examples <= linked, sorted((pages | examples) - linked)
+
+
 def test_the_picture_is_small() -> None:
     data = (ROOT / "docs" / "digits.png").read_bytes()
     assert data[:4] == b"\x89PNG" and 10_000 < len(data) < 150 * 1024
