@@ -382,7 +382,7 @@ def attributes_key(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ..
         elif kind is tuple:
             if any(type(v) is not int for v in value):
                 return None
-        elif value is not None and kind not in (int, bool, str):
+        elif value is not None and kind not in (int, bool, str, DType):
             return None
         key += (kind, value)
     return (*key, *kwargs)

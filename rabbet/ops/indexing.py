@@ -9,6 +9,7 @@ from rabbet.base.dtypes import int64
 from rabbet.base.errors import IndexKeyError, IndexRangeError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim, SizeExpr
+from rabbet.base.spec import Spec
 from rabbet.ops.compare import equal, greater_equal, less, logical_and, where
 from rabbet.ops.create import iota, number
 from rabbet.ops.index import check_indices, checked_places, flat_places, scatter_set, take
@@ -109,12 +110,29 @@ def _gathered(y: Any, axes: list[int], apart: bool) -> tuple[Any, int]:
     return (y if order == list(range(y.ndim)) else permute(y, tuple(order))), 0
 
 
-def _sliced(x: Any, basic: _Basic) -> Any:
-    whole = all(
-        s == 1 and sizes.same(a, 0) and sizes.same(b, n)
-        for a, b, s, n in zip(basic.start, basic.stop, basic.step, x.shape, strict=True)
+def basic_plan(
+    shape: tuple[Dim, ...], key: Any
+) -> tuple[tuple[tuple[Dim, ...], ...] | None, tuple[Dim, ...] | None]:
+    """(start, stop, step) of the slice and the shape after it that x[key] is, for an x of `shape`
+    and a key without tensors; None in the place of what changes nothing.
+    """
+    basic = _parse(Spec(shape, int64), key)
+    cut = None if _is_whole(shape, basic) else (basic.start, basic.stop, basic.step)
+    left = tuple(
+        _length(a, b, s) for a, b, s in zip(basic.start, basic.stop, basic.step, strict=True)
     )
-    y = x if whole else slice_(x, basic.start, basic.stop, basic.step)
+    return cut, None if left == basic.shape else basic.shape
+
+
+def _is_whole(shape: tuple[Dim, ...], basic: _Basic) -> bool:
+    return all(
+        s == 1 and sizes.same(a, 0) and sizes.same(b, n)
+        for a, b, s, n in zip(basic.start, basic.stop, basic.step, shape, strict=True)
+    )
+
+
+def _sliced(x: Any, basic: _Basic) -> Any:
+    y = x if _is_whole(x.shape, basic) else slice_(x, basic.start, basic.stop, basic.step)
     same = y.ndim == len(basic.shape) and all(map(sizes.same, y.shape, basic.shape))
     return y if same else reshape(y, basic.shape)
 

@@ -26,6 +26,7 @@ from rabbet.recorder._recorder import (
     clear_memo,
     configure,
     current,
+    elements,
     flush_known,
     forget_singles,
     last_run,
@@ -33,6 +34,7 @@ from rabbet.recorder._recorder import (
     memo_size,
     nodes_alive,
     note_run,
+    number,
     offset_node,
     prepared,
     pull,
@@ -41,6 +43,7 @@ from rabbet.recorder._recorder import (
     residuals,
     runs,
     scalar_node,
+    value,
 )
 
 __all__ = [
@@ -60,6 +63,7 @@ __all__ = [
     "clear_memo",
     "configure",
     "current",
+    "elements",
     "flush_known",
     "forget_singles",
     "last_run",
@@ -67,6 +71,7 @@ __all__ = [
     "memo_size",
     "nodes_alive",
     "note_run",
+    "number",
     "offset_node",
     "prepared",
     "pull",
@@ -75,4 +80,5 @@ __all__ = [
     "residuals",
     "runs",
     "scalar_node",
+    "value",
 ]

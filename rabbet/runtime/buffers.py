@@ -93,7 +93,8 @@ def to_numpy(buffer: Buffer, shape: tuple[int, ...], dtype: DType | np.dtype) ->
         array = np.empty(shape, numpy_dtype)
         array.flags.writeable = False
         return array
-    return np.frombuffer(memoryview(buffer), numpy_dtype, elements).reshape(shape)
+    flat = np.frombuffer(memoryview(buffer), numpy_dtype, elements)
+    return flat if len(shape) == 1 else flat.reshape(shape)
 
 
 class _Memory:

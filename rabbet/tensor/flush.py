@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from rabbet.base import lines
 from rabbet.base.errors import IndexRangeError, RabbetError
-from rabbet.recorder import Node, Segment, Tape, current, flush_known
+from rabbet.recorder import Node, Segment, Tape, current, flush_known, value
 from rabbet.runtime.errors import IndexFailure
 from rabbet.tensor import programs, site
 
@@ -38,6 +38,9 @@ def flush(tape: Tape | None = None) -> None:
 
 def value_of(handle: Any) -> Any:
     """The Buffer of a handle's value, computed now if need be."""
+    known = value(handle)
+    if known is not None:
+        return known
     node, index = handle._node, handle._index
     if node.tape is not None:
         flush(node.tape)

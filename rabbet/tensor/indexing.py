@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dis
+import functools
 import sys
 import warnings
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,39 @@ from rabbet.tensor import site
 
 def get(x: Any, key: Any) -> Any:
     """x[key]. A bool tensor in it ends the segment: the result's shape depends on its values."""
+    parts = tuple(map(_constant, key if type(key) is tuple else (key,)))
+    if _OTHER not in parts and all(type(n) is int for n in x.shape):
+        cut, shape = _plan(x.shape, parts)
+        y = x if cut is None else lookup("slice")(x, *cut)
+        y = y if shape is None else lookup("reshape")(y, shape)
+        return lookup("positive")(x) if y is x else y
     wide, items = _resolve(x, key)
     result = index_ops.getitem(wide, items)
     return lookup("positive")(result) if result is x else result
+
+
+_OTHER = ("other",)
+
+
+def _constant(part: Any) -> Any:
+    """One part of a key as something to look it up by; `_OTHER` for what is not plain numbers."""
+    kind = type(part)
+    if kind is int or part is None or part is Ellipsis:
+        return part
+    if kind is slice and all(
+        type(n) in (int, NoneType) for n in (part.start, part.stop, part.step)
+    ):
+        return part.start, part.stop, part.step
+    return _OTHER
+
+
+@functools.lru_cache(maxsize=8192)
+def _plan(shape: tuple[int, ...], parts: tuple[Any, ...]) -> Any:
+    """The slice's attributes and the shape after it that a key of plain numbers comes to; None for
+    a step that changes nothing.
+    """
+    key = tuple(slice(*p) if type(p) is tuple else p for p in parts)
+    return index_ops.basic_plan(shape, key)
 
 
 def put(x: Any, key: Any, value: Any) -> Any:
@@ -148,6 +180,7 @@ def _is_part_of_living(node: Any) -> bool:
     return False
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_stored_next(where: Any) -> bool:
     """True within `x[0] += ...`: Python gets x[0], updates it and stores it into x at once."""
     code, offset = where or (None, 0)

@@ -14,7 +14,7 @@ from rabbet.base.dtypes import DType, dtype_of
 from rabbet.base.errors import DeviceError, DTypeError, GradientError, ShapeError
 from rabbet.base.spec import Spec, intern
 from rabbet.graph.value import lookup
-from rabbet.recorder import Handle, current, leaf_node
+from rabbet.recorder import Handle, current, elements, leaf_node, number
 from rabbet.runtime import buffers
 from rabbet.tensor import absent, hooks, indexing, printing
 from rabbet.tensor import backward as backward_module
@@ -141,10 +141,14 @@ class Tensor(Methods):
         return self._array()
 
     def _array(self) -> np.ndarray:
-        return buffers.to_numpy(value_of(self), self.shape, self.dtype)
+        spec = self._node.specs[self._index]
+        return buffers.to_numpy(value_of(self), spec.shape, spec.dtype)
 
     def item(self) -> Any:
         """The single element as a Python number; ShapeError if there is not exactly one."""
+        found = number(self)
+        if found is not None:
+            return found
         if self.size != 1:
             raise ShapeError(f"item: needs one element, the shape is {shapes.show(self.shape)}")
         tape = current()
@@ -154,7 +158,8 @@ class Tensor(Methods):
 
     def tolist(self) -> Any:
         """Nested Python lists of numbers."""
-        return self.numpy().tolist()
+        found = elements(self)
+        return self.numpy().tolist() if found is None else found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         tape = current()
@@ -196,6 +201,9 @@ class Tensor(Methods):
         return (1, 0)
 
     def __bool__(self) -> bool:
+        found = number(self)
+        if found is not None:
+            return bool(found)
         if self.size != 1:
             raise ShapeError(
                 f"bool: the truth of {self.size} elements is ambiguous; use .any() or .all()"

@@ -6,6 +6,7 @@
 #include "mode.h"
 #include "prepared.h"
 #include "pull.h"
+#include "read.h"
 #include "recipe.h"
 #include "record.h"
 #include "replay.h"
@@ -149,6 +150,12 @@ PyMethodDef functions[] = {
     {"note_run", c_function(note_run), METH_VARARGS, "note_run(segment, entry): this was run last."},
     {"last_run", last_run, METH_NOARGS, "([(op name, site), ...], entry) of the segment that was run last, or None."},
     {"runs", runs, METH_NOARGS, "How many segments were run."},
+    {"value", value_if_known, METH_O,
+     "value(handle): its Buffer, computed now by a program that is known; None where Python must see to it."},
+    {"elements", elements_if_known, METH_O,
+     "elements(handle): nested lists of Python numbers, a number for a tensor without axes; None as for `value`."},
+    {"number", number_if_known, METH_O,
+     "number(handle): its only element; None as for `value`, and where there is not exactly one."},
     {"nodes_alive", count_nodes, METH_NOARGS, "How many nodes there are; the garbage collector knows few of them."},
     {"clear_memo", forget, METH_NOARGS, "Forget what `prepare` answered."},
     {"forget_singles", forget_singles, METH_NOARGS, "Forget which programs compute single ops (see Steps)."},

@@ -2,10 +2,12 @@
 
 import gc
 import inspect
+import math
 import threading
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 
 import rabbet as rb
@@ -126,6 +128,34 @@ def test_the_garbage_collector_knows_no_graph() -> None:
         x = x * 2.0 + 1.0
     after = sum(isinstance(o, Node) for o in gc.get_objects())
     assert before == after
+
+
+def test_calls_are_told_apart_by_what_they_are_given() -> None:
+    x = rb.asarray([[1.0, 2.0], [3.0, 4.0]])
+    for _ in range(2):  # bound by Python, then natively
+        assert rb.sum(x, axis=True).tolist() == rb.sum(x, axis=1).tolist() == [3.0, 7.0]
+        assert rb.sum(x, axis=(0,)).tolist() == rb.sum(x, dim=[0]).tolist() == [4.0, 6.0]
+        assert rb.maximum(x, 2).dtype is rb.float32 and rb.maximum(2.5, x).max().item() == 4.0
+        assert rb.concat([x, x]).shape == (4, 2) and rb.concat((x, x, x), axis=1).shape == (2, 6)
+        assert x.astype(rb.int32).tolist() == [[1, 2], [3, 4]]
+        assert rb.nn.functional.linear(x, x).tolist() == [[5.0, 11.0], [11.0, 25.0]]
+        assert rb.nn.functional.linear(x, x, x[0]).tolist() == [[6.0, 13.0], [12.0, 27.0]]
+        with pytest.raises(TypeError):
+            rb.sum(x, axes=1)
+
+
+def test_values_are_read_as_numpy_reads_them() -> None:
+    for dtype in ("bool", "int32", "int64", "uint8", "float16", "float32", "float64", "complex64"):
+        for shape in ((), (1,), (2, 3), (0, 2), (2, 0), (1, 1, 1)):
+            a = (np.arange(math.prod(shape)).reshape(shape) - 1.5).astype(dtype)
+            t = rb.asarray(a)
+            assert t.tolist() == a.tolist() and repr(t.tolist()) == repr(a.tolist())
+            if a.size == 1:
+                assert type(t.item()) is type(a.item()) and t.item() == a.item()
+                assert bool(t) == bool(a)
+            else:
+                with pytest.raises(rb.RabbetError):
+                    t.item()
 
 
 def test_what_a_thread_leaves_pending_is_collected() -> None:
