@@ -10,7 +10,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import cluster, fft, integrate, signal, special, stats
+from scipy import (
+    cluster,
+    differentiate,
+    fft,
+    integrate,
+    interpolate,
+    ndimage,
+    optimize,
+    signal,
+    spatial,
+    special,
+    stats,
+)
 
 import rabbet as rb
 
@@ -23,8 +35,32 @@ POSITIVE = np.abs(A) + 0.1
 SCIPY: dict[str, Callable[..., Any]] = {
     **{
         name: (lambda xp, name=name: getattr(special, name)(xp.asarray(POSITIVE) / 9))
-        for name in "erf expit gammaln logsumexp softmax log_softmax ndtr logit entr i0".split()
+        for name in (
+            "erf expit gammaln logsumexp softmax log_softmax ndtr logit entr i0 "
+            "digamma erfinv ndtri log_ndtr k1 cbrt rgamma"
+        ).split()
     },
+    **{
+        name: (lambda xp, name=name: getattr(stats, name)(xp.asarray(A), xp.asarray(B)).pvalue)
+        for name in (
+            "ttest_rel bartlett levene fligner mood kruskal "
+            "cramervonmises_2samp epps_singleton_2samp"
+        ).split()
+    },
+    **{
+        name: (lambda xp, name=name: getattr(stats, name)(xp.asarray(POSITIVE)))
+        for name in "variation hmean iqr circvar kstat lmoment differential_entropy".split()
+    },
+    "savgol_filter": lambda xp: signal.savgol_filter(xp.asarray(A), 5, 2),
+    "resample_poly": lambda xp: signal.resample_poly(xp.asarray(A), 2, 3),
+    "kmeans2": lambda xp: cluster.vq.kmeans2(xp.asarray(X), xp.asarray(X[:3]), minit="matrix")[0],
+    "rosen_hess": lambda xp: optimize.rosen_hess(xp.asarray(A)),
+    "derivative": lambda xp: differentiate.derivative(xp.exp, xp.asarray(A)).df,
+    "CubicSpline": lambda xp: interpolate.CubicSpline(xp.asarray(np.sort(A)), xp.asarray(B))(
+        xp.asarray(np.sort(A)[:5])
+    ),
+    "Rotation": lambda xp: spatial.transform.Rotation.from_rotvec(xp.asarray(X[:, :3])).as_matrix(),
+    "gaussian_filter": lambda xp: ndimage.gaussian_filter(xp.asarray(X), 1.0),
     "xlogy": lambda xp: special.xlogy(xp.asarray(A), xp.asarray(POSITIVE)),
     "betainc": lambda xp: special.betainc(*[xp.asarray(POSITIVE) / 9] * 3),
     "moment": lambda xp: stats.moment(xp.asarray(A), 3),
@@ -62,6 +98,28 @@ SCIPY: dict[str, Callable[..., Any]] = {
 }
 
 
+# Functions of array_api_extra, a copy of which comes with scikit-learn.
+EXTRA: dict[str, Callable[..., Any]] = {
+    "at set": lambda xp, xpx: xpx.at(xp.asarray(A), 2).set(3.0, copy=True),
+    "at add": lambda xp, xpx: xpx.at(xp.asarray(A))[1:5].add(2.0, copy=True),
+    "at mask": lambda xp, xpx: xpx.at(xp.asarray(A))[xp.asarray(A) > 0].multiply(2.0, copy=True),
+    "apply_where": lambda xp, xpx: xpx.apply_where(
+        xp.asarray(A) > 0, xp.asarray(A), xp.sqrt, lambda x: x * 2
+    ),
+    "atleast_nd": lambda xp, xpx: xpx.atleast_nd(xp.asarray(A), ndim=3),
+    "cov": lambda xp, xpx: xpx.cov(xp.asarray(X.T)),
+    "create_diagonal": lambda xp, xpx: xpx.create_diagonal(xp.asarray(A), offset=1),
+    "expand_dims": lambda xp, xpx: xpx.expand_dims(xp.asarray(A), axis=(0, -1)),
+    "isclose": lambda xp, xpx: xpx.isclose(xp.asarray(A), xp.asarray(A + 1e-9)),
+    "kron": lambda xp, xpx: xpx.kron(xp.asarray(X), xp.asarray(A[:, None])),
+    "nunique": lambda xp, xpx: xpx.nunique(xp.asarray(Y)),
+    "one_hot": lambda xp, xpx: xpx.one_hot(xp.asarray(Y), 2),
+    "pad": lambda xp, xpx: xpx.pad(xp.asarray(X), ((1, 2), (0, 1)), constant_values=2.0),
+    "setdiff1d": lambda xp, xpx: xpx.setdiff1d(xp.asarray(Y), xp.asarray([0])),
+    "sinc": lambda xp, xpx: xpx.sinc(xp.asarray(A)),
+}
+
+
 def of_sklearn() -> dict[str, Callable[..., Any]]:
     """Estimators and metrics; {} where scikit-learn is not installed."""
     try:
@@ -71,10 +129,30 @@ def of_sklearn() -> dict[str, Callable[..., Any]]:
     from sklearn import metrics, preprocessing
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-    from sklearn.linear_model import Ridge, RidgeCV
+    from sklearn.externals import array_api_extra
+    from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+    from sklearn.naive_bayes import GaussianNB
 
     sklearn.set_config(array_api_dispatch=True)
     return {
+        **{
+            n: (lambda xp, f=f: f(xp, array_api_extra))
+            for n, f in EXTRA.items()
+            if hasattr(array_api_extra, n.split()[0])
+        },
+        **{
+            n: (lambda xp, e=e: e.fit(xp.asarray(X), xp.asarray(Y)).predict(xp.asarray(X)))
+            for n, e in {
+                "GaussianNB": GaussianNB(),
+                "LogisticRegression": LogisticRegression(),
+            }.items()
+        },
+        **{
+            n: (lambda xp, n=n: getattr(metrics, n)(xp.asarray(Y), xp.asarray(Y[::-1])))
+            for n in ("balanced_accuracy_score", "jaccard_score", "cohen_kappa_score")
+        },
+        "RobustScaler": lambda xp: preprocessing.RobustScaler().fit_transform(xp.asarray(X)),
+        "LabelBinarizer": lambda xp: preprocessing.LabelBinarizer().fit_transform(xp.asarray(Y)),
         "PCA": lambda xp: abs(PCA(2, svd_solver="full").fit(xp.asarray(X)).components_),
         "LinearDiscriminantAnalysis": lambda xp: (
             LinearDiscriminantAnalysis().fit(xp.asarray(X), xp.asarray(Y)).predict(xp.asarray(X))
