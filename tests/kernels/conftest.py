@@ -15,8 +15,8 @@ from rabbet.codegen.build import build, launch
 from rabbet.expr.interpret import evaluate
 from rabbet.kernel import interpret
 from rabbet.kernel.inplace import overwritable
-from rabbet.kernel.interpret import Failure
 from rabbet.kernel.loops import Kernel
+from rabbet.kernel.points import Failure
 from rabbet.kernel.sums import has_pairs
 
 ENTRY = ctypes.CFUNCTYPE(
