@@ -145,6 +145,7 @@ from rabbet.tensor.placing import (
     index_select,
     masked_fill,
     scatter,
+    scatter_add,
     scatter_reduce,
 )
 from rabbet.tensor.printing import get_printoptions, printoptions, set_printoptions

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 from rabbet.base import dtypes
 from rabbet.base.dtypes import DType, dtype_of
 from rabbet.base.errors import DeviceError, DTypeError, RabbetError
+from rabbet.base.shapes import show
 from rabbet.base.sizes import SizeExpr
 from rabbet.base.spec import Spec
 from rabbet.graph import value as graph_value
@@ -403,9 +404,12 @@ def canonical(argument: Any, op_name: str, name: str) -> Any:
         return tuple(canonical(a, op_name, name) for a in argument)
     if isinstance(argument, SizeExpr):
         return argument
+    if getattr(argument, "ndim", 0):
+        shape = show(argument.shape)
+        raise TypeError(f"{op_name}: {name} must be plain data, not an array of shape {shape}")
     if hasattr(argument, "__index__"):
         return argument.__index__()
-    if hasattr(argument, "item") and getattr(argument, "ndim", 1) == 0:
+    if hasattr(argument, "item") and hasattr(argument, "ndim"):
         return argument.item()
     raise TypeError(f"{op_name}: {name} must be plain data, not {type(argument).__name__}")
 

@@ -206,7 +206,7 @@ def scatter_samples(dtypes_: tuple[str, ...], kind: str = "float") -> Callable[[
 @op(
     "scatter",
     lower="add",
-    method=None,
+    public=False,
     infer=scatter_spec("scatter_add"),
     reference=lambda *x: scatter_array("scatter_add", *x),
     samples=scatter_samples(("int32", *FLOATS)),
@@ -215,9 +215,7 @@ def scatter_add(base: Value, indices: Value, updates: Value, axis: int = 0) -> V
     """`base` with `updates` added at `indices` along `axis`: the opposite of `take`.
 
     Updates of one place are added in their order, so the result never depends on threads.
-
-    >>> rb.scatter_add(rb.zeros(3), rb.asarray([0, 2, 0]), rb.ones(3))
-    tensor([2., 0., 1.])
+    Users have it as `index_add`.
     """
 
 

@@ -29,6 +29,8 @@ RENAMED = {  # PyTorch's word -> ours, the first that the function knows
     "exponent": ("x2",),
 }
 ROLES = {"operand": "o", "optional": "?", "list": "l", "attribute": "a"}  # as in caller.cpp
+SCALED = ("add", "subtract")  # take PyTorch's `alpha`, a factor of the second operand
+PAIRED = {"max": "maximum", "min": "minimum"}  # what PyTorch's mean with two tensors
 F = TypeVar("F", bound=Callable[..., Any])
 NUMBERS = (bool, int, float, complex)
 functions: dict[str, Any] = {}
@@ -48,6 +50,10 @@ def lift(op: Op) -> Callable[..., Any]:
         given = args, kwargs
         if kwargs:
             kwargs = {_rename(name, names): v for name, v in kwargs.items()}
+            if op.name in SCALED and "alpha" in kwargs:
+                return _scaled(function, args, kwargs)
+        if op.name in PAIRED and len(args) == 2 and isinstance(args[1], Tensor):
+            return functions[PAIRED[op.name]](*args)
         if packs and len(args) >= 2 and hasattr(args[1], "__index__"):
             args = (args[0], tuple(args[1:]))
         operands, attrs, form = op.bind(args, kwargs)
@@ -76,6 +82,13 @@ def spoken(function: F) -> F:
 def tensors(operands: list[Any]) -> list[Any]:
     """Operands as the recorder takes them: Tensors and Python numbers."""
     return [o if isinstance(o, Tensor) or type(o) in NUMBERS else as_operand(o) for o in operands]
+
+
+def _scaled(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """PyTorch's `add(x1, x2, alpha=...)`: the second operand times alpha."""
+    alpha = kwargs.pop("alpha")
+    given = dict(zip(("x1", "x2"), args, strict=False)) | kwargs
+    return function(**{**given, "x2": given["x2"] * alpha})
 
 
 def _rename(name: str, names: list[str]) -> str:

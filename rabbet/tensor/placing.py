@@ -57,6 +57,18 @@ def scatter(x: Any, axis: int, index: Any, src: Any, reduce: str | None = None) 
     return _put("scatter", x, axis, index, src, _rule("scatter", reduce), True)
 
 
+def scatter_add(x: Any, axis: int, index: Any, src: Any) -> Tensor:
+    """`x` with one element of `src` (or a number) added per index along `axis`.
+
+    y[i, index[i, j]] += src[i, j] for the last of two axes, in the order of the elements; whole
+    slices are added by `index_add`.
+
+    >>> rb.scatter_add(rb.zeros(3), 0, rb.asarray([0, 2, 0]), rb.ones(3))
+    tensor([2., 0., 1.])
+    """
+    return _put("scatter_add", x, axis, index, src, "add", True)
+
+
 def scatter_reduce(
     x: Any, axis: int, index: Any, src: Any, reduce: str, *, include_self: bool = True
 ) -> Tensor:
@@ -138,7 +150,7 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
     return functions["where"](mask, value, as_operand(x))
 
 
-_PLACING = (index_add, index_copy, index_fill, masked_fill, scatter, scatter_reduce)
+_PLACING = (index_add, index_copy, index_fill, masked_fill, scatter, scatter_add, scatter_reduce)
 METHODS: dict[str, Any] = {
     **{f.__name__: f for f in (gather, index_select, *_PLACING)},
     **{f"{f.__name__}_": in_place(f) for f in _PLACING},

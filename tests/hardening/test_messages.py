@@ -251,7 +251,7 @@ INDEXING = [
     other(
         "written index",
         rb.IndexRangeError,
-        lambda: rb.scatter_add(ones(3), rb.tensor([3]), ones(1), 0).numpy(),
+        lambda: rb.index_add(ones(3), 0, rb.tensor([3]), ones(1)).numpy(),
         *("index 3 (element 0) is out of range: it must be from -3 to 2",),
     ),
     shape("mask", lambda: ones(3)[rb.tensor([True, False])], "index: a mask of shape (2,)", "(3,)"),

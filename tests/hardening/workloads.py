@@ -83,7 +83,7 @@ def indexing() -> None:
     y = x.detach() * 2
     y[rows] = make((6, 13), 4)
     y[1:9:3, ::-2] = 5.0
-    added = rb.scatter_add(y, rows, make((6, 13), 5), axis=0)
+    added = rb.index_add(y, 0, rows, make((6, 13), 5))
     along = rb.take_along_axis(y, rb.tensor(np.argsort(np.asarray(y), 1)), axis=1)
     read([x.grad, y, added, along, rb.one_hot(rows % 11, num_classes=11), x[:, rows]])
 

@@ -91,3 +91,19 @@ def test_tensors_are_drawn_in_place() -> None:
     with rb.no_grad():
         w.normal_()
     assert w.requires_grad and float(w.abs().sum()) > 0
+
+
+def test_alpha_is_a_factor_of_what_is_added() -> None:
+    x = rb.asarray([1.0, 2.0])
+    assert rb.add(x, x, alpha=2).tolist() == [3.0, 6.0]
+    assert x.sub(rb.ones(2), alpha=0.5).tolist() == [0.5, 1.5]
+    assert rb.add(x, 3, alpha=2).tolist() == [7.0, 8.0]
+    x.add_(rb.ones(2), alpha=10)
+    assert x.tolist() == [11.0, 12.0]
+
+
+def test_the_larger_of_two_tensors_is_max_of_both() -> None:
+    a, b = rb.asarray([1.0, 5.0]), rb.asarray([3.0, 2.0])
+    assert rb.max(a, b).tolist() == [3.0, 5.0] and a.min(b).tolist() == [1.0, 2.0]
+    with pytest.raises(TypeError, match="axis must be plain data, not an array of shape"):
+        rb.sum(a, b)

@@ -93,3 +93,11 @@ def test_norm_of_vectors_and_matrices(rng: Rng) -> None:
         same(rb.linalg.norm(t[0], ord), np.linalg.norm(x[0], ord))
     with pytest.raises(rb.ShapeError, match="3 axes"):
         rb.linalg.norm(t, 1)
+
+
+def test_scatter_add_adds_one_element_per_index() -> None:
+    base, index = rb.zeros((2, 3)), rb.asarray([[0, 0], [2, 1]])
+    source = rb.asarray([[1.0, 2.0], [3.0, 4.0]])
+    wanted = [[3.0, 0.0, 0.0], [0.0, 4.0, 3.0]]
+    assert rb.scatter_add(base, 1, index, source).tolist() == wanted
+    assert base.scatter_add_(1, index, source).tolist() == wanted
