@@ -180,6 +180,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "nn": ("rabbet.nn", ""),
     "linalg": ("rabbet.tensor.linalg", ""),
     "fft": ("rabbet.tensor.fft", ""),
+    "special": ("rabbet.tensor.special", ""),
     "optim": ("rabbet.optim", ""),
     "data": ("rabbet.data", ""),
     "train": ("rabbet.train", ""),

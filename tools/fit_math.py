@@ -211,10 +211,38 @@ def fits() -> list[Fit]:
     psi = centred(lambda y: mp.digamma(y) / (y - DIGAMMA_ROOT), 1.5)
     result.append(Fit("DIGAMMA_64", psi, -0.5, 0.5, lambda t: 1 / psi(t), 22))
     result.append(Fit("DIGAMMA_REST_64", digamma_rest, 0, 0.01, one, 8))
+    result += bessel_fits()
+    result.append(Fit("ERFCX_64", erfcx_ratio, -1, 1, lambda u: 1 / erfcx_ratio(u), 26))
     tail = lambda z: (  # noqa: E731
         (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1 - z / 3 - z * z / 5) / z**3
     )
     result.append(Fit("POW_64", tail, 0, 0.0296, lambda z: 7 * one(z), 8))
+    return result
+
+
+def erfcx_ratio(u: mp.mpf) -> mp.mpf:
+    """exp(x*x) erfc(x) / t where t = 4 / (4 + x) = (u + 1) / 2."""
+    t = (u + 1) / 2
+    x = 4 / t - 4
+    if x < 100:
+        return mp.exp(x * x) * mp.erfc(x) / t
+    z = 1 / (2 * x * x)  # the asymptotic series
+    terms = [(-z) ** k * mp.fac2(2 * k - 1) for k in range(1, 10)]
+    return (1 + mp.fsum(terms)) / (x * t * mp.sqrt(mp.pi))
+
+
+def bessel_fits() -> list[Fit]:
+    """exp(-x) I_n(x) up to 8 (of I_1: over x), and its product with sqrt(x) by 16 / x - 1."""
+
+    def scaled(n: int, x: mp.mpf) -> mp.mpf:
+        return mp.besseli(n, x) * mp.exp(-x)
+
+    near = (lambda u: scaled(0, 4 + 4 * u), lambda u: scaled(1, 4 + 4 * u) / (4 + 4 * u))
+    far = [lambda u, n=n: mp.sqrt(16 / (u + 1)) * scaled(n, 16 / (u + 1)) for n in (0, 1)]
+    result = []
+    for n in (0, 1):
+        result.append(Fit(f"I{n}E_NEAR_64", near[n], -1, 1, lambda u, n=n: 1 / near[n](u), 28))
+        result.append(Fit(f"I{n}E_FAR_64", far[n], -1, 1, lambda u, n=n: 1 / far[n](u), 22))
     return result
 
 

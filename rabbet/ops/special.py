@@ -184,7 +184,7 @@ def trigamma(x: Value) -> Value:
         total = add(total, reciprocal(square(add(at, float(shift)))))
     inverse = reciprocal(add(at, 8.0))
     z = square(inverse)
-    series = _polynomial(z, (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6))
+    series = polynomial(z, (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6))
     found = add(
         total, multiply(inverse, add(add(1.0, multiply(inverse, 0.5)), multiply(z, series)))
     )
@@ -192,7 +192,7 @@ def trigamma(x: Value) -> Value:
     return where(reflected, subtract(square(divide(math.pi, sin(angle))), found), found)
 
 
-def _polynomial(z: Any, coefficients: tuple[float, ...]) -> Any:
+def polynomial(z: Any, coefficients: tuple[float, ...]) -> Any:
     """c0 + c1 z + c2 z^2 + ... by Horner's rule."""
     found: Any = coefficients[-1]
     for c in reversed(coefficients[:-1]):
