@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Compiled kernels are kept between runs of the tests, apart from those of the user's own programs.
 os.environ.setdefault("RABBET_CACHE_DIR", str(ROOT / ".cache" / "tests"))
+os.environ.setdefault("RABBET_COMPILE", "wait")  # what runs must not depend on time
 os.environ.setdefault("RABBET_PACKS", "none")  # what is tested is compiled by what is tested
 
 # A shell that starts a job in the background lets it ignore Ctrl-C; tests of Ctrl-C need it.

@@ -26,6 +26,7 @@ class Config:
     RABBET_TARGET=NAME      compile for this target record instead of the host's own
     RABBET_CACHE_DIR=PATH   where compiled kernels are kept (see base/cache.py)
     RABBET_PACKS=PATH       folder of ready kernels instead of the package's own; "none": none
+    RABBET_COMPILE=wait     never go on op by op while another process compiles a repeated segment
     RABBET_NUM_THREADS=N    threads of the native runtime (read by the runtime itself)
     """
 
@@ -33,6 +34,7 @@ class Config:
     engine: str = field(default_factory=lambda: _choice("RABBET_ENGINE", ("compiled", "reference")))
     target: str = field(default_factory=lambda: os.environ.get("RABBET_TARGET", ""))
     packs: str = field(default_factory=lambda: os.environ.get("RABBET_PACKS", ""))
+    compile: str = field(default_factory=lambda: _choice("RABBET_COMPILE", ("background", "wait")))
     fuse: bool = True
 
 

@@ -33,7 +33,7 @@ from rabbet.kernel.loops import (
 )
 from rabbet.kernel.lower_attention import attention_kernel
 from rabbet.kernel.lower_recurrent import recurrent_kernel
-from rabbet.kernel.rewrite import map_expressions
+from rabbet.kernel.rewrite import expressions, map_expressions, renumber_sizes
 from rabbet.kernel.windows import with_literal_windows
 from rabbet.ops.order import is_across, trailing
 
@@ -50,6 +50,21 @@ class Lowered:
     arguments: Arguments
     calls: list[Call]
     copies: list[tuple[Value, Value]]  # (from, to): to be copied before (a scatter's base)
+
+    def compact(self) -> Lowered:
+        """The same with sizes numbered as the kernel uses them and no others: what merged loops
+        no longer ask for must not tell equal kernels apart.
+        """
+        numbers: dict[int, int] = {}
+        for e in expr.topological(list(expressions(self.kernel))):
+            if e.op == "size":
+                numbers.setdefault(cast_type(int, e.value), len(numbers))
+        if list(numbers) == [*range(len(self.dims))]:
+            return self
+        dims = [self.dims[n] for n in numbers]
+        arguments = replace(self.arguments, dims=dims, known={})
+        kernel = renumber_sizes(self.kernel, numbers)
+        return replace(self, kernel=kernel, dims=dims, arguments=arguments)
 
 
 def lower(group: Group, fusion: Fusion) -> Lowered:

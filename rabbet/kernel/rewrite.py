@@ -35,6 +35,13 @@ def map_expressions(part: Any, change: Callable[[Expr], Expr | None]) -> Any:
     return part
 
 
+def renumber_sizes(part: Any, places: Mapping[int, int]) -> Any:
+    """The kernel with size `places[n]` where it had size n."""
+    return map_expressions(
+        part, lambda e: expr.size(places[cast("int", e.value)]) if e.op == "size" else None
+    )
+
+
 def renumber_operands(root: Expr, places: Mapping[int, int]) -> Expr:
     """The expression with its loads, nested ones too, reading other operands."""
     done: dict[Expr, Expr] = {}

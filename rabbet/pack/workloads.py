@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -27,9 +28,12 @@ from rabbet.graph import sample
 from rabbet.graph.op import Op
 from rabbet.graph.sample import Sample
 from rabbet.graph.value import Builder, Graph, registry
+from rabbet.nn.stateless import functional_call
 from rabbet.runtime import program
 from rabbet.tensor import asarray, functions
+from rabbet.tensor.functional import grad, value_and_grad
 from rabbet.tensor.several import split
+from rabbet.tensor.vmap import vmap
 
 MATRIX = (3, 4)
 AGAINST = (MATRIX, (4,), (3, 1), ())
@@ -41,6 +45,7 @@ OPTIMIZERS: tuple[Callable[[Any], Any], ...] = (
     lambda p: optim.AdamW(p, lr=0.1),
 )
 ROWS = (1, 3)
+MANY, WIDE = 20, 48  # rows, and a size as long as several vectors
 STEPS = 3  # op by op, then fused
 
 
@@ -106,15 +111,11 @@ def _single(op: Op, case: Sample, shapes: list[tuple[int, ...]]) -> Iterator[Gra
 def networks() -> Iterator[Callable[[], None]]:
     """Small programs: each trains something for a few steps."""
     features, classes = 8, 5
-    for rows, name in product(ROWS, ACTIVATIONS):
-        act = getattr(nn, name)
-        net = nn.Sequential(nn.Linear(features, 6), act(), nn.Linear(6, 4), act(), nn.Linear(4, 1))
-        yield _training(net, _floats(rows, features), _squares, OPTIMIZERS[2])
-        if name in ACTIVATIONS[:2]:  # as wide as deep: one size less, so kernels of their own
-            square = nn.Sequential(
-                nn.Linear(features, features), act(), nn.Linear(features, features)
-            )
-            yield _training(square, _floats(rows, features), _squares, OPTIMIZERS[2])
+    yield from _perceptrons(features)
+    for ends in (1, 2):
+        yield partial(_tasks, ends)
+    linear = nn.Linear(features, classes)  # as many rows as classes: one size less
+    yield _training(linear, _floats(classes, features), _classes, OPTIMIZERS[2])
     for optimizer in OPTIMIZERS:
         net = nn.Sequential(nn.Linear(features, 6), nn.Tanh(), nn.Linear(6, classes))
         yield _training(net, _floats(3, features), _classes, optimizer)
@@ -127,6 +128,21 @@ def networks() -> Iterator[Callable[[], None]]:
     yield _training(images, _floats(3, 3, 8, 8), _classes, OPTIMIZERS[1])
     for rows in ROWS:
         yield _training(_Cells(features, classes), _floats(rows, features), _classes, optim.Adam)
+
+
+def _perceptrons(features: int) -> Iterator[Callable[[], None]]:
+    for rows, name in product(ROWS, ACTIVATIONS):
+        act = getattr(nn, name)
+        net = nn.Sequential(nn.Linear(features, 6), act(), nn.Linear(6, 4), act(), nn.Linear(4, 1))
+        yield _training(net, _floats(rows, features), _squares, OPTIMIZERS[2])
+        if name in ACTIVATIONS[:2]:  # as wide as deep: one size less, so kernels of their own
+            square = nn.Sequential(
+                nn.Linear(features, features), act(), nn.Linear(features, features)
+            )
+            yield _training(square, _floats(rows, features), _squares, OPTIMIZERS[2])
+    for rows, ends in product((*ROWS, MANY), (1, 2)):  # many terms and few results, and back
+        net = nn.Sequential(nn.Linear(ends, WIDE), nn.Tanh(), nn.Linear(WIDE, ends))
+        yield _training(net, _floats(rows, ends), _squares, OPTIMIZERS[2])
 
 
 def _bodies(features: int) -> Iterator[tuple[nn.Module, Any]]:
@@ -180,6 +196,35 @@ def _training(
             float(error.item())
 
     return run
+
+
+def _tasks(ends: int) -> None:
+    """A network for each of several tasks: a step of gradient descent on its own, and the gradient
+    through that step of what all share.
+    """
+    net = nn.Sequential(
+        *(nn.Linear(ends, WIDE), nn.ReLU(), nn.Linear(WIDE, WIDE), nn.ReLU()),
+        nn.Linear(WIDE, ends),
+    )
+    shared = dict(net.named_parameters())
+
+    def loss(params: Any, x: Any) -> Any:
+        return _squares(functional_call(net, params, (x,)))
+
+    def after_a_step(params: Any, x: Any) -> Any:
+        slopes = grad(loss)(params, x)
+        return loss({name: p - 0.1 * slopes[name] for name, p in params.items()}, x)
+
+    def together(params: Any) -> Any:
+        return vmap(after_a_step, in_axes=(None, 0))(params, _floats(MANY, 12, ends)).mean()
+
+    steps = OPTIMIZERS[2](shared.values())
+    for _ in range(STEPS):
+        value, slopes = value_and_grad(together)({n: p.detach() for n, p in shared.items()})
+        for name, p in shared.items():
+            p.grad = slopes[name]
+        steps.step()
+        float(value.item())
 
 
 def _floats(*shape: int) -> Any:

@@ -103,6 +103,7 @@ class Assembly:
 
     def add(self, lowered: Lowered) -> None:
         """Append the launch of a kernel."""
+        lowered = lowered.compact()
         self._verify(lowered)
         kernel = lowered.kernel
         if kernel not in self.shapes:

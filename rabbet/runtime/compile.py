@@ -313,6 +313,7 @@ def compile_kept(
 def _pack_plan(
     pack: Lowered, numbers: list[int], target: Target, scope: SizeScope | None
 ) -> PackPlan:
+    pack = pack.compact()
     read, made = pack.arguments.buffers, pack.buffers[-1]
     assembly = Assembly(Plan(scope), target)
     assembly.place_inputs(read)

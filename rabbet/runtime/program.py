@@ -16,9 +16,10 @@ from rabbet.base.pack import Pack
 from rabbet.base.sizes import SizeScope
 from rabbet.base.target import Target
 from rabbet.codegen.store import KernelStore
-from rabbet.graph import interpret
+from rabbet.graph import interpret, parcel
 from rabbet.graph.value import Call, Graph
 from rabbet.runtime import _runtime, buffers, saved
+from rabbet.runtime.background import Request, background, is_wanted
 from rabbet.runtime.compile import CompiledPart, Staging, compile_stages
 from rabbet.runtime.compile import compile_kept as compile_kept_plans
 from rabbet.runtime.control import ControlProgram
@@ -164,17 +165,56 @@ def find_or_compile(
         for observer in observers:
             observer(made, scope, fuse)
         return ReferenceProgram(made)
-    target = host_target()
-    store = store_of(target)
-    key = None if parts is None else saved.program_key((*parts, fuse), target)
-    if key is not None:
-        program = saved.load(key, store)
-        loaded = None if program is None else store.load_named(program.kernels)
-        if program is not None and loaded is not None:
-            return CompiledProgram(program, *loaded)
+    store = store_of(host_target())
+    key = None if parts is None else _key(parts, fuse, store)
+    found = None if key is None else _stored(key, store)
+    return found or make(key, graph, fuse=fuse, store=store)
+
+
+def find_or_ask(
+    parts: tuple[Any, ...], graph: Callable[[], tuple[Graph, SizeScope | None]], *, fuse: bool
+) -> Program | None:
+    """As `find_or_compile`; None while another process compiles it (see background.py)."""
+    store = store_of(host_target())
+    if config.engine == "reference" or not is_wanted() or store.disk.problem:
+        return find_or_compile(parts, graph, fuse=fuse)
+    key = _key(parts, fuse, store)
+    if background.has(key):
+        return None
+    found = _stored(key, store)
+    if found is not None or background.is_over(key):
+        return found or make(key, graph, fuse=fuse, store=store)
+    made = graph()
+    request = parcel.pack(*made)
+    if request is None:  # for what this process alone knows
+        return make(key, lambda: made, fuse=fuse, store=store)
+    head = Request(key, fuse, saved.made_for(store.target), str(store.disk.directory))
+    background.ask(key, head, request)
+    return None
+
+
+def _key(parts: tuple[Any, ...], fuse: bool, store: KernelStore) -> str:
+    return saved.program_key((*parts, fuse), store.target)
+
+
+def _stored(key: str, store: KernelStore) -> CompiledProgram | None:
+    """The program of this key on disk or in the pack, with its kernels."""
+    program = saved.load(key, store)
+    loaded = None if program is None else store.load_named(program.kernels)
+    return None if program is None or loaded is None else CompiledProgram(program, *loaded)
+
+
+def make(
+    key: str | None,
+    graph: Callable[[], tuple[Graph, SizeScope | None]],
+    *,
+    fuse: bool,
+    store: KernelStore,
+) -> Program:
+    """Compile `graph()` and keep the program on disk, if it has a key."""
     with _said_when_long():
         made, scope = graph()
-        staging = compile_stages(made, target, scope=scope, fuse=fuse)
+        staging = compile_stages(made, store.target, scope=scope, fuse=fuse)
         if staging.whole is None:
             return _staged(staging, store, scope)
         program = saved.launchable(staging.whole, store)

@@ -61,10 +61,14 @@ def compiler_version() -> str:
     return digest.hexdigest()
 
 
+def made_for(target: Target) -> str:
+    """What a program depends on besides what it computes, in plain text."""
+    return repr((target.name, target.cpu, target.features, compiler_version()))
+
+
 def program_key(parts: tuple[Any, ...], target: Target) -> str:
     """The key of a program on disk; `parts` describe graph, sizes and outputs in plain data."""
-    text = repr((parts, target.name, target.cpu, target.features, compiler_version()))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(repr((parts, made_for(target))).encode()).hexdigest()
 
 
 def launchable(compiled: Compiled, store: KernelStore) -> Launchable:

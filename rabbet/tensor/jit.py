@@ -75,6 +75,7 @@ class Capture:
         self.path: list[tuple[str, Any, Any]] = []
         self.opaque = ""
         self.stages = 0
+        self.is_early = False  # a segment ran op by op: its program is being compiled
         self.before: dict[int, tuple[Handle, Any, bool]] = {}
 
     # ---- reports -------------------------------------------------------------------------------
@@ -156,6 +157,7 @@ class Capture:
         inputs = [self._source(leaf.node, leaf.index) for leaf in segment.leaves]
         ops = [(n.op.name, n.site) for n in segment.nodes]
         graph = graph_to_keep(segment, entry)
+        self.is_early |= entry.is_early
         self.path.append(("stage", Stage(entry.program, symbols, inputs, ops, graph), None))
         for output, (position, index) in enumerate(entry.keep):
             self.sources[segment.nodes[position], index] = ("made", self.stages, output)
@@ -294,6 +296,8 @@ class Jitted:
         self.stats["recorded"] += 1
         if final is None:
             self.why = capture.opaque
+            return result
+        if capture.is_early:  # recorded again until there is something to replay
             return result
         with Interrupts():  # half a trace must not be replayed
             self._remember(key, trace, capture, final)

@@ -32,6 +32,7 @@ ENTRIES_KEPT = 64
 FAMILIES_KEPT = 4096
 KEY_BYTES_KEPT = 1 << 25
 SIGHTINGS_KEPT = 4
+EARLY_BYTES = 1 << 25  # op by op all values lie in memory: larger segments wait for their program
 
 
 @dataclass(eq=False)
@@ -42,6 +43,7 @@ class Entry:
     pattern: Pattern
     program: Any  # rabbet.runtime.program.Program
     fused: bool
+    is_early: bool = False  # runs while the program is being compiled
     matches: dict[tuple[int, ...], tuple[int, ...] | None] = field(default_factory=dict)
 
     def match(self, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -63,6 +65,7 @@ class Family:
     sightings: list[tuple[int, ...]] = field(default_factory=list)
     masks: list[frozenset[Output]] = field(default_factory=list)
     needs: dict[tuple[Output, ...], frozenset[Output]] = field(default_factory=dict)
+    asked: list[tuple[tuple[Output, ...], Pattern]] = field(default_factory=list)  # of background
     sights: int = 0
 
 
@@ -225,8 +228,9 @@ def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Family, Found]:
     found = _known(family, segment.sizes, needed, want_fused)
     if found is not None:
         return family, Found(*found, "found")
-    found = _compile(segment, family, needed, want_fused)
-    return family, Found(*found, "compiled" if want_fused else "first sight")
+    entry, symbols = _compile(segment, family, needed, want_fused)
+    how = "first sight" if not want_fused else "compiled"
+    return family, Found(entry, symbols, "being compiled" if entry.is_early else how)
 
 
 def find_single(node: Node, wanted: list[int]) -> tuple[Found, Any, tuple[int, ...]]:
@@ -283,13 +287,18 @@ def _compile(
         family.sightings.append(segment.sizes)
     keep = tuple(sorted(needed))
     pattern = Pattern(list(segment.sizes))
-    program: Any
-    if fused or isinstance(segment, Single):
+    program: Any = None
+    is_early = False
+    if isinstance(segment, Single):
         pattern, program = _whole(segment, family, keep, fused)
-    else:
-        program = OneByOne(segment, keep, find_single)
+    elif fused:
+        keep, pattern, program = _fused(segment, family, keep, needed)
+        is_early, fused = program is None, program is not None
+    if program is None:
+        assert isinstance(segment, Segment)
+        pattern, program = Pattern(list(segment.sizes)), OneByOne(segment, keep, find_single)
     statistics["programs_compiled"] += 1
-    entry = Entry(keep, pattern, program, fused)
+    entry = Entry(keep, pattern, program, fused, is_early)
     if fused or isinstance(segment, Single) or not config.fuse:  # else it is never used again
         family.entries.insert(0, entry)
         del family.entries[ENTRIES_KEPT:]
@@ -298,28 +307,59 @@ def _compile(
     return entry, symbols
 
 
+def _fused(
+    segment: Segment, family: Family, keep: tuple[Output, ...], needed: frozenset[Output]
+) -> tuple[tuple[Output, ...], Pattern, Any]:
+    """What is kept, the pattern, and the program for all of the segment: None while it is being
+    compiled. What was asked for comes first: sizes that change meanwhile ask for nothing new.
+    """
+    for asked in [*family.asked]:
+        symbols = asked[1].match(segment.sizes)
+        if symbols is None or not needed <= frozenset(asked[0]):
+            continue
+        program = _made(segment, asked[1], asked[0], True)
+        if program is None:
+            return *asked, None
+        family.asked.remove(asked)
+        if program.accepts(symbols):
+            return *asked, program
+    pattern, program = _whole(segment, family, keep, True)
+    if program is None:
+        family.asked = [*family.asked, (keep, pattern)][-SIGHTINGS_KEPT:]
+    return keep, pattern, program
+
+
 def _whole(
     segment: Segment | Single, family: Family, keep: tuple[Output, ...], fused: bool
 ) -> tuple[Pattern, Any]:
     """One program for all of the segment, with the sizes that were seen to change as symbols."""
-
-    def make(pattern: Pattern) -> Any:
-        return compiler().find_or_compile(
-            (segment.key, pattern.describe(), keep),
-            lambda: (graph_of(segment, pattern.dims, keep)[0], pattern.scope),
-            fuse=fused,
-        )
-
     interpreted = config.engine == "reference"  # gains nothing from symbols
     pattern = find_pattern([segment.sizes] if interpreted else family.sightings)
     try:
-        return pattern, make(pattern)
+        return pattern, _made(segment, pattern, keep, fused)
     except RabbetError:
         if pattern.scope is None or 0 not in segment.sizes:
             raise
     # Nothing can be said of a symbol that happens to be 0 now (the maximum of no elements, say).
     pattern = Pattern(list(segment.sizes))
-    return pattern, make(pattern)
+    return pattern, _made(segment, pattern, keep, fused)
+
+
+def _made(
+    segment: Segment | Single, pattern: Pattern, keep: tuple[Output, ...], fused: bool
+) -> Any:
+    """The program of a segment for a pattern; None while another process compiles it."""
+    may_come_later = fused and isinstance(segment, Segment) and _is_small(segment)
+    find = compiler().find_or_ask if may_come_later else compiler().find_or_compile
+    return find(
+        (segment.key, pattern.describe(), keep),
+        lambda: (graph_of(segment, pattern.dims, keep)[0], pattern.scope),
+        fuse=fused,
+    )
+
+
+def _is_small(segment: Segment) -> bool:
+    return sum(spec.nbytes for node in segment.nodes for spec in node.specs) <= EARLY_BYTES
 
 
 @lru_cache(maxsize=1)

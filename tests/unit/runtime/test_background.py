@@ -1,0 +1,203 @@
+"""Programs that another process compiles while this one goes on op by op."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rabbet as rb
+from rabbet.base.cache import DiskCache
+from rabbet.base.config import config
+from rabbet.base.dtypes import float32
+from rabbet.base.sizes import SizeScope
+from rabbet.base.spec import Spec
+from rabbet.codegen.store import KernelStore
+from rabbet.graph import interpret, parcel
+from rabbet.graph.value import Builder, Graph, attrs_key, lookup
+from rabbet.runtime import background, program
+from rabbet.tensor import programs
+from rabbet.tensor.flush import flush
+
+pytestmark = pytest.mark.skipif(config.engine != "compiled", reason="nothing is compiled there")
+ROOT = Path(__file__).resolve().parents[3]
+
+
+# ---- graphs as bytes -----------------------------------------------------------------------------
+
+
+def test_a_deep_graph_with_symbols_comes_back_as_it_was() -> None:
+    scope, builder = SizeScope(), Builder()
+    n = scope.symbol("n", 6)
+    x, unused = builder.input(Spec((n, 4), float32)), builder.input(Spec((3,), float32))
+    assert n > 4  # a guard
+    deep = x
+    for _ in range(3000):  # far deeper than Python's stack
+        deep = deep + x
+    graph = Graph([x, unused], [deep, lookup("reduce_sum")(x, (0,), False)])
+    data = parcel.pack(graph, scope)
+    assert data is not None
+    again, sizes = parcel.unpack(data)
+    assert sizes is not None and sizes is not scope
+    assert (sizes.names, sizes.hints) == (scope.names, scope.hints)
+    assert list(sizes.guards) == list(scope.guards) != []
+    assert again.inputs[0].shape[0].scope is sizes  # type: ignore[union-attr]
+    for made, given in zip(again.calls(), graph.calls(), strict=True):
+        assert (made.op, made.form, made.site) == (given.op, given.form, given.site)
+        assert attrs_key(made.attrs) == attrs_key(given.attrs)
+    arrays = [np.ones((8, 4), np.float32), np.ones(3, np.float32)]
+    results = zip(*(interpret.run(g, arrays, (8,)) for g in (again, graph)), strict=True)
+    for ours, theirs in results:
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_op_that_only_this_process_knows_is_not_sent() -> None:
+    builder = Builder()
+    x = builder.input(Spec((2,), float32))
+    add = lookup("add")
+    mine = replace(add, **{f.name: getattr(add, f.name) for f in fields(add) if f.init})
+    for op, is_sent in ((add, True), (mine, False)):
+        y = builder.call(op, (x, x), {}, (len(builder.table),), (x.spec,))[0]
+        assert (parcel.pack(Graph([x], [y]), None) is not None) == is_sent
+
+
+# ---- the worker ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[background.Background]:
+    """A worker of the test's own, and an empty cache."""
+    flush()
+    programs.families.clear()
+    made = background.Background()
+    target = program.host_target()
+    store = KernelStore(target, DiskCache(tmp_path / "cache"))
+    monkeypatch.setitem(program._stores, target, store)
+    monkeypatch.setattr(program, "background", made)
+    monkeypatch.setattr(background, "background", made)
+    monkeypatch.setattr(config, "compile", "background")
+    yield made
+    made.stop()
+    programs.families.clear()
+
+
+def _value(rows: int = 3) -> np.ndarray:
+    x = rb.arange(rows * 5, dtype=rb.float32).reshape(rows, 5) / 7
+    return np.asarray((x @ x.mT).exp().sum(axis=0) + rb.tanh(x).mean())
+
+
+def _how() -> str:
+    return programs.last_run().found.how  # type: ignore[union-attr]
+
+
+def test_the_first_tier_goes_on_until_the_program_is_there(worker: background.Background) -> None:
+    values, hows = [], []
+    for number in range(5):
+        values.append(_value())
+        hows.append(_how())
+        if number == 2:
+            assert worker.wait(120)
+    assert hows[0] == "first sight" and hows[1] == "being compiled"
+    assert hows[3:] == ["compiled", "found"]
+    assert all(v.tobytes() == values[0].tobytes() for v in values)
+
+
+def test_sizes_that_change_meanwhile_ask_for_nothing_new(worker: background.Background) -> None:
+    for rows in (2, 3, 4, 5, 6, 7):
+        _value(rows)
+    assert len(worker.waiting) + (worker.at_work is not None) + len(worker.over) <= 2
+    assert worker.wait(120)
+    _value(8)
+    assert _how() in ("compiled", "found")
+
+
+def test_jit_records_until_there_is_something_to_replay(worker: background.Background) -> None:
+    @rb.jit
+    def f(x: rb.Tensor) -> rb.Tensor:
+        return (x @ x.mT).exp().sum()
+
+    x = rb.ones((4, 3)) / 3
+    values = [f(x).item() for _ in range(2)]
+    assert f.stats["replayed"] == 0 and not f.why
+    assert worker.wait(120)
+    values += [f(x).item() for _ in range(3)]
+    assert f.stats["replayed"] == 2 and len(set(values)) == 1
+
+
+def test_a_worker_that_dies_costs_nothing_but_time(
+    worker: background.Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    before = _value()
+    _value()
+    assert worker.wait(120)
+    assert _value().tobytes() == before.tobytes() and _how() == "compiled"
+
+
+def test_other_sources_are_not_compiled_for(
+    worker: background.Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program.saved, "made_for", lambda target: "another compiler")
+    before = _value()
+    _value()
+    folder = program.store_of(program.host_target()).disk.directory
+    kept = set(folder.glob("??/*"))
+    assert worker.wait(120) and set(folder.glob("??/*")) == kept
+    assert _value().tobytes() == before.tobytes() and _how() == "compiled"
+
+
+def test_large_segments_wait(
+    worker: background.Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "EARLY_BYTES", 10)
+    _value()
+    _value()
+    assert _how() == "compiled"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_has_no_worker(worker: background.Background) -> None:
+    _value()
+    _value()
+    assert worker.wait(120)
+    parent = worker.process
+    child = os.fork()
+    if child == 0:
+        worker.forget()  # registered for the process's own
+        done = worker.process is None and not worker.closed and not worker.waiting
+        os._exit(0 if done else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert parent is not None and parent.poll() is None
+    _value(4)
+    _value(4)
+    assert worker.wait(120)
+
+
+SCRIPT = """
+import rabbet as rb
+for _ in range(2):
+    value = (rb.ones((4, 4)) @ rb.ones((4, 4))).exp().sum().item()
+print(value)
+"""
+
+
+def test_a_process_that_ends_leaves_nothing_behind(tmp_path: Path) -> None:
+    environment: dict[str, Any] = {
+        **os.environ,
+        "RABBET_COMPILE": "background",
+        "RABBET_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", SCRIPT],
+        **{"env": environment, "capture_output": True, "text": True, "timeout": 120},
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    assert float(done.stdout) == pytest.approx(16 * np.exp(4.0))
