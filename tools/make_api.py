@@ -24,6 +24,7 @@ NAMESPACES = {
     "rabbet": "Tensors, ops, transforms, files",
     "rabbet.linalg": "Linear algebra",
     "rabbet.fft": "Fourier transforms",
+    "rabbet.special": "Special functions",
     "rabbet.autograd": "PyTorch's names around gradients",
     "rabbet.nn": "Layers, losses, containers",
     "rabbet.nn.functional": "Layers and losses as functions",
@@ -37,6 +38,7 @@ NAMESPACES = {
 }
 MODULES = {"rabbet.linalg": "rabbet.tensor.linalg", "rabbet.fft": "rabbet.tensor.fft"}
 MODULES["rabbet.autograd"] = "rabbet.tensor.autograd"
+MODULES["rabbet.special"] = "rabbet.tensor.special"
 
 
 def module_of(namespace: str) -> Any:

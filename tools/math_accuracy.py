@@ -21,6 +21,7 @@ import numpy as np
 from scipy import special
 
 import rabbet as rb
+from rabbet.graph.value import registry
 
 Array = Any
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -66,6 +67,30 @@ def _sigmoid(x: Array) -> Array:
     return np.where(x >= 0, 1.0, small) / (1.0 + small)
 
 
+def _sinc(x: Array) -> Array:
+    """With the angle reduced exactly: NumPy's multiplies by pi first."""
+    whole = np.rint(x)
+    sine = np.sin(np.pi * (x - whole)) * np.where(whole % 2 == 0, 1.0, -1.0)
+    return np.where(x == 0, 1.0, sine / (np.pi * np.where(x == 0, 1.0, x)))
+
+
+def _bessel(name: str, limit: float) -> Callable[[Array], Array]:
+    """SciPy's, with the limits at infinity and the sign of a zero, that of x where it is odd."""
+
+    def values(x: Array) -> Array:
+        ends = np.where(np.isinf(x), limit, getattr(special, name)(np.abs(x)))
+        return np.copysign(ends, x) if name.startswith("i1") else ends
+
+    return values
+
+
+def _declared(name: str) -> Callable[[Array], Array]:
+    """The reference beside an op's declaration, its attributes as they are if left out."""
+    op = registry[name]
+    attributes = {p.name: p.default for p in op.parameters if p.role == "attribute"}
+    return lambda x: op.reference(x, *attributes.values())
+
+
 @dataclass(frozen=True)
 class Checked:
     """A function, its meaning in float64, the bound in ulp, and where its error is likely large."""
@@ -105,13 +130,40 @@ FUNCTIONS: dict[str, Checked] = {
     "rsqrt": Checked(lambda x: 1.0 / np.sqrt(x)),
     "reciprocal": Checked(lambda x: 1.0 / x, hard=(8.5e37,)),
     "square": Checked(np.square, hard=(1.8e19, 1e-19)),
+    "erfc": Checked(special.erfc, hard=(0.5, 4.0, 9.0, 10.05)),
+    "erfcx": Checked(special.erfcx, hard=(0.5, 4.0, -9.38)),
+    "ndtr": Checked(special.ndtr, hard=(-1.0, -5.0, -13.0)),
+    "log_ndtr": Checked(special.log_ndtr, hard=(-1.0, 5.0, -100.0)),
+    "ndtri": Checked(special.ndtri, hard=(0.05, 0.5, 0.95, 1e-20)),
+    "i0": Checked(_bessel("i0", math.inf), hard=(8.0, 91.9)),
+    "i0e": Checked(_bessel("i0e", 0.0), hard=(8.0, 100.0)),
+    "i1": Checked(_bessel("i1", math.inf), hard=(8.0, 91.9)),
+    "i1e": Checked(_bessel("i1e", 0.0), hard=(8.0, 100.0)),
+    "entr": Checked(_declared("entr"), hard=(0.3679, 0.99)),
+    "sinc": Checked(_sinc, hard=(1.0, 2.0, 1000.0, 1e7)),
+    "deg2rad": Checked(lambda x: x * (math.pi / 180)),
+    "rad2deg": Checked(lambda x: x * (180 / math.pi), hard=(5.9e36,)),
+    "logit": Checked(_declared("logit"), hard=(0.5, 0.98)),
 }
+# Activations: of several functions, each of which is rounded.
+ACTIVATIONS: dict[str, Checked] = {
+    "logsigmoid": Checked(
+        lambda x: np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x))), hard=(1.0, 17.0)
+    ),
+    "mish": Checked(_declared("mish"), 4.0, hard=(-2.37, 17.0)),
+    "softsign": Checked(_declared("softsign"), hard=(3.6e-5, 1.0)),
+    "hardsigmoid": Checked(_declared("hardsigmoid"), hard=(3.0, -3.0)),
+    "hardswish": Checked(_declared("hardswish"), hard=(3.0, -3.0)),
+}
+FUNCTIONS |= ACTIVATIONS
 # Exact functions: nothing is rounded, so the result must be the very number.
 EXACT: dict[str, Callable[[Array], Array]] = {
     **{n: getattr(np, n) for n in ("abs", "ceil", "floor", "negative", "positive", "trunc")},
     **{n: getattr(np, n) for n in ("isfinite", "isinf", "isnan", "signbit")},
     "round": np.rint,
     "sign": lambda x: np.sign(x) + 0.0,  # of either zero: +0
+    "frac": lambda x: x - np.trunc(x),
+    "relu": lambda x: np.where(x > 0, x, np.where(x <= 0, 0.0, x)),
 }
 FUNCTIONS |= {name: Checked(reference, 0.0) for name, reference in EXACT.items()}
 

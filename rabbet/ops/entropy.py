@@ -39,7 +39,9 @@ def xlog1py(x1: Value, x2: Value) -> Value:
     "composite",
     promote="float",
     reference=wide(
-        lambda x: np.where(x > 0, -x * np.log(np.where(x > 0, x, 1)), np.where(x < 0, -np.inf, x))
+        lambda x: np.where(
+            (x > 0) | np.isnan(x), -x * np.log(np.where(x > 0, x, 1)), np.where(x < 0, -np.inf, 0.0)
+        )
     ),
     samples=unary_samples(0.1, 3),
 )

@@ -16,11 +16,13 @@ from rabbet.ops.arithmetic import (
     add,
     clip,
     divide,
+    floor,
     maximum,
     minimum,
     multiply,
     negative,
     remainder,
+    round_,
     subtract,
     trunc,
 )
@@ -36,11 +38,13 @@ from rabbet.ops.compare import (
     logical_and,
     logical_not,
     logical_or,
+    not_equal,
     where,
 )
+from rabbet.ops.error_functions import in_double
 from rabbet.ops.functions import copysign, log, log1p
 from rabbet.ops.rules import binary_samples, unary_samples, wide
-from rabbet.ops.trigonometry import sin
+from rabbet.ops.trigonometry import atanh, sin
 
 # ---- mixtures ------------------------------------------------------------------------------------
 
@@ -113,7 +117,7 @@ def addcdiv(x: Value, tensor1: Value, tensor2: Value, value: float = 1.0) -> Val
 
 def _logit_array(x: np.ndarray, eps: float | None) -> np.ndarray:
     kept = np.asarray(x, np.float64) if eps is None else np.clip(x, eps, 1 - eps)
-    return np.log(kept / (1 - kept))
+    return np.where(abs(kept - 0.5) < 0.25, 2 * np.arctanh(2 * kept - 1), np.log(kept / (1 - kept)))
 
 
 @op(
@@ -133,7 +137,10 @@ def logit(x: Value, eps: float | None = None) -> Value:
     """
     need_float("logit", "input", x.dtype)
     kept = x if eps is None else clip(x, float(eps), 1.0 - float(eps))
-    return subtract(log(kept), log1p(negative(kept)))
+    # Around 1 / 2 the logarithms cancel; 2 x - 1 is exact there.
+    middle = logical_and(less(0.25, kept), less(kept, 0.75))
+    near = multiply(atanh(subtract(multiply(where(middle, kept, 0.5), 2.0), 1.0)), 2.0)
+    return where(middle, near, subtract(log(kept), log1p(negative(kept))))
 
 
 @op(
@@ -348,10 +355,17 @@ def sinc(x: Value) -> Value:
     >>> rb.sinc(rb.asarray([0.0, 0.5]))
     tensor([1.        , 0.63661975])
     """
-    need_float("sinc", "input", x.dtype)
+    return in_double("sinc", _sinc, x)
+
+
+def _sinc(x: Any) -> Any:
+    """By the distance to the nearest whole number, which is exact however large x is."""
+    whole = round_(x)
+    is_odd = not_equal(multiply(floor(multiply(whole, 0.5)), 2.0), whole)
+    found = sin(multiply(subtract(x, whole), math.pi))
     none = equal(x, 0.0)
-    angle = multiply(where(none, 1.0, x), math.pi)
-    return where(none, 1.0, divide(sin(angle), angle))
+    bottom = multiply(where(none, 1.0, x), math.pi)
+    return where(none, 1.0, divide(where(is_odd, negative(found), found), bottom))
 
 
 @op(

@@ -9,6 +9,7 @@ import random
 import numpy as np
 import pytest
 
+from rabbet.graph.value import registry
 from tools import math_accuracy as accuracy
 
 SHARE = 64  # one block of inputs in so many
@@ -23,6 +24,24 @@ def test_where_it_is_hard(name: str) -> None:
     edges = [accuracy.inputs(b)[k] for b in blocks for k in (0, 1, -1)]
     found = accuracy.worst_of(name, np.concatenate([patterns, edges]).astype(np.float32))
     assert found.ulp <= accuracy.FUNCTIONS[name].bound, found
+
+
+# What is no function of one real number, or only chooses among numbers there are.
+OTHERS = {
+    *("angle", "bitwise_invert", "conj", "corrcoef", "detach", "logical_not", "matrix_transpose"),
+    *("imag", "real", "relu6", "selu"),
+    "silu",  # below -87 its factor sigmoid(x) is subnormal and has few digits
+}
+
+
+def test_every_unary_function_is_tried() -> None:
+    """Whoever declares a new one adds it to tools/math_accuracy.py, or here."""
+    unary = {
+        o.name
+        for o in registry.values()
+        if o.public and o.kind in ("elementwise", "composite") and len(o.parameters) == 1
+    }
+    assert unary - OTHERS <= set(accuracy.FUNCTIONS)
 
 
 @pytest.mark.slow
