@@ -80,7 +80,7 @@ class Process:
 
 def environment_of(python: Path | None, threads: int) -> dict[str, str]:
     """The environment of a process of a peer's interpreter, or (None) of this one."""
-    environment = {**os.environ, **settings(threads)}
+    environment = {"RABBET_COMPILE": "wait", **os.environ, **settings(threads)}  # nothing beside
     if python is None:
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), *_python_path()])
     else:

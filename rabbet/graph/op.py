@@ -404,9 +404,11 @@ def canonical(argument: Any, op_name: str, name: str) -> Any:
         return tuple(canonical(a, op_name, name) for a in argument)
     if isinstance(argument, SizeExpr):
         return argument
-    if getattr(argument, "ndim", 0):
-        shape = show(argument.shape)
-        raise TypeError(f"{op_name}: {name} must be plain data, not an array of shape {shape}")
+    if hasattr(argument, "emit") and argument.ndim:
+        raise TypeError(
+            f"{op_name}: {name} must be plain data, not a tensor of shape {show(argument.shape)}; "
+            "several tensors go together in one list"
+        )
     if hasattr(argument, "__index__"):
         return argument.__index__()
     if hasattr(argument, "item") and hasattr(argument, "ndim"):

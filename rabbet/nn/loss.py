@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from rabbet.base.errors import RabbetError
+from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.base.shapes import show
 from rabbet.nn import functional
 from rabbet.nn.module import Module
 from rabbet.tensor import Tensor
@@ -33,6 +34,15 @@ class _Loss(Module):
     def extra_repr(self) -> str:
         plain = [name for name in self.options if not isinstance(getattr(self, name), Tensor)]
         return ", ".join(f"{n}={getattr(self, n)!r}" for n in plain if getattr(self, n) is not None)
+
+
+def _check_weight(loss: Module, weight: Tensor | None, ignore_index: Any) -> None:
+    """The mistake of giving the class what its modules want."""
+    name = type(loss).__name__
+    if isinstance(ignore_index, Tensor):
+        raise TypeError(f"{name}: the class makes a loss first: {name}()(input, target)")
+    if weight is not None and len(weight.shape) != 1:
+        raise ShapeError(f"{name}: weight {show(weight.shape)} must be (C,), a number per class")
 
 
 class MSELoss(_Loss):
@@ -100,6 +110,7 @@ class CrossEntropyLoss(_Loss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(reduction)
+        _check_weight(self, weight, ignore_index)
         self.register_buffer("weight", weight)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
@@ -114,6 +125,7 @@ class NLLLoss(_Loss):
         self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction)
+        _check_weight(self, weight, ignore_index)
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 from rabbet.base import tree
+from rabbet.base.words import check_keywords
 from rabbet.nn import state
 from rabbet.nn.as_tree import MODULES
 from rabbet.nn.hooks import Hook, RemovableHandle, run_after, run_before
@@ -17,6 +18,18 @@ from rabbet.nn.parameter import Parameter, end_segment, replace_value
 from rabbet.recorder import current
 from rabbet.tensor import Tensor
 from rabbet.tensor.tensor import check_device
+
+SYNONYMS = {  # Keras's words and what people try -> PyTorch's
+    "use_bias": "bias",
+    "filters": "out_channels",
+    "units": "out_features",
+    "strides": "stride",
+    "pad": "padding",
+    "dilation_rate": "dilation",
+    "rate": "p",
+    "size_average": "reduction",
+    "epsilon": "eps",
+}
 
 
 class Module:
@@ -41,6 +54,11 @@ class Module:
     (`requires_grad=False`); `rb.tree.map_leaves` makes a module of modules. What such a module
     holds are tensors as they were given, not Parameters.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if kwargs:
+            check_keywords(cls.__name__, cls.__init__, kwargs, SYNONYMS)
+        return super().__new__(cls)
 
     def __init__(self) -> None:
         for name in ("_parameters", "_buffers", "_modules"):
@@ -175,7 +193,9 @@ class Module:
         """Add a part by name (None keeps the name free)."""
         self._check_name(name, self._modules)
         if module is not None and not isinstance(module, Module):
-            raise TypeError(f"add_module: {name} must be a Module, not {_kind(module)}")
+            raise TypeError(
+                f"add_module: {name} must be a Module, not {_kind(module)}{_made(module)}"
+            )
         self._modules[name] = module
 
     add_module = register_module
@@ -201,7 +221,9 @@ class Module:
         elif name in parts or name in self._modules:
             home, kind = (parts, "Parameter") if name in parts else (self._modules, "Module")
             if value is not None:
-                raise TypeError(f"{name!r} must be a {kind} or None, not {_kind(value)}")
+                hint = f"; nn.Parameter(...) makes one, and under rb.no_grad() {name}.copy_(...)"
+                hint = hint + " changes its values" if home is parts else _made(value)
+                raise TypeError(f"{name!r} must be a {kind} or None, not {_kind(value)}{hint}")
             home[name] = None
         else:
             object.__setattr__(self, name, value)
@@ -229,7 +251,9 @@ class Module:
             if found is not None and name in found:
                 return found[name]
         hint = "" if "_parameters" in self.__dict__ else " (super().__init__() was not called)"
-        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}{hint}")
+        hint = "; there is only the device 'cpu'" if name == "cuda" else hint
+        message = f"{type(self).__name__!r} has no attribute {name!r}{hint}"
+        raise AttributeError(message, name=name, obj=self)
 
     def __delattr__(self, name: str) -> None:
         for home in (self._parameters, self._buffers, self._modules):
@@ -378,6 +402,13 @@ def clear_gradients(parameters: Any, set_to_none: bool) -> None:
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad = None if set_to_none else parameter.grad.detach() * 0
+
+
+def _made(value: Any) -> str:
+    """What to write where a class was given for one of its modules."""
+    if isinstance(value, type) and issubclass(value, Module):
+        return f"; {value.__name__} is a class, {value.__name__}() makes one"
+    return ""
 
 
 def _kind(value: Any) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from rabbet.base.errors import RabbetError
 from rabbet.base.interrupt import Interrupts
+from rabbet.base.words import check_keywords
 from rabbet.optim.group import ParamGroup
 from rabbet.recorder import current
 from rabbet.tensor import Tensor, asarray, enable_grad, flush, functions, no_grad, zeros
@@ -22,6 +23,15 @@ from rabbet.tensor import Tensor, asarray, enable_grad, flush, functions, no_gra
 # Called at each step before the update, with the owner and the parameters that will change: whoever
 # must see gradients complete (averaged over machines, say) enters itself here, and leaves by dying.
 before_update: WeakKeyDictionary[Any, Callable[[Any, list[Tensor]], None]] = WeakKeyDictionary()
+
+SYNONYMS = {  # Keras's words -> PyTorch's
+    "learning_rate": "lr",
+    "epsilon": "eps",
+    "rho": "alpha",
+    "decay": "weight_decay",
+    "beta_1": "betas",
+    "beta_2": "betas",
+}
 
 
 class Item(NamedTuple):
@@ -46,12 +56,21 @@ class Optimizer:
     scalars: ClassVar[frozenset[str]] = frozenset()  # those that are one number instead
     counts_steps: bool = False
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if kwargs:
+            check_keywords(cls.__name__, cls.__init__, kwargs, SYNONYMS)
+        return super().__new__(cls)
+
     def __init__(self, params: Any, defaults: Mapping[str, Any]) -> None:
         self.defaults = dict(defaults)
         self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[ParamGroup] = []
         if isinstance(params, Tensor):
             raise TypeError("params must be an iterable of tensors or dicts, not one tensor")
+        if not isinstance(params, Iterable):
+            kind = type(params).__name__
+            hint = f"; write {kind.lower()}.parameters()" if hasattr(params, "parameters") else ""
+            raise TypeError(f"params must be an iterable of tensors or dicts, not {kind}{hint}")
         given = list(params)
         if not given:
             raise ValueError(f"{type(self).__name__}: got no parameters")

@@ -105,5 +105,5 @@ def test_alpha_is_a_factor_of_what_is_added() -> None:
 def test_the_larger_of_two_tensors_is_max_of_both() -> None:
     a, b = rb.asarray([1.0, 5.0]), rb.asarray([3.0, 2.0])
     assert rb.max(a, b).tolist() == [3.0, 5.0] and a.min(b).tolist() == [1.0, 2.0]
-    with pytest.raises(TypeError, match="axis must be plain data, not an array of shape"):
+    with pytest.raises(TypeError, match="axis must be plain data, not a tensor of shape"):
         rb.sum(a, b)
