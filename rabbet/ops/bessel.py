@@ -117,7 +117,7 @@ def i1(x: Value) -> Value:
     """The modified Bessel function of order 1.
 
     >>> rb.i1(rb.asarray([0.0, 1.0]))
-    tensor([0.        , 0.56515914])
+    tensor([0.       , 0.5651591])
     """
     return in_double("i1", lambda x: copysign(_full(1, abs_(x)), x), x)
 

@@ -49,7 +49,7 @@ def entr(x: Value) -> Value:
     """-x * log(x), the term of an entropy: 0 at 0 and -inf below.
 
     >>> rb.entr(rb.asarray([0.0, 0.5]))
-    tensor([0.        , 0.34657359])
+    tensor([0.       , 0.3465736])
     """
     need_float("entr", "input", x.dtype)
     inside = logical_or(less(0.0, x), isnan(x))

@@ -8,7 +8,7 @@ import rabbet.ops  # noqa: F401  (declares the ops)
 from rabbet import recorder
 from rabbet.base.config import config
 from rabbet.graph.value import lookup
-from rabbet.tensor import chosen, combine, habits, placing, products, several, summary
+from rabbet.tensor import chosen, combine, habits, kindred, placing, products, several, summary
 from rabbet.tensor import random as random
 from rabbet.tensor.backward import rule_of
 from rabbet.tensor.create import (
@@ -45,6 +45,7 @@ for _name, _method in {
     **summary.METHODS,
     **products.METHODS,
     **habits.METHODS,
+    **kindred.METHODS,
 }.items():
     setattr(Tensor, _name, _method)
 recorder.configure(

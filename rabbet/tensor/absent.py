@@ -27,6 +27,7 @@ FUNCTIONS = {
     **LINEAR_ALGEBRA,
     "compile": "repeated code is compiled by itself; rb.jit leaves the Python out too",
     "inference_mode": "use rb.no_grad()",
+    "set_grad_enabled": "use rb.no_grad() and rb.enable_grad(), which end where they began",
     "cuda": "there is only the device 'cpu'",
     "set_default_dtype": "give dtype= where tensors are made",
     "set_num_threads": "set RABBET_NUM_THREADS before the start",
