@@ -63,7 +63,7 @@ class Background:
         self.over: OrderedDict[str, None] = OrderedDict()
         self.process: subprocess.Popen[bytes] | None = None
         self.thread: threading.Thread | None = None
-        self.closed = not sys.executable
+        self.closed = not _is_python(sys.executable)
 
     def is_over(self, key: str) -> bool:
         """True where nothing more will come of a key: it is made, or must be made here."""
@@ -175,6 +175,12 @@ class Background:
         if closed:
             process.kill()
         return process
+
+
+def _is_python(executable: str | None) -> bool:
+    """False where Python lives inside of another program, which must not be started again."""
+    name = Path(executable or "").name.lower()
+    return name.startswith(("python", "pypy")) and not hasattr(sys, "frozen")
 
 
 _inherited: list[subprocess.Popen[bytes]] = []
