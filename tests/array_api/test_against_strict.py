@@ -29,7 +29,15 @@ FIRST = int(os.environ.get("RABBET_FUZZ_SEED", time.strftime("%y%m%d"))) * 100_0
 CALLS = {**ELEMENTWISE, **ARRAYS, **LINALG, **DTYPES}
 FACTORS = ("linalg.svd", "linalg.eigh", "linalg.qr")  # unique up to signs
 ANY_ZERO = ("max", "min", "maximum", "minimum", "sign", "sort", "clip")  # of either sign
-ANY_ZERO += ("unique_all", "unique_counts", "unique_values", "matmul", "vecdot", "tensordot")
+ANY_ZERO += (
+    "unique_all",
+    "unique_counts",
+    "unique_inverse",
+    "unique_values",
+    "matmul",
+    "vecdot",
+    "tensordot",
+)
 ROUGH = ("pow", "operator pow")
 CREATING = (
     *("zeros", "ones", "full", "arange", "linspace", "eye", "asarray"),
