@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rabbet.base.errors import InternalError
@@ -99,3 +99,12 @@ def split(code: bytes) -> tuple[bytes, list[Part]]:
     if at != len(code):
         raise InternalError("a kernel's bytes do not end where its parts do")
     return found[0].code, found[1:]
+
+
+def object_files(kernels: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Kernels' bytes as object files, by name: each kernel's own and each part once."""
+    files: dict[str, bytes] = {}
+    for name, code in kernels.items():
+        files[f"{name}.o"], parts = split(code)
+        files |= {f"{part.names[0]}.o": part.code for part in parts}
+    return files

@@ -52,11 +52,9 @@ def shared_library(
     """
     output = Path(output)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".link") as folder:
-        files: dict[Path, bytes] = {}
-        for name, code in objects.items():
-            files[Path(folder) / f"{name}.o"], parts = bundle.split(code)
-            files |= {Path(folder) / f"{part.names[0]}.o": part.code for part in parts}
-        for file, code in files.items():
+        found = bundle.object_files(objects)
+        files = [Path(folder) / name for name in found]
+        for file, code in zip(files, found.values(), strict=True):
             file.write_bytes(code)
         made = Path(folder) / output.name
         command = [*c_compiler(triple), "-shared", "-fPIC", "-o", str(made), *arguments]

@@ -9,7 +9,7 @@ import numpy as np
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.graph.value import lookup
-from rabbet.ops.linalg import adjoint
+from rabbet.ops.linalg import adjoint, check_square
 from rabbet.tensor.create import zeros
 from rabbet.tensor.lift import functions
 from rabbet.tensor.products import cross as cross
@@ -71,6 +71,7 @@ def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
 def matrix_power(x: Any, n: int, /) -> Tensor:
     """Each matrix multiplied with itself; a negative power is one of the inverse."""
     t = as_operand(x)
+    check_square("matrix_power", t.spec)
     if n < 0:
         return matrix_power(inv(t), -n)
     if n == 0:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rabbet import runtime
 from rabbet.base.target import Target
+from rabbet.codegen.bundle import object_files
 from rabbet.codegen.store import KernelStore
 from rabbet.graph.value import Graph
 from rabbet.kernel.loops import Kernel
@@ -80,15 +81,16 @@ class Bundle:
 
     def _link(self, folder: Path, compiler: Sequence[str]) -> Path:
         objects = self.store.objects(list(self.kernels.values()))
-        for name, code in objects.items():
-            (folder / f"{name}.o").write_bytes(code)
+        code = object_files(objects)
+        for name, content in code.items():
+            (folder / name).write_bytes(content)
         table = folder / "table.c"
         lines = ['#include "rabbet.h"']
         lines += [f"void {name}({PARAMETERS});" for name in objects]
         lines += [f"const rb_kernel rb_kernels[] = {{{', '.join(objects)}}};", ""]
         table.write_text("\n".join(lines))
         response = folder / "arguments"
-        files = [*(folder / f"{name}.o" for name in objects), RUNNER, table, *NATIVE.glob("*.c")]
+        files = [*(folder / name for name in code), RUNNER, table, *NATIVE.glob("*.c")]
         response.write_text("\n".join(f'"{f}"' for f in files))
         made = folder / "runner"
         flags = ["-std=gnu11", "-O2", "-static", "-pthread", f"-I{NATIVE}", "-o", str(made)]
