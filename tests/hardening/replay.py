@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rabbet.base.target import Target
+from rabbet.codegen.bundle import object_files
 from rabbet.codegen.store import KernelStore
 from rabbet.export.graph import build
 from rabbet.export.read import read_program
@@ -118,10 +119,10 @@ def write_case(case: Case, path: Path) -> None:
 def write_objects(cases: Sequence[Case], target: Target, folder: Path) -> list[Path]:
     """Object files of every kernel, and table.c that names them."""
     kernels = {kernel_name(k): k for case in cases for k in case.kernels}
-    objects: Mapping[str, bytes] = KernelStore(target).objects(list(kernels.values()))
+    objects = KernelStore(target).objects(list(kernels.values()))
     files = []
-    for number, code in enumerate(objects.values()):
-        files.append(folder / f"kernel{number}.o")
+    for name, code in object_files(objects).items():
+        files.append(folder / name)
         files[-1].write_bytes(code)
     table = folder / "table.c"
     table.write_text(_table(list(objects)))
