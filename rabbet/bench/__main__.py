@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from rabbet.base.errors import RabbetError
 from rabbet.bench.command import bench
 
 
@@ -26,4 +28,7 @@ parser.add_argument("--picture", type=Path)
 
 if __name__ == "__main__":
     options = vars(parser.parse_args())
-    bench(options.pop("against"), options.pop("only"), **options)
+    try:
+        bench(options.pop("against"), options.pop("only"), **options)
+    except RabbetError as error:
+        sys.exit(f"rabbet: {error.said}")

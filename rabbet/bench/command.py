@@ -45,7 +45,8 @@ def bench(
     `install`: first make the environments of peers that have none.
 
     Raises RabbetError for a workload, peer, model or folder that does not exist, MissingExtra for
-    a picture without matplotlib.
+    a picture without matplotlib; and at the end, when everything is printed and written,
+    RabbetError for workloads that failed, in any way of Rabbet's or in all of a peer's.
     """
     console, progress = Console(), Console(stderr=True)
     for file in (json_file, markdown, picture):
@@ -86,6 +87,9 @@ def bench(
         markdown.write_text(as_markdown(results, machine, names), encoding="utf-8")
     if picture:
         draw(results, picture)
+    failures = [where for result in results for where in result.failures()]
+    if failures:
+        raise RabbetError(f"bench: failed: {'; '.join(failures)} (their errors are in the remarks)")
 
 
 def _machine(threads: int, versions: dict[str, str]) -> Machine:

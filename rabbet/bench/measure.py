@@ -66,6 +66,11 @@ class Result:
         found = {f: o.best.seconds for f, o in self.outcomes.items() if f != OURS and o.best}
         return min(found, key=lambda f: found[f], default=None)
 
+    def failures(self) -> list[str]:
+        """'workload, framework' where Rabbet failed in any way, or a peer in all it has."""
+        failed = [f for f, o in self.outcomes.items() if o.errors and (f == OURS or not o.best)]
+        return [f"{self.workload.name}, {framework}" for framework in failed]
+
     def ratio(self, framework: str, other: str) -> float | None:
         """How many times faster `framework` is than `other`: the median over rounds."""
         mine, theirs = self.outcomes[framework].best, self.outcomes[other].best

@@ -32,6 +32,14 @@ def test_json_and_markdown() -> None:
     assert "- mlp_train_b64, torch compile: no" in page
 
 
+def test_what_counts_as_failed() -> None:
+    found = result()
+    assert found.failures() == []  # torch has another way
+    found.outcomes["torch"].ways.clear()
+    found.outcomes["rabbet"].errors["eager"] = "no"
+    assert found.failures() == ["mlp_train_b64, rabbet", "mlp_train_b64, torch"]
+
+
 def test_the_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib").use("agg")
     draw([result()], tmp_path / "ratios.png")
@@ -70,5 +78,6 @@ def test_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ways = json.loads((tmp_path / "a.json").read_text())["results"][0]["frameworks"]["rabbet"]
     assert {w["name"] for w in ways["ways"]} == {"jit", "eager"} and not ways["errors"]
     file.write_text("def inputs(): return ()")
-    bench([], [], model=file, quick=True, threads=1)
+    with pytest.raises(RabbetError, match="failed: model:.*mine.py, rabbet"):
+        bench([], [], model=file, quick=True, threads=1)
     assert "defines no model()" in " ".join(capsys.readouterr().out.split())
