@@ -248,3 +248,12 @@ def lookup(name: str) -> Op:
 
 
 INPUT: Op = None  # type: ignore[assignment]  # set by graph/op.py, which defines the record
+
+
+def sites_of(calls: Sequence[Call]) -> list[int]:
+    """The positions of the recorded ops that these calls are parts of, each once: first the one
+    that an error points to, the others in order.
+    """
+    failing = [c for c in calls if c.op.kind in ("gather", "scatter")]
+    named = [c.site for c in (*failing[:1], *calls) if isinstance(c.site, int)]
+    return [*named[:1], *sorted({*named[1:]} - {*named[:1]})]

@@ -14,7 +14,7 @@ from rabbet.base.spec import Spec
 from rabbet.base.target import Target
 from rabbet.codegen.build import launch
 from rabbet.codegen.launch import Launch as Shape
-from rabbet.graph.value import Call, Value
+from rabbet.graph.value import Call, Value, sites_of
 from rabbet.kernel.group import awaited_memory
 from rabbet.kernel.inplace import is_copy, overwritable
 from rabbet.kernel.loops import Kernel, PackKernel
@@ -34,7 +34,7 @@ class Compiled:
     inputs: list[Spec]
     outputs: list[Spec]
     ops: list[list[str]]  # per call of the plan: the ops it computes
-    positions: list[int]  # per call of the plan: the site (node position) an error points to
+    sites: list[list[int]]  # per call of the plan: the recorded ops it is of, see `sites_of`
     scope: SizeScope | None
 
 
@@ -52,7 +52,7 @@ class Assembly:
     launches: list[Launch] = field(default_factory=list)
     checks: list[tuple[int, Check]] = field(default_factory=list)  # with the launch that makes it
     ops: list[list[str]] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
+    sites: list[list[int]] = field(default_factory=list)
     written: set[int] = field(default_factory=set)
     parts: list[Part] = field(default_factory=list)  # whose values `places` knows by identity
 
@@ -97,7 +97,7 @@ class Assembly:
             inputs=[v.spec for v in inputs],
             outputs=[v.spec for v in outputs],
             ops=self.ops,
-            positions=self.positions,
+            sites=self.sites,
             scope=self.plan.scope,
         )
 
@@ -128,9 +128,7 @@ class Assembly:
         self.plan.calls.append(call)
         alone = "pack" if isinstance(lowered.kernel, PackKernel) else "copy"
         self.ops.append([c.op.name for c in lowered.calls] or [alone])
-        failing = [c for c in lowered.calls if c.op.kind in ("gather", "scatter")]
-        sited = failing or lowered.calls
-        self.positions.append(sited[0].site if sited and isinstance(sited[0].site, int) else -1)
+        self.sites.append(sites_of(lowered.calls))
         after = sorted({n for n in proofs if n is not None})
         waits = {self.place(v) for c in lowered.calls for x in c.inputs for v in awaited_memory(x)}
         self._note(call, kernel, can_fail, after, sorted(waits))
@@ -154,8 +152,8 @@ class Assembly:
         self.plan.bodies += [b.plan for b in bodies]
         self.plan.calls.append(PlanCall(first, once, none, none, flags, [*reads, *writes], []))
         self.ops.append([call.op.name, *(n for b in bodies for names in b.ops for n in names)])
-        self.positions.append(call.site if isinstance(call.site, int) else -1)
-        self.launches.append(Launch(reads, writes, [], True, self.positions[-1], []))
+        self.sites.append(sites_of([call]))
+        self.launches.append(Launch(reads, writes, [], True, self._site(), []))
 
     def add_checks(self, lowered: Lowered) -> None:
         """Make a kernel's checks before it, so that what it writes may be an input's memory."""
@@ -193,7 +191,11 @@ class Assembly:
         pairs = [(call.buffers[i], call.buffers[o]) for i, o in self.pairs[call.kernel]]
         pairs = [p for p in pairs if reads.count(p[0]) == writes.count(p[1]) == 1]
         reads += [b for b in waits if b not in reads and b not in writes]
-        self.launches.append(Launch(reads, writes, pairs, can_fail, self.positions[-1], after))
+        self.launches.append(Launch(reads, writes, pairs, can_fail, self._site(), after))
+
+    def _site(self) -> int:
+        """The recorded op that an error of the last launch points to, or -1."""
+        return next(iter(self.sites[-1]), -1)
 
     def arrange(self) -> None:
         """Bring the launches into the order in which they run, and share memory."""
@@ -201,7 +203,7 @@ class Assembly:
         made = arrange(self.launches, plan.buffers, [_bytes_of(d) for d in self.bytes])
         plan.calls = [plan.calls[n] for n in made.order]
         self.ops = [self.ops[n] for n in made.order]
-        self.positions = [self.positions[n] for n in made.order]
+        self.sites = [self.sites[n] for n in made.order]
         plan.commit = made.commit if made.donated else -1
         blocks: dict[int, list[int]] = {}
         for b, base in made.alias.items():

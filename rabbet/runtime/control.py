@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rabbet.graph.value import Call, Graph
+from rabbet.graph.value import Call, Graph, sites_of
 from rabbet.runtime.errors import IndexFailure
 
 
@@ -18,7 +18,7 @@ class ControlProgram:
         self.call = call
         self.programs = {id(graph): program for graph, program in programs}
         self.ops = [[call.op.name], *(ops for _, program in programs for ops in program.ops)]
-        self.positions = [call.site if isinstance(call.site, int) else -1] * len(self.ops)
+        self.sites = [sites_of([call])] * len(self.ops)
 
     def accepts(self, symbols: tuple[int, ...]) -> bool:
         """True where all its programs may run."""
@@ -37,7 +37,7 @@ class ControlProgram:
             found: list[Any] = self.call.op.lower(run, _holds, *arguments)
         except IndexFailure as failure:
             raise IndexFailure(
-                self.positions[0], failure.element, failure.value, failure.extent
+                next(iter(self.sites[0]), -1), failure.element, failure.value, failure.extent
             ) from None
         return found
 

@@ -67,7 +67,7 @@ class CompiledProgram:
     def __init__(self, program: Launchable, addresses: list[int], keep: Any) -> None:
         self.words = program.words
         self.ops = program.ops
-        self.positions = program.positions
+        self.sites = program.sites
         self.native = _runtime.Program(program.words, addresses, [], keep)
         self.bound: dict[tuple[int, ...], Any] = {}
 
@@ -116,7 +116,7 @@ class CompiledProgram:
 
     def explain_failure(self, failure: Any) -> IndexFailure:
         """The failure with the position of the op that met it."""
-        position = self.positions[failure.call]
+        position = next(iter(self.sites[failure.call]), -1)
         return IndexFailure(
             position, failure.element, failure.value, failure.extent, failure.committed
         )

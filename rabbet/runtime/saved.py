@@ -32,7 +32,7 @@ class Launchable(NamedTuple):
     words: bytes
     kernels: list[Wanted]
     ops: list[list[str]]
-    positions: list[int]
+    sites: list[list[int]]
 
 
 class Pack(NamedTuple):
@@ -74,7 +74,7 @@ def program_key(parts: tuple[Any, ...], target: Target) -> str:
 def launchable(compiled: Compiled, store: KernelStore) -> Launchable:
     """A compiled graph with its kernels by name."""
     kernels = [store.wanted(k) for k in compiled.kernels]
-    return Launchable(compiled.words, kernels, compiled.ops, compiled.positions)
+    return Launchable(compiled.words, kernels, compiled.ops, compiled.sites)
 
 
 def save(key: str, program: Launchable, store: KernelStore) -> None:
@@ -116,7 +116,7 @@ def _encode(program: Launchable) -> bytes:
     header = {
         "kernels": [[w.name, w.key] for w in program.kernels],
         "ops": program.ops,
-        "positions": program.positions,
+        "sites": program.sites,
     }
     return _headed(header, program.words)
 
@@ -124,7 +124,7 @@ def _encode(program: Launchable) -> bytes:
 def _decode(data: bytes) -> Launchable:
     header, words = _split(data)
     kernels = [Wanted(name, object_key, None) for name, object_key in header["kernels"]]
-    return Launchable(words, kernels, header["ops"], header["positions"])
+    return Launchable(words, kernels, header["ops"], header["sites"])
 
 
 def _headed(header: dict[str, Any], data: bytes) -> bytes:

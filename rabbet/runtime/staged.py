@@ -21,7 +21,7 @@ from rabbet.base.shapes import show
 from rabbet.base.sizes import SizeScope
 from rabbet.base.spec import Spec
 from rabbet.graph.interpret import concrete
-from rabbet.graph.value import Call, Value
+from rabbet.graph.value import Call, Value, sites_of
 from rabbet.runtime import buffers
 from rabbet.runtime.errors import IndexFailure
 
@@ -30,7 +30,7 @@ class Runnable(Protocol):
     """What a compiled part is to its stages."""
 
     ops: list[list[str]]
-    positions: list[int]
+    sites: list[list[int]]
 
     def run(self, symbols: tuple[int, ...], inputs: Sequence[Any]) -> list[Any]:
         """The outputs for these symbol values."""
@@ -74,7 +74,7 @@ class StagedProgram:
         self.outputs = [self._place(v) for v in outputs]
         self.stages = _with_deaths(stages, {*self.outputs, *range(self.inputs)})
         self.ops = [_name(s.work) for s in stages]
-        self.positions = [_position(s.work) for s in stages]
+        self.sites = [_sites(s.work) for s in stages]
 
     def _place(self, v: Value) -> int:
         return self.places.setdefault((id(v.call), v.index), len(self.places))
@@ -161,10 +161,11 @@ def _name(work: Any) -> list[str]:
     return [name for ops in work.ops for name in ops]
 
 
-def _position(work: Any) -> int:
+def _sites(work: Any) -> list[int]:
     if isinstance(work, Call):
-        return work.site if isinstance(work.site, int) else -1
-    return next(iter(work.positions), -1)
+        return sites_of([work])
+    first = [sites[0] for sites in work.sites[:1] if sites]
+    return [*first, *sorted({n for sites in work.sites for n in sites} - {*first})]
 
 
 def _with_deaths(stages: list[Stage], kept: set[int]) -> list[Stage]:

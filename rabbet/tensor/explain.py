@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +19,24 @@ from rabbet.tensor.singly import OneByOne
 
 @dataclass(frozen=True)
 class KernelReport:
-    """One kernel launch: its primitive ops, its median time, the line of the recorded op that it
-    begins with, its scalar operations, the bytes of all its operands and results, and that op.
+    """One kernel launch.
+
+    recorded: the ops of your program that it computes, or computes a part of; ops: the primitive
+    ones that these became; nanoseconds: the median; line: where the first was recorded; operations:
+    scalar ones; bytes: of all operands and results.
     """
 
+    recorded: tuple[str, ...]
     ops: tuple[str, ...]
     nanoseconds: int
     line: str
     operations: int = 0
     bytes: int = 0
-    recorded: str = ""
+
+    @property
+    def name(self) -> str:
+        """`conv2d+batch_norm_infer+relu`."""
+        return kernel_name(self.recorded, self.ops)
 
 
 @dataclass(frozen=True)
@@ -50,13 +59,13 @@ class Report:
             f"arena {_bytes(self.arena_bytes)} (reused {saved:.0%})"
         ]
         if self.kernels:
-            lines.append(f"  {'kernel':<58}{'time':>10}{'GFLOP/s':>9}{'GB/s':>7}  from")
+            lines.append(f"  {'kernel':<58}{'time':>10}{'GFLOP/s':>9}{'GB/s':>7}  line")
         for k in self.kernels:
-            name = show_name(k.ops, 56)
+            name = show_name(k.name, 56)
             spent = k.nanoseconds or 1
             lines.append(
                 f"  {name:<58}{show_time(k.nanoseconds):>10}{k.operations / spent:>9.1f}"
-                f"{k.bytes / spent:>7.1f}  {k.recorded} {k.line}"
+                f"{k.bytes / spent:>7.1f}  {k.line}"
             )
         lines += [f"  note: {r}" for r in self.reasons]
         return "\n".join(lines)
@@ -69,10 +78,15 @@ def explain(repeats: int = 5) -> Report:
     memory.
 
     Runs the program `repeats` more times on zeros to time its kernels (no tensor is touched).
-    Raises RabbetError if nothing was computed yet.
+    Raises RabbetError if nothing was computed yet, TypeError if `repeats` is no count.
 
     >>> _ = (rb.ones(4) + 1).numpy(); print(rb.explain())   # doctest: +SKIP
     """
+    if not isinstance(repeats, int) or repeats < 1:
+        raise TypeError(
+            f"explain: repeats is how often to time, 1 or more, not {type(repeats).__name__}; "
+            "it reports on what was computed last, so call the function first"
+        )
     last = programs.last_run()
     if last is None:
         raise RabbetError("explain: nothing has been computed yet")
@@ -105,11 +119,23 @@ def _zeros(sizes: Sequence[int]) -> list[Any]:
 def _kernels(last: programs.LastRun, times: list[int]) -> tuple[KernelReport, ...]:
     program: Any = last.entry.program
     facts = facts_of(program, last.found.symbols)
-    launches = zip(program.ops, times, program.positions, facts, strict=True)
+    names = [name for name, _ in last.segment_ops]
+    lines = [where for _, where in last.segment_ops]
+    launches = zip(program.ops, times, program.sites, facts, strict=True)
     return tuple(
-        KernelReport(tuple(ops), t, _line(last.segment_ops, at), *fact, _name(last.segment_ops, at))
-        for ops, t, at, fact in launches
+        KernelReport(recorded_of(names, sites), tuple(ops), t, line_of(lines, sites), *fact)
+        for ops, t, sites, fact in launches
     )
+
+
+def recorded_of(names: Sequence[str], sites: Sequence[int]) -> tuple[str, ...]:
+    """The names of the ops at `sites` of a segment, in the order in which they were recorded."""
+    return tuple(names[n] for n in sorted(sites) if n < len(names))
+
+
+def line_of(lines: Sequence[Any], sites: Sequence[int]) -> str:
+    """Where the first of the ops at `sites` was recorded: `train.py:9`."""
+    return site.short(lines[min(sites)]) if sites and min(sites) < len(lines) else ""
 
 
 def facts_of(program: Any, symbols: tuple[int, ...]) -> Sequence[tuple[int, int]]:
@@ -128,7 +154,7 @@ def _whole(program: Any, symbols: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _medians(run: Callable[[list[Any]], list[int]], inputs: list[Any], repeats: int) -> list[int]:
-    runs = [run(inputs) for _ in range(max(1, repeats))]
+    runs = [run(inputs) for _ in range(repeats)]
     return [sorted(column)[len(column) // 2] for column in zip(*runs, strict=True)]
 
 
@@ -137,22 +163,24 @@ def reasons() -> list[str]:
     return [f"{j.__name__} records at every call: {j.why}" for j in programs.jitted if j.why]
 
 
-def _name(ops: list[tuple[str, Any]], position: int) -> str:
-    return ops[position][0] if 0 <= position < len(ops) else ""
+def kernel_name(recorded: Sequence[str], ops: Sequence[str]) -> str:
+    """`conv2d+relu`, and `add x3` for a run of one op; the primitive ops where none is recorded,
+    and of what runs on the host, which says so.
+    """
+    shown = recorded if recorded and not any(" " in name for name in ops) else ops
+    runs = [(name, len(list(same))) for name, same in itertools.groupby(shown)]
+    return "+".join(name if count == 1 else f"{name} x{count}" for name, count in runs)
 
 
-def _line(ops: list[tuple[str, Any]], position: int) -> str:
-    return site.short(ops[position][1]) if 0 <= position < len(ops) else ""
-
-
-def show_name(ops: Sequence[str], most: int) -> str:
-    """`conv2d+relu`; of more ops than fit into `most` characters, the first and how many more."""
-    for count in range(len(ops), 0, -1):
-        more = f"+{len(ops) - count} more" if count < len(ops) else ""
-        name = "+".join(ops[:count]) + more
-        if len(name) <= most:
-            return name
-    return ops[0][: most - 3] + "..." if ops else ""
+def show_name(name: str, most: int) -> str:
+    """A kernel's name; of more ops than fit into `most` characters, the first and how many more."""
+    parts = name.split("+")
+    for count in range(len(parts), 0, -1):
+        more = f"+{len(parts) - count} more" if count < len(parts) else ""
+        shown = "+".join(parts[:count]) + more
+        if len(shown) <= most:
+            return shown
+    return name[: most - 3] + "..."
 
 
 def show_time(nanoseconds: float) -> str:

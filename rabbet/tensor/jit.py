@@ -217,13 +217,23 @@ class Jitted:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, function)
+        self.__name__ = type(function).__name__  # a module, or another object that can be called
+        functools.update_wrapper(self, function, updated=())
         self.function = function
         self.traces: dict[Any, list[Trace]] = {}
         self.quick: dict[tuple[Any, ...], tuple[Any, list[Any]]] = {}  # see _quick_key
         self.stats = {"recorded": 0, "replayed": 0}
         self.why = ""
         programs.jitted.add(self)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the function has: `rb.jit(model).parameters()` is `model.parameters()`."""
+        if name == "function" or name.startswith("__"):  # not yet made; asked by copy and pickle
+            raise AttributeError(name)
+        return getattr(self.function, name)
+
+    def __repr__(self) -> str:
+        return f"rb.jit({self.function!r})"
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
@@ -326,7 +336,7 @@ def jit(function: Callable[..., Any]) -> Jitted:
     Tensors it reads from outside (parameters, optimizer state) are inputs; those it updates are
     outputs. A Module among the arguments or results is a tree of tensors like a dict: the function
     gets a copy with the same tensors. `if` on a tensor is a checked decision; `item()`, `numpy()`
-    and `print` make it record at each call.
+    and `print` make it record at each call. `rb.jit(model)` has the model's methods and attributes.
 
     >>> @rb.jit
     ... def f(x):

@@ -13,8 +13,15 @@ from rabbet.base.errors import RabbetError
 from rabbet.base.limits import Peaks, peaks
 from rabbet.recorder import Segment
 from rabbet.runtime.threads import num_threads
-from rabbet.tensor import programs, site
-from rabbet.tensor.explain import facts_of, show_name, show_time
+from rabbet.tensor import programs
+from rabbet.tensor.explain import (
+    facts_of,
+    kernel_name,
+    line_of,
+    recorded_of,
+    show_name,
+    show_time,
+)
 from rabbet.tensor.observer import Observer
 
 NAME_SHOWN = 44
@@ -24,21 +31,18 @@ Output = tuple[int, int]
 class Event(NamedTuple):
     """One launch of a kernel, or one compilation (no ops).
 
+    name: `conv2d+relu`, or "compile"; ops: the primitive ones that the recorded ops became;
     start, duration: nanoseconds, from the beginning of the profile; operations: scalar ones, a
     multiply-add as two; bytes: of all its operands and results; line: of the user's code.
     """
 
+    name: str
     ops: tuple[str, ...]
     line: str
     start: int
     duration: int
     operations: int
     bytes: int
-
-    @property
-    def name(self) -> str:
-        """`conv2d+relu`, or "compile"."""
-        return "+".join(self.ops) or "compile"
 
 
 @dataclass(frozen=True)
@@ -98,22 +102,23 @@ class profile(Observer):
             self.nanoseconds = time.perf_counter_ns() - self._begin
 
     def _run(self, segment: Segment, live: tuple[Output, ...]) -> None:
-        sites = [n.site for n in segment.nodes]
         begin = time.perf_counter_ns()
         found, times = programs.run_timed(segment, live)
         end = time.perf_counter_ns()
         at = end - sum(times)  # looked up or compiled until about here
         self.segments += 1
         if found.how == "compiled":
-            self.events.append(Event((), "", begin - self._begin, at - begin, 0, 0))
+            self.events.append(Event("compile", (), "", begin - self._begin, at - begin, 0, 0))
         program: Any = found.entry.program
         facts = facts_of(program, found.symbols)
-        launches = zip(program.ops, program.positions, times, facts, strict=True)
-        for ops, position, took, (operations, nbytes) in launches:
-            line = site.short(sites[position]) if 0 <= position < len(sites) else ""
-            start = at - self._begin
-            self.events.append(Event(tuple(ops), line, start, took, operations, nbytes))
-            at += took
+        names, lines = [n.op.name for n in segment.nodes], [n.site for n in segment.nodes]
+        launches = zip(program.ops, program.sites, times, facts, strict=True)
+        start = at - self._begin
+        for ops, sites, took, (operations, nbytes) in launches:
+            name = kernel_name(recorded_of(names, sites), ops)
+            line = line_of(lines, sites)
+            self.events.append(Event(name, tuple(ops), line, start, took, operations, nbytes))
+            start += took
 
     # ---- results -------------------------------------------------------------------------------
 
@@ -140,7 +145,7 @@ class profile(Observer):
             f"{'GB/s':>8}{'of peak':>9}  line",
         ]
         for row in rows[:limit]:
-            name = show_name(row.name.split("+"), NAME_SHOWN - 2)
+            name = show_name(row.name, NAME_SHOWN - 2)
             peak = "" if row.part_of_peak is None else f"{row.part_of_peak:.0%}"
             lines.append(
                 f"{name:<{NAME_SHOWN}}{row.calls:>7}{show_time(row.nanoseconds):>11}"

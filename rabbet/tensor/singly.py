@@ -87,9 +87,9 @@ class OneByOne:
         return [[op.name] for op, *_ in self.plan.steps()]
 
     @property
-    def positions(self) -> list[int]:
-        """The position of each step in the segment."""
-        return [position for *_, position in self.plan.steps()]
+    def sites(self) -> list[list[int]]:
+        """The position of each step in the segment, alone in a list as for other programs."""
+        return [[position] for *_, position in self.plan.steps()]
 
     def run(self, symbols: tuple[int, ...], inputs: list[Any]) -> list[Any]:
         """The outputs; raises IndexFailure with the position of the op that met it."""

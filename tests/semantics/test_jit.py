@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -394,3 +395,17 @@ def test_s17_gradients_of_arguments() -> None:
     for x in leaves:
         f(x)
     assert [x.grad.item() for x in leaves] == [2, 4, 6]
+
+
+def test_a_jitted_module_is_still_the_module() -> None:
+    """Its methods and attributes are there, and `rb.explain()` can name it."""
+    model = rb.nn.Sequential(rb.nn.Linear(3, 2), rb.nn.ReLU())
+    quick = rb.jit(model)
+    assert list(quick.parameters()) == list(model.parameters())
+    assert quick.__name__ == "Sequential" and "Linear" in repr(quick)
+    x = rb.ones((1, 3))
+    assert np.array_equal(quick(x).numpy(), model(x).numpy())
+    assert any("Sequential" in note for note in rb.explain().reasons)  # its result has gradients
+    with pytest.raises(AttributeError, match="nothing_such"):
+        _ = quick.nothing_such
+    assert copy.copy(quick).function is model and copy.deepcopy(quick).function is not model

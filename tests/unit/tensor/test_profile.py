@@ -12,7 +12,7 @@ from rabbet.base import limits
 from rabbet.base.limits import Peaks
 from rabbet.tensor import profile as module
 from rabbet.tensor import programs
-from rabbet.tensor.explain import show_name, show_time
+from rabbet.tensor.explain import kernel_name, show_name, show_time
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def test_rows_tell_what_ran_and_where() -> None:
     wanted = [work(a) for _ in range(3)][0]
     with rb.profile() as p:
         assert work(a) == work(a) == wanted
-    product = next(r for r in p.rows() if "contract" in r.name)
+    product = next(r for r in p.rows() if "matmul" in r.name)
     assert product.calls == 2 and product.line.startswith("test_profile.py:")
     assert product.operations >= 2 * 2 * 96**3
     assert product.bytes >= 2 * 3 * 96 * 96 * 4 / 2
@@ -115,7 +115,28 @@ def test_limits_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_names_and_times_are_short() -> None:
     ops = ("multiply", "reduce_sum", "divide")
-    assert show_name(ops, 40) == "multiply+reduce_sum+divide"
-    assert show_name(ops, 20) == "multiply+2 more"
-    assert show_name(ops[1:2], 8) == "reduc..."
+    assert show_name("+".join(ops), 40) == "multiply+reduce_sum+divide"
+    assert show_name("+".join(ops), 20) == "multiply+2 more"
+    assert show_name(ops[1], 8) == "reduc..."
     assert [show_time(n) for n in (40, 1234, 5.67e6, 2e9)] == ["40 ns", "1.23 us", "5.67 ms", "2 s"]
+
+
+def test_kernels_have_the_names_of_what_was_written() -> None:
+    """Not of the primitive ops behind them; those are kept beside."""
+    conv, norm = rb.nn.Conv2d(3, 8, 3, padding=1), rb.nn.BatchNorm2d(8).eval()
+    for _ in range(3):
+        rb.relu(norm(conv(rb.ones((1, 3, 8, 8))))).numpy()
+    kernel = rb.explain().kernels[-1]
+    assert kernel.name == "conv2d+batch_norm_infer+relu"
+    assert kernel.recorded == ("conv2d", "batch_norm_infer", "relu")
+    assert "contract" in kernel.ops and "conv2d" not in kernel.ops
+    assert kernel_name(("add", "add", "exp"), ("add", "add", "exp")) == "add x2+exp"
+    assert kernel_name((), ("copy",)) == "copy"
+    assert kernel_name(("solve",), ("solve (host)",)) == "solve (host)"
+
+
+def test_explain_takes_a_count_only() -> None:
+    (rb.ones(3) + 1).numpy()
+    for wrong in (rb.jit(work), 0):
+        with pytest.raises(TypeError, match="repeats is how often"):
+            rb.explain(wrong)  # type: ignore[arg-type]
