@@ -1,6 +1,7 @@
 // What binding arguments to an op's parameters gives, beside the operands, depends only on which arguments are tensors
 // or numbers, and on the others' values. That is the key here; `learn` is told once what Python found for it.
 #include "caller.h"
+#include "entry.h"
 
 #include "handle.h"
 #include "key.h"
@@ -213,14 +214,10 @@ void dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-template <class Function> PyCFunction c_function(Function *function) {
-    return reinterpret_cast<PyCFunction>(reinterpret_cast<void *>(function));
-}
-
 PyMethodDef methods[] = {
-    {"call", c_function(call), METH_FASTCALL,
+    {"call", method<call>(), METH_FASTCALL,
      "call(args, kwargs): record the op; NotImplemented where nothing was learned for such arguments."},
-    {"learn", c_function(learn), METH_FASTCALL,
+    {"learn", method<learn>(), METH_FASTCALL,
      "learn(args, kwargs, operands, attrs, form): these arguments were bound so. Kept where that follows from what\n"
      "kind of operands they have and from the attributes' values."},
     {nullptr, nullptr, 0, nullptr},
@@ -231,7 +228,7 @@ PyType_Slot slots[] = {
                     "Caller(op, roles, constants): an op's user function for arguments of a kind met before.\n"
                     "`roles` has a letter for each parameter: o operand, ? one that may be None, l list of operands,\n"
                     "a attribute; `constants` are types whose objects never change.")},
-    {Py_tp_new, reinterpret_cast<void *>(create)},
+    {Py_tp_new, slot<create>()},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_methods, methods},
     {0, nullptr},

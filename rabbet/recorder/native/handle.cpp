@@ -1,4 +1,5 @@
 #include "handle.h"
+#include "entry.h"
 
 #include "record.h"
 #include "tape.h"
@@ -106,11 +107,11 @@ PyObject *get_node(PyObject *self, void *) {
 }
 
 PyMethodDef methods[] = {
-    {"emit", reinterpret_cast<PyCFunction>(reinterpret_cast<void *>(emit)), METH_FASTCALL,
+    {"emit", method<emit>(), METH_FASTCALL,
      "emit(op, operands, attrs, form): record an op (the protocol by which ops reach tensors)."},
-    {"settle", reinterpret_cast<PyCFunction>(reinterpret_cast<void *>(settle_handle)), METH_VARARGS | METH_KEYWORDS,
+    {"settle", method<settle_handle>(), METH_VARARGS | METH_KEYWORDS,
      "settle(node, index=0): stand for a computed value from now on, outside any segment."},
-    {"assign", assign, METH_O, "Stand for the value of another handle from now on (in-place update)."},
+    {"assign", method<assign>(), METH_O, "Stand for the value of another handle from now on (in-place update)."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -129,7 +130,7 @@ PyMemberDef members[] = {
 
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>("A user's reference to one output of a node. `rabbet.Tensor` is its subclass.")},
-    {Py_tp_init, reinterpret_cast<void *>(initialise)},
+    {Py_tp_init, slot<initialise>()},
     {Py_tp_new, reinterpret_cast<void *>(PyType_GenericNew)},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_traverse, reinterpret_cast<void *>(traverse)},

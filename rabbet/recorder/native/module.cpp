@@ -1,5 +1,6 @@
 // The extension rabbet.recorder._recorder: handles, nodes, tapes, and recording on them.
 #include "caller.h"
+#include "entry.h"
 #include "handle.h"
 #include "known.h"
 #include "memo.h"
@@ -117,49 +118,45 @@ PyObject *count_nodes(PyObject *, PyObject *) { return PyLong_FromLongLong(nodes
 
 PyObject *remembered(PyObject *, PyObject *) { return PyLong_FromSsize_t(memo_size()); }
 
-template <class Function> PyCFunction c_function(Function *function) {
-    return reinterpret_cast<PyCFunction>(reinterpret_cast<void *>(function));
-}
-
 PyMethodDef functions[] = {
-    {"configure", c_function(configure), METH_VARARGS | METH_KEYWORDS,
+    {"configure", method<configure>(), METH_VARARGS | METH_KEYWORDS,
      "Give the recorder what it must not know: shape rules, the Tensor type, how to run a segment."},
-    {"current", current, METH_NOARGS, "This thread's tape."},
-    {"leaf_node", c_function(leaf_node), METH_FASTCALL,
+    {"current", method<current>(), METH_NOARGS, "This thread's tape."},
+    {"leaf_node", method<leaf_node>(), METH_FASTCALL,
      "leaf_node(spec, buffer): a node that holds data from outside."},
-    {"scalar_node", c_function(scalar_node), METH_FASTCALL,
+    {"scalar_node", method<scalar_node>(), METH_FASTCALL,
      "scalar_node(number, spec): a node that holds a Python number as a run-time argument."},
-    {"offset_node", c_function(offset_node), METH_FASTCALL,
+    {"offset_node", method<offset_node>(), METH_FASTCALL,
      "offset_node(offset, spec): a node that holds the offset of a random draw."},
-    {"record", c_function(record), METH_FASTCALL,
+    {"record", method<record>(), METH_FASTCALL,
      "record(op, operands, attrs, form): append one op; Handles (or one Handle) of its visible outputs."},
-    {"prepared", prepared_for, METH_VARARGS,
+    {"prepared", method<prepared_for>(), METH_VARARGS,
      "prepared(op, operands, attrs, form): what `record` would find, from `prepare` or remembered; nothing is recorded."},
-    {"pull", pull, METH_VARARGS,
+    {"pull", method<pull>(), METH_VARARGS,
      "pull(roots, gradients, wanted, create_graph, retain_graph): send gradients from the roots back through every\n"
      "node that requires them, recording what rules say: [(node, output, sum of gradients), ...] of the leaves they\n"
      "reach, or, where `wanted` is a tuple of handles, of those, beyond which none is sent."},
-    {"residuals", residuals, METH_VARARGS,
+    {"residuals", method<residuals>(), METH_VARARGS,
      "residuals(segment, roots): [(position, output), ...] of the segment's values that the gradients of `roots`, a\n"
      "list of such places, will read; None where a rule has no recipe and has to be asked itself."},
-    {"flush_known", c_function(flush_if_known), METH_O,
+    {"flush_known", method<flush_if_known>(), METH_O,
      "flush_known(tape): compute what waits there if a program for it was remembered. False: it was not."},
-    {"remember", c_function(remember), METH_VARARGS,
+    {"remember", method<remember>(), METH_VARARGS,
      "remember(segment, family, entry, bound, keep): how to compute segments like this one, with the same outputs\n"
      "alive, as long as `family` lives."},
-    {"note_run", c_function(note_run), METH_VARARGS, "note_run(segment, entry): this was run last."},
-    {"last_run", last_run, METH_NOARGS, "([(op name, site), ...], entry) of the segment that was run last, or None."},
-    {"runs", runs, METH_NOARGS, "How many segments were run."},
-    {"value", value_if_known, METH_O,
+    {"note_run", method<note_run>(), METH_VARARGS, "note_run(segment, entry): this was run last."},
+    {"last_run", method<last_run>(), METH_NOARGS, "([(op name, site), ...], entry) of the segment that was run last, or None."},
+    {"runs", method<runs>(), METH_NOARGS, "How many segments were run."},
+    {"value", method<value_if_known>(), METH_O,
      "value(handle): its Buffer, computed now by a program that is known; None where Python must see to it."},
-    {"elements", elements_if_known, METH_O,
+    {"elements", method<elements_if_known>(), METH_O,
      "elements(handle): nested lists of Python numbers, a number for a tensor without axes; None as for `value`."},
-    {"number", number_if_known, METH_O,
+    {"number", method<number_if_known>(), METH_O,
      "number(handle): its only element; None as for `value`, and where there is not exactly one."},
-    {"nodes_alive", count_nodes, METH_NOARGS, "How many nodes there are; the garbage collector knows few of them."},
-    {"clear_memo", forget, METH_NOARGS, "Forget what `prepare` answered."},
-    {"forget_singles", forget_singles, METH_NOARGS, "Forget which programs compute single ops (see Steps)."},
-    {"memo_size", remembered, METH_NOARGS, "How many answers of `prepare` are remembered."},
+    {"nodes_alive", method<count_nodes>(), METH_NOARGS, "How many nodes there are; the garbage collector knows few of them."},
+    {"clear_memo", method<forget>(), METH_NOARGS, "Forget what `prepare` answered."},
+    {"forget_singles", method<forget_singles>(), METH_NOARGS, "Forget which programs compute single ops (see Steps)."},
+    {"memo_size", method<remembered>(), METH_NOARGS, "How many answers of `prepare` are remembered."},
     {nullptr, nullptr, 0, nullptr},
 };
 

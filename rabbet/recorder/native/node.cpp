@@ -1,5 +1,6 @@
 // Life of nodes: making, counting, and freeing chains of any length without recursion.
 #include "node.h"
+#include "entry.h"
 
 #include "prepared.h"
 #include "tape.h"
@@ -107,7 +108,7 @@ PyObject *is_exclusive(PyObject *self, PyObject *argument) {
 }
 
 PyMethodDef methods[] = {
-    {"exclusive", is_exclusive, METH_O,
+    {"exclusive", method<is_exclusive>(), METH_O,
      "True where nothing but at most one segment that waits or runs may read the buffer of output `index`:\n"
      "no handle stands for it, no gradient may need it, no second segment has it as an operand."},
     {nullptr, nullptr, 0, nullptr},
@@ -122,7 +123,7 @@ PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>(
                     "One recorded op, or a leaf (op None): its outputs' Specs, buffers, and how many handles are "
                     "alive.")},
-    {Py_tp_new, reinterpret_cast<void *>(create)},
+    {Py_tp_new, slot<create>()},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
     {Py_tp_clear, reinterpret_cast<void *>(clear)},

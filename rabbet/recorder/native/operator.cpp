@@ -1,5 +1,6 @@
 // Operator: a special method of a one- or two-operand op without attributes, from the interpreter to the tape
 // without a Python frame in between.
+#include "entry.h"
 #include "handle.h"
 #include "record.h"
 
@@ -71,7 +72,7 @@ PyObject *create(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     auto *self = reinterpret_cast<Operator *>(type->tp_alloc(type, 0));
     if (!self)
         return nullptr;
-    self->call = call;
+    self->call = &Entry<call>::call;
     self->op = Py_NewRef(op);
     self->convert = Py_NewRef(convert);
     self->unary = operands == 1;
@@ -126,9 +127,9 @@ PyMemberDef members[] = {
 };
 
 PyType_Slot slots[] = {
-    {Py_tp_new, reinterpret_cast<void *>(create)},
+    {Py_tp_new, slot<create>()},
     {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
-    {Py_tp_descr_get, reinterpret_cast<void *>(bind)},
+    {Py_tp_descr_get, slot<bind>()},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
     {Py_tp_clear, reinterpret_cast<void *>(clear)},

@@ -1,4 +1,5 @@
 #include "prepared.h"
+#include "entry.h"
 
 #include "recipe.h"
 #include "singly.h"
@@ -126,7 +127,7 @@ PyMemberDef members[] = {
 
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>("What `prepare` found for one (op, operand kinds, attributes).")},
-    {Py_tp_new, reinterpret_cast<void *>(create)},
+    {Py_tp_new, slot<create>()},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_members, members},
     {0, nullptr},

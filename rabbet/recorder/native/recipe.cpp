@@ -1,4 +1,5 @@
 #include "recipe.h"
+#include "entry.h"
 
 #include "prepared.h"
 #include "record.h"
@@ -103,7 +104,7 @@ void dealloc(PyObject *self) {
 
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>("What one op's gradient rule records (see recipe.h).")},
-    {Py_tp_new, reinterpret_cast<void *>(create)},
+    {Py_tp_new, slot<create>()},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {0, nullptr},
 };

@@ -2,6 +2,7 @@
 // function ends there, every handle gets its new value. Everything that may fail happens before the last stage writes
 // over memory that handles have given up.
 #include "replay.h"
+#include "entry.h"
 
 #include "../../runtime/native/python/buffer.h"
 #include "handle.h"
@@ -506,7 +507,7 @@ PyObject *play(PyObject *self, PyObject *args) {
 }
 
 PyMethodDef methods[] = {
-    {"play", play, METH_VARARGS,
+    {"play", method<play>(), METH_VARARGS,
      "play(arguments, made): run all stages, adding the list of each one's output buffers to `made`; if the function\n"
      "ends here, give handles and gradients their new values. Results (Handles, or Buffers where no Spec was given),\n"
      "or None where the function goes on."},
@@ -515,7 +516,7 @@ PyMethodDef methods[] = {
 
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>("Stages of a recorded function, and what becomes of its handles at the end.")},
-    {Py_tp_new, reinterpret_cast<void *>(create)},
+    {Py_tp_new, slot<create>()},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
     {Py_tp_clear, reinterpret_cast<void *>(clear)},

@@ -1,4 +1,5 @@
 // Segment: what a flush takes from a tape, and what becomes of its nodes.
+#include "entry.h"
 #include "handle.h"
 #include "known.h"
 #include "singly.h"
@@ -145,17 +146,17 @@ PyGetSetDef fields[] = {
 };
 
 PyMethodDef methods[] = {
-    {"live", live, METH_NOARGS, "(position, output index) of every output that a handle stands for, in order."},
-    {"settle", settle_all, METH_NOARGS,
+    {"live", method<live>(), METH_NOARGS, "(position, output index) of every output that a handle stands for, in order."},
+    {"settle", method<settle_all>(), METH_NOARGS,
      "The segment is computed: its nodes leave the tape, and only those whose gradient may still be asked for\n"
      "keep what they came from."},
-    {"leaf_buffers", leaf_buffers, METH_NOARGS, "The values of its outside operands, as Buffers."},
-    {"execute", execute_all, METH_VARARGS,
+    {"leaf_buffers", method<leaf_buffers>(), METH_NOARGS, "The values of its outside operands, as Buffers."},
+    {"execute", method<execute_all>(), METH_VARARGS,
      "execute(entry, bound, keep): run a bound program; output n goes to place keep[n], (position, output index).\n"
      "Memory of operands that nothing else can reach is written over where the program may."},
-    {"computed", set_computed, METH_NOARGS,
+    {"computed", method<set_computed>(), METH_NOARGS,
      "Every value is there: what goes wrong from now on takes none of them back. (`execute` says so itself.)"},
-    {"fail", fail, METH_VARARGS,
+    {"fail", method<fail>(), METH_VARARGS,
      "fail(error, innocent=()): the segment failed. Assigned handles get back what they stood for, and every use\n"
      "of a value of the segment raises the given error, but for nodes at the positions `innocent`, which have\n"
      "theirs."},

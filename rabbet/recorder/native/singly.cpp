@@ -1,4 +1,5 @@
 #include "singly.h"
+#include "entry.h"
 
 #include "../../runtime/native/python/buffer.h"
 #include "execute.h"
@@ -421,8 +422,8 @@ PyObject *all_steps(PyObject *self, PyObject *) {
 }
 
 PyMethodDef methods[] = {
-    {"run", run, METH_O, "run(inputs): the outputs, given Buffers; where it raises, `failed` says which op did."},
-    {"steps", all_steps, METH_NOARGS, "[(op, what `find` found, places of operands, of results, position), ...]"},
+    {"run", method<run>(), METH_O, "run(inputs): the outputs, given Buffers; where it raises, `failed` says which op did."},
+    {"steps", method<all_steps>(), METH_NOARGS, "[(op, what `find` found, places of operands, of results, position), ...]"},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -434,7 +435,7 @@ PyMemberDef members[] = {
 
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>("A segment's ops one after the other (see singly.h).")},
-    {Py_tp_new, reinterpret_cast<void *>(create)},
+    {Py_tp_new, slot<create>()},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_methods, methods},
     {Py_tp_members, members},

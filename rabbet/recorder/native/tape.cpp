@@ -6,6 +6,7 @@
 // of its node in the segment (or -1 - the number of the outside operand) and the output there. Tag 254 and a
 // position: that node became a gradient leaf. Integers are little endian. Sizes are kept apart.
 #include "tape.h"
+#include "entry.h"
 
 #include "handle.h"
 #include "prepared.h"
@@ -225,9 +226,9 @@ void dealloc(PyObject *self) {
 }
 
 PyMethodDef methods[] = {
-    {"take", take, METH_NOARGS, "The segment recorded so far; the tape starts a new one."},
-    {"reflag", reflag, METH_O, "A pending node became a gradient leaf: that is part of the structure."},
-    {"log_assignment", log_assignment_of, METH_O,
+    {"take", method<take>(), METH_NOARGS, "The segment recorded so far; the tape starts a new one."},
+    {"reflag", method<reflag>(), METH_O, "A pending node became a gradient leaf: that is part of the structure."},
+    {"log_assignment", method<log_assignment_of>(), METH_O,
      "Remember what a handle stands for, so that a failed segment can give it back."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -244,7 +245,7 @@ PyMemberDef members[] = {
 
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>("The pending nodes of one thread.")},
-    {Py_tp_new, reinterpret_cast<void *>(create)},
+    {Py_tp_new, slot<create>()},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
     {Py_tp_clear, reinterpret_cast<void *>(clear)},
