@@ -10,7 +10,8 @@ LINEAR_ALGEBRA = {
     **{n: f"use rb.linalg.{n}(x)" for n in ("pinv", "qr", "slogdet", "solve", "svd")},
     "inverse": "use rb.linalg.inv(x)",
     "pinverse": "use rb.linalg.pinv(x)",
-    "logdet": "use rb.linalg.slogdet(x)",
+    "logdet": "use rb.linalg.logdet(x)",
+    **{n: f"use rb.linalg.{n}(...)" for n in ("lstsq", "matrix_exp")},
     "norm": "use rb.linalg.vector_norm(x, ord=...) or matrix_norm",
 }
 METHODS = {

@@ -13,9 +13,21 @@ from rabbet.ops.linalg import adjoint, check_square
 from rabbet.tensor.create import zeros
 from rabbet.tensor.lift import functions
 from rabbet.tensor.products import cross as cross
+from rabbet.tensor.systems import LstsqResult as LstsqResult
+from rabbet.tensor.systems import cond as cond
+from rabbet.tensor.systems import logdet as logdet
+from rabbet.tensor.systems import lstsq as lstsq
+from rabbet.tensor.systems import matrix_exp as matrix_exp
+from rabbet.tensor.systems import multi_dot as multi_dot
+from rabbet.tensor.systems import solve_triangular as solve_triangular
+from rabbet.tensor.systems import tensorinv as tensorinv
+from rabbet.tensor.systems import tensorsolve as tensorsolve
+from rabbet.tensor.systems import vander as vander
 from rabbet.tensor.tensor import Tensor, as_operand
 
 __all__ = [
+    *("LstsqResult", "cond", "logdet", "lstsq", "matrix_exp", "multi_dot", "solve_triangular"),
+    *("tensorinv", "tensorsolve", "vander"),
     *("LinAlgError", "cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "matmul"),
     *("matrix_norm", "matrix_power", "matrix_rank", "matrix_transpose", "outer", "pinv", "qr"),
     *("norm", "slogdet", "solve", "svd", "svdvals", "tensordot", "trace", "vecdot", "vector_norm"),
