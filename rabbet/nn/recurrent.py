@@ -15,6 +15,13 @@ from rabbet.base.shapes import show
 from rabbet.nn import functional, init
 from rabbet.nn.module import Module
 from rabbet.nn.parameter import Parameter
+from rabbet.nn.sequences import (
+    PackedSequence,
+    at_ends,
+    pack_padded_sequence,
+    pad_packed_sequence,
+    turned,
+)
 from rabbet.tensor import Tensor, functions, zeros
 
 State = Tensor | tuple[Tensor, ...]
@@ -157,29 +164,71 @@ class _Layers(_Cells):
         ways = ("", "_reverse") if self.bidirectional else ("",)
         return tuple(f"_l{layer}{way}" for way in ways)
 
-    def forward(self, input: Tensor, hx: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, input: Any, hx: State | None = None) -> tuple[Any, State]:
+        if isinstance(input, PackedSequence):
+            return self._packed(input, hx)
         is_batched = input.ndim == 3
         x = self._sequence(input)
-        state = self._start(x, hx, is_batched)
+        x, last = self._run(x, self._start(x, hx, is_batched), None)
+        if not is_batched:
+            x, last = x[:, 0], tuple(e[:, 0] for e in last)
+        elif self.batch_first:
+            x = x.permute((1, 0, 2))
+        return x, last if self.states > 1 else last[0]
+
+    def _packed(self, input: PackedSequence, hx: State | None) -> tuple[PackedSequence, State]:
+        """Steps behind a sequence's end are computed, and neither seen nor in its last state."""
+        if input.data.ndim != 2 or input.data.shape[1] != self.input_size:
+            raise ShapeError(
+                f"{type(self).__name__}: packed data {show(input.data.shape)} must be "
+                f"(elements, {self.input_size})"
+            )
+        sorted_ = PackedSequence(input.data, input.batch_sizes)
+        x, lengths = pad_packed_sequence(sorted_)
+        state = self._start(x, hx, True)
+        order, back = input.sorted_indices, input.unsorted_indices
+        if order is not None and hx is not None:
+            state = tuple(functions["take"](s, order, 1) for s in state)
+        x, last = self._run(x, state, lengths)
+        if back is not None:
+            last = tuple(functions["take"](e, back, 1) for e in last)
+        data = pack_padded_sequence(x, lengths).data
+        return input._replace(data=data), last if self.states > 1 else last[0]
+
+    def _run(
+        self, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """All layers over (steps, batch, features): the outputs and the last states."""
         ends: list[list[Tensor]] = [[] for _ in range(self.states)]
         for layer in range(self.num_layers):
             found = []
             for suffix in self._suffixes(layer):
                 number, reverse = len(ends[0]), suffix.endswith("_reverse")
                 start = tuple(s[number] for s in state)
-                made = self._scan(x, suffix, start, reverse)
-                for end, steps in zip(ends, made, strict=True):
-                    end.append(steps[0 if reverse else -1])
-                found.append(made[0])
+                made, last = self._way(x, suffix, start, reverse, lengths)
+                for end, state_ in zip(ends, last, strict=True):
+                    end.append(state_)
+                found.append(made)
             x = found[0] if len(found) == 1 else functions["concat"](found, axis=-1)
             if layer + 1 < self.num_layers:
                 x = functional.dropout(x, self.dropout if self.training else 0.0)
-        last = tuple(functions["stack"](e, axis=0) for e in ends)
-        if not is_batched:
-            x, last = x[:, 0], tuple(e[:, 0] for e in last)
-        elif self.batch_first:
-            x = x.permute((1, 0, 2))
-        return x, last if self.states > 1 else last[0]
+        return x, tuple(functions["stack"](e, axis=0) for e in ends)
+
+    def _way(
+        self,
+        x: Tensor,
+        suffix: str,
+        start: tuple[Tensor, ...],
+        reverse: bool,
+        lengths: Tensor | None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One direction of one layer: its outputs and its last state."""
+        if lengths is None:
+            made = self._scan(x, suffix, start, reverse)
+            return made[0], [steps[0 if reverse else -1] for steps in made]
+        made = self._scan(turned(x, lengths) if reverse else x, suffix, start, False)
+        last = [at_ends(steps, lengths) for steps in made]
+        return turned(made[0], lengths) if reverse else made[0], last
 
     def _sequence(self, input: Tensor) -> Tensor:
         """The input as (steps, batch, features)."""
