@@ -4,6 +4,7 @@ from rabbet.optim import lr_scheduler
 from rabbet.optim.adam import Adam, AdamW
 from rabbet.optim.adaptive import Adagrad, RMSprop
 from rabbet.optim.lbfgs import LBFGS
+from rabbet.optim.matrices import Adafactor, Muon
 from rabbet.optim.moments import LAMB, Adadelta, Adamax, NAdam, RAdam
 from rabbet.optim.optimizer import Optimizer
 from rabbet.optim.others import ASGD, Rprop
@@ -15,10 +16,12 @@ __all__ = [
     "LBFGS",
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",

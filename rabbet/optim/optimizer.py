@@ -101,8 +101,7 @@ class Optimizer:
         group = ParamGroup(values, tuple(name for name in self.rates if name in values))
         self.param_groups.append(group)
         for p in params:
-            for slot in self.slots_of(group):
-                shape = () if slot in self.scalars else p.shape
+            for slot, shape in self._slot_shapes(group, p):
                 self.state[p][slot] = zeros(shape, dtype=p.dtype)
 
     # ---- what an optimizer writes --------------------------------------------------------------
@@ -117,6 +116,14 @@ class Optimizer:
     def slots_of(self, group: ParamGroup) -> tuple[str, ...]:
         """Names of the state tensors of parameters in `group`."""
         return self.slots
+
+    def slot_shape(self, slot: str, p: Tensor) -> tuple[int, ...] | None:
+        """The shape of a state tensor of `p`, None where `p` has no such state."""
+        return () if slot in self.scalars else p.shape
+
+    def _slot_shapes(self, group: ParamGroup, p: Tensor) -> list[tuple[str, tuple[int, ...]]]:
+        shapes = [(slot, self.slot_shape(slot, p)) for slot in self.slots_of(group)]
+        return [(slot, shape) for slot, shape in shapes if shape is not None]
 
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         """Change the parameters in place; runs under `no_grad`."""
@@ -209,8 +216,7 @@ class Optimizer:
         found = []
         for number, p in zip(numbers, group["params"], strict=True):
             values = dict(state.get(number, state.get(str(number), {})))
-            for slot in self.slots_of(group):
-                wanted = () if slot in self.scalars else p.shape
+            for slot, wanted in self._slot_shapes(group, p):
                 shape = np.shape(values[slot]) if values.get(slot) is not None else wanted
                 if shape != wanted:
                     raise RabbetError(
@@ -229,7 +235,7 @@ class Optimizer:
             counts = [own.get("step", 1.0 if own else 0.0) for own in states]
             group.set_steps([float(np.asarray(count)) for count in counts])
         for p, own in zip(group["params"], states, strict=True):
-            for slot in self.slots_of(group):
+            for slot, _ in self._slot_shapes(group, p):
                 value = own.get(slot)
                 self.state[p][slot].copy_(0.0 if value is None else asarray(value))
 
