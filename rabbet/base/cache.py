@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 
 from rabbet.base.errors import InternalError
+from rabbet.base.files import BINARY, write_whole
 
 MAGIC = b"RABBETC1"
 DEFAULT_LIMIT = 1 << 30  # bytes of all entries together
 _KEY = re.compile(r"[0-9a-f]{16,128}\Z")
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_BINARY = getattr(os, "O_BINARY", 0)
 _FOLDERS = 256  # entries lie in folders by the first two digits of their key
 _FRESH_SECONDS = 600.0  # an entry read this recently is not marked as used again
 _ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to nobody
@@ -59,7 +59,7 @@ class DiskCache:
             return None
         path = self._path(key)
         try:
-            handle = os.open(path, os.O_RDONLY | _NO_FOLLOW | _BINARY)
+            handle = os.open(path, os.O_RDONLY | _NO_FOLLOW | BINARY)
         except OSError:
             return None
         with os.fdopen(handle, "rb") as file:
@@ -84,7 +84,8 @@ class DiskCache:
         path = self._path(key)
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            self._write(path, MAGIC + hashlib.sha256(payload).digest() + payload)
+            head = MAGIC + hashlib.sha256(payload).digest()
+            write_whole(path, [head, payload], mode=0o600, synced=False)
             self._count(path.parent, len(payload))
         except OSError as error:
             self.problem = f"compiled code is kept in memory only: {error}"
@@ -104,19 +105,6 @@ class DiskCache:
             raise OSError(f"{self.directory} can be written by other users")
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise OSError(f"{self.directory} is not writable")
-
-    def _write(self, path: Path, data: bytes) -> None:
-        temporary = path.parent / f".{path.name[:16]}.{os.getpid()}.{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY
-        handle = os.open(temporary, flags, 0o600)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
 
     def _count(self, folder: Path, written: int) -> None:
         """Now and then: drop the least recently used entries when all together are too many.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from rabbet.base.cache import default_directory
 from rabbet.base.errors import RabbetError
+from rabbet.base.files import replacing, write_whole
 
 SOURCE = Path(__file__).with_name("limits.c")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
@@ -39,9 +41,8 @@ def library() -> ctypes.CDLL:
     path = default_directory() / "bench" / f"limits-{key}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}")
-        subprocess.run([compiler, *FLAGS, "-o", fresh, SOURCE], check=True)
-        fresh.replace(path)
+        with replacing(path) as fresh:
+            subprocess.run([compiler, *FLAGS, "-o", fresh, SOURCE], check=True)
     loaded = ctypes.CDLL(str(path))
     loaded.limits_fma.restype = loaded.limits_move.restype = ctypes.c_double
     size, long = ctypes.c_size_t, ctypes.c_long
@@ -152,13 +153,9 @@ def peaks(threads: int) -> Peaks:
         return Peaks(float(kept["flops"]), tuple((int(n), float(r)) for n, r in kept["levels"]))
     except (OSError, ValueError, KeyError, TypeError):
         found = _measured(threads)
-    fresh = path.with_suffix(f".{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):  # measured again next time
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(json.dumps(asdict(found)))
-        fresh.replace(path)
-    except OSError:
-        pass  # measured again next time
+        write_whole(path, [json.dumps(asdict(found)).encode()], synced=False)
     return found
 
 

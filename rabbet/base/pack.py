@@ -8,11 +8,8 @@ pack, is as good as none, and a warning says so.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import mmap
-import os
-import secrets
 import struct
 import warnings
 import zlib
@@ -21,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rabbet.base.errors import InternalError
+from rabbet.base.files import write_whole
 
 MAGIC = b"RABBETP1"
 _HEADER = struct.Struct("<8sQ32s")  # MAGIC, number of entries, SHA-256 of the index
@@ -102,11 +100,4 @@ def write_pack(path: Path, entries: Mapping[str, bytes]) -> None:
         at += len(payload)
     header = _HEADER.pack(MAGIC, len(keys), hashlib.sha256(index).digest())
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}"
-    try:
-        temporary.write_bytes(b"".join([header, index, *packed]))
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    write_whole(path, [header, index, *packed], synced=False)

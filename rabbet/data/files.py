@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from safetensors.numpy import save_file
 
 from rabbet.base import dtypes
 from rabbet.base.errors import DTypeError, FormatError, RabbetError
+from rabbet.base.files import replacing
 from rabbet.tensor import Tensor, asarray
 
 STRUCTURE = "rabbet.structure"
@@ -57,15 +57,8 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     arrays: dict[str, NDArray[Any]] = {}
     tree = _encode(obj, (), arrays)
     text = json.dumps({"version": VERSION, "tree": tree}, allow_nan=False)
-    final = Path(path)
-    temporary = final.with_name(f".{final.name}.{secrets.token_hex(8)}.tmp")
-    try:
+    with replacing(Path(path), synced=True) as temporary:
         save_file(arrays, str(temporary), metadata={STRUCTURE: text})
-        _to_disk(temporary)
-        os.replace(temporary, final)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _to_disk(final.parent)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -94,17 +87,6 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise FormatError(f"{name}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{name}: its structure is not readable: {error}") from None
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders, and needs no such call
-        return
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 # ---- writing -----------------------------------------------------------------------------------

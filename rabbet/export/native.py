@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rabbet import runtime, targets
 from rabbet.base.errors import BuildError
+from rabbet.base.files import write_whole
 from rabbet.base.target import Target
 from rabbet.codegen.link import shared_library
 from rabbet.export import cheader, csource
 from rabbet.export.cnames import C_TYPES, Unit, identifier
 from rabbet.export.constants import constants_of
-from rabbet.export.files import write_whole
 from rabbet.export.portable import Entry
 from rabbet.export.read import ProgramFile, read_program
 from rabbet.export.versions import Compilation, compile_versions

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from rabbet.base.dtypes import DType
+from rabbet.base.files import write_whole
 from rabbet.export import layout
 from rabbet.export.encoding import decode, encode, version_of
-from rabbet.export.files import write_whole
 from rabbet.export.graph import check
 from rabbet.export.portable import Entry, Portable, Weight
 from rabbet.runtime import buffers

@@ -10,8 +10,8 @@ import pytest
 
 import rabbet as rb
 from rabbet import nn
+from rabbet.base.files import write_whole
 from rabbet.export import export, load_program
-from rabbet.export.files import write_whole
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, name: str, run: Callable[[], Any]) -> int:
@@ -96,3 +96,13 @@ def test_a_file_can_be_replaced_while_it_is_loaded(tmp_path: Path) -> None:
     x = rb.rand(3)
     assert program(x).tolist() == old(x).tolist()
     assert load_program(path)(x).tolist() == new(x).tolist()
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    for write in (
+        lambda path: export(nn.Linear(3, 2).eval(), rb.zeros(3), path),
+        lambda path: rb.save({}, path),
+    ):
+        with pytest.raises(FileNotFoundError, match="no such folder.*nowhere'") as caught:
+            write(tmp_path / "nowhere" / "m")
+        assert caught.value.filename == str(tmp_path / "nowhere")
