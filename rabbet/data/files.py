@@ -116,7 +116,7 @@ def _encode(obj: Any, path: tuple[str, ...], arrays: dict[str, NDArray[Any]]) ->
             "rb.save(model.state_dict(), path)"
         )
     raise RabbetError(
-        f"save: cannot store a {type(obj).__name__}{where}; there are tensors, arrays, numbers, "
+        f"save: cannot store {type(obj).__name__}{where}; there are tensors, arrays, numbers, "
         "text, None, and dicts, lists and tuples of them"
     )
 

@@ -82,6 +82,8 @@ class Sequential(_Numbered):
         if len(modules) == 1 and isinstance(modules[0], Mapping):
             for name, module in modules[0].items():
                 self.register_module(name, module)
+        elif modules and isinstance(modules[0], list | tuple):
+            raise TypeError("Sequential: takes modules, not a list; write Sequential(*modules)")
         else:
             self.extend(modules)
 

@@ -73,7 +73,10 @@ class Optimizer:
             raise TypeError(f"params must be an iterable of tensors or dicts, not {kind}{hint}")
         given = list(params)
         if not given:
-            raise ValueError(f"{type(self).__name__}: got no parameters")
+            raise ValueError(
+                f"{type(self).__name__}: got no parameters (modules in a plain list or dict are no "
+                "parts of a model: use nn.ModuleList or nn.ModuleDict)"
+            )
         groups = given if isinstance(given[0], Mapping) else [{"params": given}]
         for group in groups:
             self._add(group)

@@ -25,6 +25,18 @@ METHODS = {
     "resize_": "use .reshape(shape), or make a new tensor",
 }
 FUNCTIONS = {
+    "device": "a device is its name, 'cpu'",
+    "float": "use rb.float32",
+    "double": "use rb.float64",
+    "half": "use rb.float16",
+    "int": "use rb.int32",
+    "long": "use rb.int64",
+    "random": "numbers are rb.rand, rb.randn, rb.randint; the seed is rb.manual_seed",
+    "set_seed": "use rb.manual_seed",
+    "seed": "use rb.manual_seed",
+    "utils": "datasets and loaders are in rb.data",
+    "FloatTensor": "use rb.tensor(data, dtype=rb.float32)",
+    "LongTensor": "use rb.tensor(data, dtype=rb.int64)",
     **LINEAR_ALGEBRA,
     "compile": "repeated code is compiled by itself; rb.jit leaves the Python out too",
     "inference_mode": "use rb.no_grad()",

@@ -8,10 +8,11 @@ import numpy as np
 
 from rabbet.base import dtypes
 from rabbet.base.dtypes import DType, dtype_of
-from rabbet.base.errors import DTypeError, NumberRangeError, ShapeError
+from rabbet.base.errors import NumberRangeError, ShapeError
 from rabbet.graph.value import lookup
 from rabbet.recorder import record
 from rabbet.tensor.lift import functions
+from rabbet.tensor.outside import array_of, has_memory
 from rabbet.tensor.tensor import Tensor, check_device, from_numpy, shape_argument
 
 
@@ -34,8 +35,8 @@ def asarray(
             raise ValueError(f"asarray: {data.dtype.name} to {wanted} needs a copy")
         t = data if wanted is None else data.astype(wanted)
         return t.clone() if copy else t
-    array = _to_numpy(data, wanted)
-    if copy is False and (wanted not in (None, dtype_of(array.dtype)) or not _has_memory(data)):
+    array = array_of(data, wanted)
+    if copy is False and (wanted not in (None, dtype_of(array.dtype)) or not has_memory(data)):
         raise ValueError(f"asarray: {type(data).__name__} to {wanted or 'a tensor'} needs a copy")
     if wanted is not None and array.dtype != wanted.numpy:
         with np.errstate(all="ignore"):  # as in a cast: too large is infinite
@@ -77,82 +78,6 @@ def _array_of(x: Any, copy: bool | None) -> np.ndarray:
         return np.from_dlpack(x, device="cpu", copy=copy)
     except TypeError:  # a producer from before DLPack 1.0
         return np.from_dlpack(x)
-
-
-_SINGLE = {"float64": "float32", "complex128": "complex64"}  # what Python's numbers become
-
-
-def _to_numpy(data: Any, wanted: DType | None) -> np.ndarray:
-    if hasattr(data, "__array__") or isinstance(data, np.ndarray | np.generic):
-        return np.asarray(data)
-    if hasattr(data, "__dlpack__"):
-        return np.from_dlpack(data)
-    if isinstance(data, list | tuple):
-        data = _plain(data)
-    if isinstance(data, bytes):  # of which NumPy makes a string
-        data = memoryview(data)
-    try:
-        array = _with_whole_numbers(data, np.asarray(data))
-        if wanted is not None and wanted.is_integer and _is_whole(array):
-            return np.asarray(data, wanted.numpy)
-    except OverflowError as error:
-        raise NumberRangeError(f"asarray: {error}") from None
-    except ValueError as error:
-        raise ShapeError(f"asarray: nested lists must be rectangular: {error}") from None
-    plain = not (_has_memory(data) or _has_float64(data))  # Python's numbers
-    if wanted is None and array.dtype.name in _SINGLE and plain:
-        array = array.astype(_SINGLE[array.dtype.name])
-    if array.dtype == object and _is_whole(array):
-        if wanted is not None and not wanted.is_integer:
-            return array.astype(np.float64)
-        if min(array.flat) >= 0 and max(array.flat) < 1 << 64:
-            return array.astype(np.uint64)
-        raise NumberRangeError("asarray: an integer is outside the range of every dtype")
-    if array.dtype == object:
-        raise DTypeError(f"asarray: cannot make a tensor from {type(data).__name__} objects")
-    return array
-
-
-def _has_memory(data: Any) -> bool:
-    """True for an object with elements in memory that a tensor can share."""
-    if hasattr(data, "__array__") or hasattr(data, "__dlpack__"):
-        return True
-    try:
-        memoryview(data)
-    except TypeError:
-        return False
-    return True
-
-
-def _is_whole(array: np.ndarray) -> bool:
-    """True for integers, Python's among them."""
-    if array.dtype != object:
-        return array.dtype.kind in "iub"
-    return array.size > 0 and all(isinstance(n, int) for n in array.flat)
-
-
-def _with_whole_numbers(data: Any, array: np.ndarray) -> np.ndarray:
-    """`array`; for want of a dtype of all its integers it may be floats: then Python's numbers."""
-    if array.dtype != np.float64 or not (abs(array) >= 2.0**63).any():
-        return array
-    numbers = np.asarray(data, object)
-    return numbers if _is_whole(numbers) else array
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, Tensor):
-        return data.numpy()
-    if isinstance(data, list | tuple):
-        return [_plain(d) for d in data]
-    return data
-
-
-def _has_float64(data: Any) -> bool:
-    if isinstance(data, list | tuple):
-        return any(_has_float64(d) for d in data)
-    if not isinstance(data, np.ndarray | np.float64 | np.complex128):
-        return False
-    return data.dtype in (np.float64, np.complex128)
 
 
 def _filled(shape: Any, value: Any, dtype: DType, requires_grad: bool = False) -> Tensor:

@@ -68,7 +68,7 @@ def register(tensor: Any, function: Callable[[Any], Any], *, is_after: bool) -> 
     """Hang a function onto a tensor; GradientError for one without gradients."""
     name = "register_post_accumulate_grad_hook" if is_after else "register_hook"
     if not callable(function):
-        raise TypeError(f"{name}: takes a function, not a {type(function).__name__}")
+        raise TypeError(f"{name}: takes a function, not {type(function).__name__}")
     if not tensor.requires_grad:
         raise GradientError(f"{name}: this tensor does not require gradients")
     if is_after and not tensor.is_leaf:

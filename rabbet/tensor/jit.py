@@ -343,7 +343,7 @@ def jit(function: Callable[..., Any]) -> Jitted:
     ...     return x * 2 + 1
     """
     if not callable(function):
-        raise TypeError(f"jit: takes a function, not a {type(function).__name__}")
+        raise TypeError(f"jit: takes a function, not {type(function).__name__}")
     return Jitted(function)
 
 

@@ -19,6 +19,7 @@ from rabbet.runtime import buffers
 from rabbet.tensor import absent, hooks, indexing, printing
 from rabbet.tensor import backward as backward_module
 from rabbet.tensor.flush import value_of
+from rabbet.tensor.outside import array_of
 
 API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")  # of the array API, newest last
 
@@ -521,6 +522,10 @@ def from_numpy(array: np.ndarray, *, copy: bool = True) -> Tensor:
     >>> rb.from_numpy(np.arange(3))
     tensor([0, 1, 2])
     """
+    given: Any = array
+    if not isinstance(given, np.ndarray | np.generic):
+        kind = type(given).__name__
+        raise TypeError(f"from_numpy: takes a NumPy array, not {kind}; rb.asarray takes more kinds")
     dtype = dtype_of(array.dtype)
     writable = _is_writable(array)
     contiguous = np.ascontiguousarray(array, dtype=dtype.numpy).reshape(array.shape)
@@ -548,7 +553,7 @@ def as_operand(value: Any, like: Tensor | None = None) -> Tensor:
     if isinstance(value, bool | int | float | complex):
         dtype = dtypes.weak(value, like.dtype) if like is not None else dtypes.number_dtype(value)
         return from_numpy(np.asarray(value, dtype.numpy))
-    return from_numpy(np.asarray(value))
+    return from_numpy(array_of(value))
 
 
 def shape_argument(shape: Sequence[Any]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 from rabbet.base import tree
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.interrupt import Interrupts
+from rabbet.base.words import meant
 from rabbet.data import DataLoader
 from rabbet.nn import Module, functional
 from rabbet.nn.gradients import clip_grad_norm_
@@ -64,6 +65,11 @@ class Trainer:
     ) -> None:
         self.model = model
         self.loss: Callable[..., Any] | None = _find_loss(loss)
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer must be an Optimizer, such as rb.optim.Adam(model.parameters()), not "
+                f"{optimizer!r}"
+            )
         self.optimizer = optimizer
         self.metrics: list[Metric] = [find_metric(metric, loss) for metric in metrics]
         self.callbacks = list(callbacks)
@@ -311,7 +317,9 @@ def _find_loss(loss: Any) -> Callable[..., Any] | None:
     if isinstance(loss, str):
         found = getattr(functional, loss, None) or getattr(functional, f"{loss}_loss", None)
         if found is None:
-            raise ValueError(f"nn.functional has no loss called {loss!r}")
+            losses = [name for name in dir(functional) if name.endswith("_loss")]
+            losses += ["cross_entropy", *(name.removesuffix("_loss") for name in losses)]
+            raise ValueError(f"nn.functional has no loss called {loss!r}{meant(loss, losses)}")
         return found
     if loss is not None and not callable(loss):
         raise TypeError(f"loss must be a function, a module or a name, not {type(loss).__name__}")

@@ -290,6 +290,23 @@ REST = [
     other("no super", AttributeError, NeverCalled, "super().__init__()", "'fc'"),
     other("no layer", TypeError, lambda: nn.Sequential(nn.Linear(2, 3), 5), "Module", "int"),
     other("no parameters", ValueError, lambda: rb.optim.SGD([], lr=0.1), "SGD: got no parameters"),
+    other("list of layers", TypeError, lambda: nn.Sequential([nn.ReLU()]), "Sequential(*modules)"),
+    other("the class Tensor", TypeError, lambda: rb.Tensor([1]), "Tensor()", "asarray(data)"),
+    other("no array", TypeError, lambda: rb.from_numpy([1]), "takes a NumPy array", "rb.asarray"),
+    other("device", AttributeError, lambda: rb.device("cpu"), "'device'", "its name, 'cpu'"),
+    other("dtype's name", AttributeError, lambda: rb.float, "use rb.float32"),
+    other(
+        "optimizer by name",
+        TypeError,
+        lambda: rb.Trainer(nn.ReLU(), optimizer="adam"),
+        *("rb.optim.Adam(model.parameters())", "not 'adam'"),
+    ),
+    other(
+        "loss by a wrong name",
+        ValueError,
+        lambda: rb.Trainer(nn.ReLU(), loss="cross_entrpy"),
+        "did you mean 'cross_entropy'?",
+    ),
     other(
         "rate", ValueError, lambda: rb.optim.SGD([parameter(3)], lr=-1), "SGD: lr=-1", "0 or more"
     ),

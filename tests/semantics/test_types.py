@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,12 @@ def test_s21_python_scalars_are_weak() -> None:
     for dtype, number, wanted in cases:
         x = rb.ones((2,), dtype=BY_NAME[dtype])
         assert (x + number).dtype.name == wanted and (number + x).dtype.name == wanted
+
+
+@pytest.mark.parametrize("data", [[0.5], (1, 2.5), [[1j]], [3], [True], np.ones(1)])
+def test_s21_an_operand_has_the_dtype_that_asarray_gives_it(data: Any) -> None:
+    assert rb.positive(data).dtype is rb.asarray(data).dtype
+    assert rb.concat([data, data]).dtype is rb.asarray(data).dtype
 
 
 def test_s21_ndarray_op_tensor_is_a_tensor() -> None:

@@ -42,6 +42,11 @@ void let_go(Handle *handle) {
 int initialise(PyObject *self, PyObject *args, PyObject *kwargs) {
     Node *node;
     int index;
+    if (PyTuple_GET_SIZE(args) == 0 || !PyObject_TypeCheck(PyTuple_GET_ITEM(args, 0), node_type)) {
+        const char *type = Py_TYPE(self)->tp_name;
+        PyErr_Format(PyExc_TypeError, "%s() is for recorded nodes; make tensors of data with asarray(data)", type);
+        return -1;
+    }
     if (!parse_output(args, kwargs, "O!|i:Handle", node, index))
         return -1;
     move_handle(as_handle(self), node, index);

@@ -103,7 +103,7 @@ def test_model_and_optimizer_together(tmp_path: Path) -> None:
     [
         (nn.Linear(1, 1), "a Linear is code and values"),
         ({"a": [nn.Linear(1, 1)]}, r"a Linear at 'a.0'.*state_dict\(\)"),
-        ({"a": {1, 2}}, "cannot store a set at 'a'"),
+        ({"a": {1, 2}}, "cannot store set at 'a'"),
         ({"a": np.array(["text"])}, "'a' is <U4"),
         ({(1, 2): 3}, "a key of a dict is a tuple"),
         ({"z": np.zeros(2, np.complex128)}, "complex128, which files cannot hold"),
