@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from rabbet.base.dtypes import int64
+from rabbet.codegen.contract_axes import polynomial
+from rabbet.codegen.contract_loops import prefetch
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Value, i64
 from rabbet.codegen.operations import has_masks, memory_type
@@ -28,16 +30,21 @@ Accs: TypeAlias = dict[int, Value]
 Ahead: TypeAlias = tuple[Value, str, str]  # address, type of an element, 0 to read or 1 to write
 _LARGEST_BODY = 400  # operations in all copies of a sweep's body
 _MOST_AHEAD = 4  # streams that are asked for ahead of the program
+_WINDOW = 4  # elements around a place that make a window, of which the next ones are asked for
+_AHEAD = 1 << 14  # bytes
+_LINE = 64  # bytes of a line of the cache
 
 
 class Along(Writer):
     """Vectors run along the last inner loop; one scalar per row is left of a reduction."""
 
     ahead: list[Ahead]
+    windows_read: list[Expr]
     streams: Value | None = None  # do the results of the last sweep go past the caches?
 
     def write(self) -> None:
         kernel, frame = self.kernel, self.frame
+        self.windows_read = self.windows()
         nbytes = streamed_bytes(kernel, frame.target)
         if nbytes is not None and self.lanes > 1:
             size = self.root.scalar(expand_all(nbytes))
@@ -69,6 +76,44 @@ class Along(Writer):
             found = self.sweep(em.inner(accs=accs), sweep, part, number == 0)
             accs.update(dict(enumerate(found, len(accs))))
         self.store(em.inner(accs=accs), self.kernel.finish)
+
+    def windows(self) -> list[Expr]:
+        """Loads of a map that moves a window over what it reads: one for each row of a window.
+
+        What walks ahead of the program by itself does not follow these rows once they are longer
+        than the caches.
+        """
+        if self.lanes == 1 or not self.kernel.inner or len(self.kernel.sweeps) != 1:
+            return []
+        (sweep,) = self.kernel.sweeps
+        if sweep.reductions:
+            return []
+        rows: dict[int, dict[frozenset[object], list[Expr]]] = {}
+        last = self.rank + len(self.kernel.inner) - 1
+        for e in topological(sweep_roots(sweep)):
+            step = coefficient(e.args[0], last) if e.op == "load" else None
+            if step is not None and step.op == "const" and step.value:
+                row = frozenset((m, c) for m, c in polynomial(e.args[0]).items() if m)
+                rows.setdefault(e.value[0], {}).setdefault(row, []).append(e)  # type: ignore[index]
+        return [
+            loads[0]
+            for found in rows.values()
+            if sum(map(len, found.values())) >= _WINDOW > len(found)
+            for loads in found.values()
+        ]
+
+    def fetch_windows(self, em: Emitter) -> None:
+        """Ask for what windows will read a little later."""
+        last = self.rank + len(self.kernel.inner) - 1
+        for e in self.windows_read:
+            step = coefficient(e.args[0], last)
+            assert step is not None
+            length = em.lanes * int(step.value) * e.dtype.itemsize  # type: ignore[call-overload]
+            operand = e.value[0]  # type: ignore[index]
+            kind = memory_type(e.dtype)
+            here = self.fn.address(self.frame.pointer(operand), em.scalar(e.args[0]), kind)
+            for line in range(0, max(length, 1), _LINE):
+                prefetch(self.fn, self.fn.address(here, i64(_AHEAD + line), "i8"), soon=False)
 
     def wanted(self, em: Emitter, number: int) -> list[Ahead]:
         """What is asked for during sweep `number`: what walks along rows ahead of the program by
@@ -289,6 +334,7 @@ class Along(Writer):
             memory.set(lane, self.updated(em, memory.reduction, old))
         self.store(em, sweep.stores)
         self.fetch(em)
+        self.fetch_windows(em)
 
     def updated(self, em: Emitter, reduction: Reduction, old: list[Value]) -> list[Value]:
         """The partial results with this vector's elements added, where they count."""
