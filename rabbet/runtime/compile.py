@@ -241,7 +241,8 @@ def _fill_launches(
     fusion = Fusion(graph, boundaries)
     places, copied = _place_outputs(graph, numbers, assembly)
     groups = [
-        (group, prepared(_lowered(group, fusion), assembly.target)) for group in fusion.order()
+        (group, prepared(_lowered(group, fusion), assembly.target, constants))
+        for group in fusion.order()
     ]
     packing = Packing([lowered for _, lowered in groups], assembly.target, constants)
     for group, lowered in groups:

@@ -23,7 +23,7 @@ from rabbet.codegen.contract import DIRECT_TILES, operands
 from rabbet.codegen.contract_axes import Loops, Roles, roles, view
 from rabbet.codegen.contract_blocks import blocks
 from rabbet.codegen.contract_thin import MOST_ROWS
-from rabbet.codegen.contract_tile import panel_rows
+from rabbet.codegen.contract_tile import half, panel_rows
 from rabbet.expr import expr
 from rabbet.expr.expr import Expr
 from rabbet.expr.interpret import evaluate
@@ -41,7 +41,10 @@ LONG = 16  # k that is worth turning the roles of rows and lanes
 MANY_LANES = 1 << 12  # that windows make: rows which could be read where they are go in panels
 FIRST_INDEX = -(1 << 20)  # of packed values: no other value of a call has such a number
 
+LONG_TURNED = 64  # k that hides the turning of sums whose lanes do not lie as the result does
+
 Key = tuple[Any, ...]
+Places = frozenset[tuple[int, int]]  # values by their call's id and index
 
 
 class Panels(Value):
@@ -72,31 +75,71 @@ class _Side:
     is_read: bool = False  # few rows read it where it is, in an order that memory likes less
 
 
-def prepared(one: Lowered, target: Target) -> Lowered:
+def prepared(one: Lowered, target: Target, constants: Places = frozenset()) -> Lowered:
     """The same, a contraction with operands as the target multiplies them and its rows chosen."""
     if not isinstance(one.kernel, ContractKernel):
         return one
-    return oriented(replace(one, kernel=as_computed(one.kernel, target)))
+    return oriented(replace(one, kernel=as_computed(one.kernel, target)), target, constants)
 
 
-def oriented(one: Lowered) -> Lowered:
-    """The same, but a product of many rows with a matrix of few lanes takes these as its rows.
+def oriented(one: Lowered, target: Target, constants: Places = frozenset()) -> Lowered:
+    """The same, but with rows and lanes the other way round where that is faster.
 
-    Few rows read the other operand once, in the order of its memory; few lanes would leave most of
-    each vector empty. Speed only: the sums are the same either way.
+    Speed only: the sums are the same either way.
     """
     kernel = one.kernel
     if not isinstance(kernel, ContractKernel) or kernel.lanes >= 0:
         return one
     chosen = roles(kernel)
     hints = [d if isinstance(d, int) else d.hint for d in one.dims]
-    rows, lanes, along = _values([_flat(g)[1] for g in (chosen.m, chosen.n, chosen.k)], hints)
-    if not lanes <= MOST_ROWS < rows or along < LONG:
-        return one
-    sides = (chosen.m, chosen.a), (chosen.n, chosen.b)
-    if not all(view(chosen.k, across, value).plain for across, value in sides):
+    sizes = _values([_flat(g)[1] for g in (chosen.m, chosen.n, chosen.k)], hints)
+    if not _has_few_lanes(chosen, sizes) and not _leaves_lanes_empty(
+        one, chosen, sizes, target, constants
+    ):
         return one
     return replace(one, kernel=replace(kernel, lanes=1 if chosen.swapped else 0))
+
+
+def _has_few_lanes(chosen: Roles, sizes: list[int]) -> bool:
+    """Do many rows meet so few lanes that these are better rows?
+
+    Few rows read the other operand once, in the order of its memory; few lanes would leave most of
+    each vector empty.
+    """
+    rows, lanes, along = sizes
+    if not lanes <= MOST_ROWS < rows or along < LONG:
+        return False
+    sides = (chosen.m, chosen.a), (chosen.n, chosen.b)
+    return all(view(chosen.k, across, value).plain for across, value in sides)
+
+
+def _leaves_lanes_empty(
+    one: Lowered, chosen: Roles, sizes: list[int], target: Target, constants: Places
+) -> bool:
+    """Do lanes fill vectors badly that constant rows, which are packed once, would fill?
+
+    So it is with the filters of small images: 7 x 7 pixels are 49 lanes of 64.
+    """
+    rows, lanes, along = sizes
+    number = next(cast("tuple[int, Any]", e.value)[0] for e in _loads(chosen.a))
+    source = one.buffers[number]
+    if (id(source.call), source.index) not in constants or along < LONG_TURNED:
+        return False
+    sides = (chosen.m, chosen.a), (chosen.n, chosen.b)
+    views = [view(chosen.k, across, value) for across, value in sides]
+    if views[0].kind != "turned" or views[1].kind != "runs" or any(v.valid for v in views):
+        return False
+    vector, part = target.lanes(chosen.dtype.bits), half(target)
+    now = _up(lanes, vector) * _up(rows, part)
+    return now * 20 > _up(rows, vector) * _up(lanes, part) * 21
+
+
+def _up(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
+
+
+def _loads(value: Expr) -> list[Expr]:
+    return [e for e in expr.topological([value]) if e.op == "load"]
 
 
 class Packing:
@@ -110,7 +153,7 @@ class Packing:
         self,
         lowered: Sequence[Lowered],
         target: Target,
-        constants: frozenset[tuple[int, int]] = frozenset(),
+        constants: Places = frozenset(),
     ) -> None:
         self._target = target
         self._constants = constants
@@ -237,8 +280,7 @@ def _rewritten(one: Lowered, loops: tuple[Loops, ...], value: Expr, arguments: A
                 return arguments.size(one.dims[cast("int", e.value)])
         return None
 
-    loads = [e for e in expr.topological([value]) if e.op == "load"]
-    read = [cast("tuple[int, Any]", e.value)[0] for e in loads]
+    read = [cast("tuple[int, Any]", e.value)[0] for e in _loads(value)]
     numbers = {operand: arguments.operand(one.buffers[operand]) for operand in read}
     return renumber_operands(expr.substitute((value,), change)[0], numbers)
 

@@ -145,6 +145,19 @@ def test_weights_are_packed_once_for_all_versions_and_threads(tmp_path: Path) ->
     assert 0 < other.packed_bytes <= program.packed_bytes
 
 
+@pytest.mark.parametrize("side, stride, images", [(7, 1, 1), (7, 1, 2), (14, 2, 1), (9, 2, 3)])
+def test_filters_of_small_images_are_lanes_with_the_same_bits(
+    tmp_path: Path, side: int, stride: int, images: int
+) -> None:
+    """49 pixels leave 15 lanes of 64 empty: filters are packed once and take the lanes."""
+    rng = np.random.default_rng(side)
+    conv = nn.Conv2d(80, 96, 1, stride=stride, bias=False)
+    path = export(conv, rb.zeros((images, 80, side, side)), tmp_path / "m.rbt")
+    program, x = load_program(path), rng.standard_normal((images, 80, side, side), np.float32)
+    np.testing.assert_array_equal(np.asarray(program(x)), conv(rb.asarray(x)).numpy())
+    assert program.packed_bytes >= 4 * 80 * 96
+
+
 def test_weights_of_programs_with_branches_are_packed(exported: Any) -> None:
     layers = Layers().eval()
 
