@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import zlib
 from pathlib import Path
@@ -35,6 +36,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not has_mpi and item.get_closest_marker("distributed"):
             reason = 'needs mpi4py: pip install "rabbet[distributed]"'
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def c_compiler() -> str:
+    """The C compiler that building uses; what needs one is skipped where there is none."""
+    found = shutil.which(os.environ.get("CC", "cc"))
+    if found is None:
+        pytest.skip("there is no C compiler (cc)")
+    return found
 
 
 @pytest.fixture

@@ -64,6 +64,7 @@ def test_readme_python_runs(after_readme: tuple[Path, dict[str, Any]]) -> None:
     assert (folder / "digits.rbt").is_file()
 
 
+@pytest.mark.usefixtures("c_compiler")
 def test_readme_commands_run(after_readme: tuple[Path, dict[str, Any]]) -> None:
     folder, names = after_readme
     np.save(folder / "x.npy", names["test"].arrays[0][:3])
@@ -181,7 +182,9 @@ def at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", modules_with_examples())
-def test_examples_run(name: str, at_hand: dict[str, Any]) -> None:
+def test_examples_run(name: str, at_hand: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    if name == "rabbet.export.native":
+        request.getfixturevalue("c_compiler")
     module = load(name)
     found = [t for t in doctest.DocTestFinder(exclude_empty=True).find(module) if t.examples]
     for test in found:

@@ -135,6 +135,11 @@ def store_of(target: Target) -> KernelStore:
     return _stores[target]
 
 
+def cache_problems() -> list[str]:
+    """Why compiled code does not outlive this process, where it does not."""
+    return sorted({store.disk.problem for store in _stores.values() if store.disk.problem})
+
+
 def pack_of(target: Target) -> Pack | None:
     """The ready kernels that came with the package for a target; None where they are not wanted."""
     if config.packs == "none":

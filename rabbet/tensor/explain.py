@@ -12,6 +12,7 @@ import numpy as np
 from rabbet.base.errors import RabbetError
 from rabbet.runtime import buffers
 from rabbet.runtime.plan import CallFacts
+from rabbet.runtime.program import cache_problems
 from rabbet.runtime.staged import StagedProgram
 from rabbet.tensor import programs, site
 from rabbet.tensor.singly import OneByOne
@@ -159,8 +160,9 @@ def _medians(run: Callable[[list[Any]], list[int]], inputs: list[Any], repeats: 
 
 
 def reasons() -> list[str]:
-    """Why jitted functions record at each call, where they do."""
-    return [f"{j.__name__} records at every call: {j.why}" for j in programs.jitted if j.why]
+    """Why jitted functions record at each call, where they do, and where compiled code is lost."""
+    why = [f"{j.__name__} records at every call: {j.why}" for j in programs.jitted if j.why]
+    return why + cache_problems()
 
 
 def kernel_name(recorded: Sequence[str], ops: Sequence[str]) -> str:

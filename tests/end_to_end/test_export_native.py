@@ -17,7 +17,7 @@ from rabbet import nn
 from rabbet.base.errors import BuildError, FormatError
 from rabbet.export import build, export, load_program
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+pytestmark = pytest.mark.usefixtures("c_compiler")
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wpedantic"]
 
 

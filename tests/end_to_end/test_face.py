@@ -287,7 +287,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == ["rabbet: none.rbt: No such file or directory"]
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")
+@pytest.mark.usefixtures("c_compiler")
 def test_build_and_the_program_in_c(exported: Path) -> None:
     shown = rabbet("build", "digits.rbt", "--target", "native", "-o", "out/", cwd=exported)
     for name in ("libdigits.so", "digits.h", "example.c"):

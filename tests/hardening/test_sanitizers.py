@@ -1,7 +1,6 @@
 """The native modules under the address and undefined-behaviour sanitizers, driven from Python."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,14 +18,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def sanitized() -> None:
+def sanitized(c_compiler: str) -> None:
     """Builds the modules, and skips where the compiler has no sanitizers."""
-    cc = shutil.which(os.environ.get("CC", "cc"))
-    if cc is None:
-        pytest.skip("there is no C compiler (cc)")
-    found = subprocess.run([cc, "-print-file-name=libasan.so"], capture_output=True, text=True)
+    command = [c_compiler, "-print-file-name=libasan.so"]
+    found = subprocess.run(command, capture_output=True, text=True)
     if "/" not in found.stdout:
-        pytest.skip(f"{cc} has no address sanitizer")
+        pytest.skip(f"{c_compiler} has no address sanitizer")
     if not (ROOT / "CMakeLists.txt").exists() or not SCRIPT.exists():
         pytest.skip("this is no source tree")
     run("true")

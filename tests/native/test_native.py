@@ -21,14 +21,6 @@ SANITIZERS = {
 WARNINGS = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"]
 
 
-def compiler() -> str:
-    """The C compiler, or a skip that says there is none."""
-    found = shutil.which(os.environ.get("CC", "cc"))
-    if found is None:
-        pytest.skip("there is no C compiler (cc)")
-    return found
-
-
 def has_sanitizer(cc: str, flags: list[str], folder: Path) -> bool:
     """Whether programs with these flags can be linked and run here."""
     source = folder / "empty.c"
@@ -47,9 +39,9 @@ PROGRAMS.append(("pool", "thread"))  # the others have one thread
 
 
 @pytest.mark.parametrize(("program", "kind"), PROGRAMS)
-def test_program(program: str, kind: str, tmp_path: Path) -> None:
+def test_program(program: str, kind: str, c_compiler: str, tmp_path: Path) -> None:
     """Builds tests/native/test_PROGRAM.c with the runtime and runs it."""
-    cc, flags = compiler(), SANITIZERS[kind]
+    cc, flags = c_compiler, SANITIZERS[kind]
     if not has_sanitizer(cc, flags, tmp_path):
         pytest.skip(f"{cc} has no {' '.join(flags)}")
     inside = "pool.c" if program == "split" else ""  # that test looks into it
@@ -74,14 +66,13 @@ def test_program(program: str, kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "no-threads"])
-def test_strict_c11(kind: str, tmp_path: Path) -> None:
+def test_strict_c11(kind: str, c_compiler: str, tmp_path: Path) -> None:
     """The sources are C11 without extensions' help, without warnings, and every symbol is rb_."""
-    cc = compiler()
     sources = sorted(NATIVE.glob("*.c"))
     for source in sources:
         flags = ["-std=c11", "-Wpedantic", "-Wall", "-Wextra", "-Werror", *SANITIZERS[kind]]
         target = tmp_path / f"{source.stem}.o"
-        subprocess.run([cc, *flags, "-c", str(source), "-o", str(target)], check=True)
+        subprocess.run([c_compiler, *flags, "-c", str(source), "-o", str(target)], check=True)
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("there is no nm")

@@ -107,6 +107,7 @@ def test_a_worker_process_answers_fails_and_starts_again(tmp_path: Any) -> None:
             process.end()
 
 
+@pytest.mark.usefixtures("c_compiler")
 def test_limits_of_the_machine() -> None:
     rate = limits.fma_flops(1, seconds=0.001)
     assert 1e9 < rate < 1e12

@@ -71,6 +71,7 @@ def inputs():
 """
 
 
+@pytest.mark.usefixtures("c_compiler")
 def test_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.py"
     file.write_text(MODEL)

@@ -58,6 +58,7 @@ def test_bytes_that_end_early_are_refused() -> None:
             bundle.split(code[:end])
 
 
+@pytest.mark.usefixtures("c_compiler")
 def test_two_kernels_of_one_library_share_parts(tmp_path) -> None:
     target = targets.host()
     codes = [build(scaled(x), target) for x in (2.0, 3.0)]

@@ -231,6 +231,7 @@ def test_invalid_text_is_refused():
         machine.object_code("define void @f( {", targets.host())
 
 
+@pytest.mark.usefixtures("c_compiler")
 def test_shared_library(tmp_path):
     code = build(scaled(5.0), targets.host())
     objects = {code.name: machine.object_code(code.text, targets.host())}

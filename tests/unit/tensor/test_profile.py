@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import rabbet as rb
+from rabbet import targets
 from rabbet.base import limits
 from rabbet.base.limits import Peaks
+from rabbet.runtime.program import store_of
 from rabbet.tensor import profile as module
 from rabbet.tensor import programs
 from rabbet.tensor.explain import kernel_name, show_name, show_time
@@ -140,3 +142,10 @@ def test_explain_takes_a_count_only() -> None:
     for wrong in (rb.jit(work), 0):
         with pytest.raises(TypeError, match="repeats is how often"):
             rb.explain(wrong)  # type: ignore[arg-type]
+
+
+def test_explain_says_where_compiled_code_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    rb.ones(3).sum().item()
+    assert "memory only" not in str(rb.explain())
+    monkeypatch.setattr(store_of(targets.host()).disk, "problem", "kept in memory only: full")
+    assert "note: kept in memory only: full" in str(rb.explain())
