@@ -7,6 +7,7 @@ turns into registers. Nothing here knows expressions or kernels.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -64,6 +65,14 @@ def literal(number: float | int | bool, kind: str) -> Value:
     else:
         text = str(int(number))
     return Value(text if element == kind else f"splat ({element} {text})", kind)
+
+
+def may_be_nan(value: Value) -> bool:
+    """Whether a float is not a literal number."""
+    if value.text.startswith("%"):
+        return True
+    (number,) = struct.unpack("<d", struct.pack("<Q", int(value.text.strip(")").split()[-1], 16)))
+    return math.isnan(number)
 
 
 def _to_float32(value: float) -> float:

@@ -13,7 +13,16 @@ from rabbet.base.dtypes import DType, bool_, float32, float64
 from rabbet.base.errors import CompileError, InternalError
 from rabbet.base.target import Target
 from rabbet.codegen import halves
-from rabbet.codegen.ir import Function, Value, element_of, lanes_of, literal, type_suffix, vector_of
+from rabbet.codegen.ir import (
+    Function,
+    Value,
+    element_of,
+    lanes_of,
+    literal,
+    may_be_nan,
+    type_suffix,
+    vector_of,
+)
 
 _SPELLING = {
     **{"float32": "float", "float64": "double", "bool": "i1"},
@@ -128,8 +137,33 @@ def _float_binary(fn: Function, op: str, args: list[Value], dtype: DType) -> Val
 
 
 def _float_intrinsic(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
-    name = {"abs": "fabs", "sqrt": "sqrt", "min": "minimum", "max": "maximum"}[op]
+    name = {"abs": "fabs", "sqrt": "sqrt"}[op]
     return fn.intrinsic(f"{name}.{type_suffix(args[0].type)}", args[0].type, *args)
+
+
+def _float_extreme(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
+    """The smaller or larger number, -0 below +0; NaN where either is.
+
+    LLVM's own way around maxps takes six instructions, three of them on masks: 1.3 times the time
+    of a whole chain of ten ops. Here one instruction orders, which prefers a number to NaN, and two
+    put NaNs back; none does where an operand is a number that is known.
+    """
+    a, b = args
+    lanes = lanes_of(a.type)
+    if "+avx512dq" not in fn.module.target.features or lanes * dtype.bits != 512:
+        name = {"min": "minimum", "max": "maximum"}[op]
+        return fn.intrinsic(f"{name}.{type_suffix(a.type)}", a.type, a, b)
+    suffix = "ps.512" if dtype.bits == 32 else "pd.512"
+    every, current = Value("-1", f"i{lanes}"), Value("4", "i32")
+    order = Value({"min": "4", "max": "5"}[op], "i32")  # with the sign of the one that is taken
+    best = fn.intrinsic(f"x86.avx512.mask.range.{suffix}", a.type, a, b, order, a, every, current)
+    kinds = literal(0x11, f"<{lanes} x i{dtype.bits}>")  # quiet and signalling NaN: as it is
+    none = Value("0", "i32")
+    name = f"x86.avx512.mask.fixupimm.{suffix}"
+    for x in args:
+        if may_be_nan(x):
+            best = fn.intrinsic(name, a.type, best, x, kinds, none, every, current)
+    return best
 
 
 def _float_negate(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
@@ -194,7 +228,8 @@ def _scale(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
 
 _FLOAT_ROWS: dict[str, Emit] = {
     **dict.fromkeys(("add", "sub", "mul", "div"), _float_binary),
-    **dict.fromkeys(("abs", "sqrt", "min", "max"), _float_intrinsic),
+    **dict.fromkeys(("abs", "sqrt"), _float_intrinsic),
+    **dict.fromkeys(("min", "max"), _float_extreme),
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), _rounding),
     "neg": _float_negate,
     "fma": _fma,

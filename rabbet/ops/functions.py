@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rabbet.expr.expr import call, const, select
+from rabbet.expr.expr import call, const
 from rabbet.graph.op import op
 from rabbet.graph.sample import FLOATS, INTEGERS, Draw, Sample
 from rabbet.graph.value import Value
@@ -286,7 +286,7 @@ def _sigmoid_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     "elementwise",
     promote="float",
     infer=broadcast("relu", FLOATING),
-    lower=lambda x: select(x <= 0, const(0, x.dtype), x),
+    lower=lambda x: call("max", x, const(0, x.dtype)),
     reference=lambda x: np.where(x <= 0, x.dtype.type(0), x),
     samples=unary_samples(avoid=(0,)),
 )
