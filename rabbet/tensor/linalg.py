@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.graph.value import lookup
@@ -15,6 +13,7 @@ from rabbet.tensor.lift import functions
 from rabbet.tensor.products import cross as cross
 from rabbet.tensor.systems import LstsqResult as LstsqResult
 from rabbet.tensor.systems import cond as cond
+from rabbet.tensor.systems import cutoff
 from rabbet.tensor.systems import logdet as logdet
 from rabbet.tensor.systems import lstsq as lstsq
 from rabbet.tensor.systems import matrix_exp as matrix_exp
@@ -192,17 +191,6 @@ def svdvals(x: Any, /) -> Tensor:
     return svd(x, full_matrices=False).S
 
 
-def _cutoff(t: Tensor, values: Tensor, rtol: Any) -> Tensor:
-    """What counts as zero beside the largest singular value: (..., 1)."""
-    largest = functions["max"](values, axis=-1, keepdims=True)
-    if rtol is None:
-        rtol = max(t.shape[-2:]) * float(np.finfo(values.dtype.numpy).eps)
-    relative = as_operand(rtol, values)
-    if isinstance(relative, Tensor) and relative.ndim:
-        relative = relative[..., None]
-    return largest * relative
-
-
 def matrix_rank(x: Any, /, *, rtol: Any = None) -> Tensor:
     """How many singular values are larger than rtol times the largest, int64.
 
@@ -214,7 +202,7 @@ def matrix_rank(x: Any, /, *, rtol: Any = None) -> Tensor:
     if 0 in t.shape[-2:]:
         return zeros(t.shape[:-2], dtype="int64")
     values = svdvals(t)
-    return functions["count_nonzero"](values > _cutoff(t, values, rtol), axis=-1)
+    return functions["count_nonzero"](values > cutoff(t, values, rtol), axis=-1)
 
 
 def pinv(x: Any, /, *, rtol: Any = None) -> Tensor:
@@ -223,7 +211,7 @@ def pinv(x: Any, /, *, rtol: Any = None) -> Tensor:
     if 0 in t.shape[-2:]:
         return zeros((*t.shape[:-2], t.shape[-1], t.shape[-2]), dtype=t.dtype)
     u, s, vh = svd(t, full_matrices=False)
-    large = s > _cutoff(t, s, rtol)
+    large = s > cutoff(t, s, rtol)
     where = functions["where"]
     inverse = where(large, 1.0 / where(large, s, 1.0), 0.0).astype(t.dtype)
     return matmul(adjoint(vh) * inverse[..., None, :], adjoint(u))

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.ops.linalg import adjoint
@@ -21,6 +23,8 @@ class LstsqResult(NamedTuple):
 
     solution: Tensor
     residuals: Tensor
+    rank: Tensor
+    singular_values: Tensor
 
 
 def solve_triangular(
@@ -51,11 +55,24 @@ def _unit(t: Tensor) -> Tensor:
     return functions["eye"].op.like(t, t.shape[-1], None, 0, t.dtype)
 
 
-def lstsq(a: Any, b: Any, /) -> LstsqResult:
+def cutoff(t: Tensor, values: Tensor, rtol: Any) -> Tensor:
+    """What counts as zero beside the largest singular value: (..., 1)."""
+    largest = functions["max"](values, axis=-1, keepdims=True)
+    if rtol is None:
+        rtol = max(t.shape[-2:]) * float(np.finfo(values.dtype.numpy).eps)
+    relative = as_operand(rtol, values)
+    if isinstance(relative, Tensor) and relative.ndim:
+        relative = relative[..., None]
+    return largest * relative
+
+
+def lstsq(a: Any, b: Any, /, rcond: Any = None) -> LstsqResult:
     """The x of least |a @ x - b|, and where there are several, the shortest; by QR.
 
-    (..., m, n), (..., m, k) -> (..., n, k), and (..., k) sums of squared residuals. `a` must have
-    full rank: `pinv(a) @ b` is for others. Raises LinAlgError, when computed, for a singular `a`.
+    (..., m, n), (..., m, k) -> (..., n, k), and (..., k) sums of squared residuals; (m, n), (m,) ->
+    (n,), (). The rank is how many singular values are larger than rcond (as in `matrix_rank`)
+    times the largest. `a` must have full rank: `pinv(a) @ b` is for others. Raises LinAlgError,
+    when computed, for a singular `a`.
 
     >>> line = rb.linalg.lstsq(rb.asarray([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]),
     ...                        rb.asarray([[1.0], [3.0], [5.0]]))
@@ -63,18 +80,24 @@ def lstsq(a: Any, b: Any, /) -> LstsqResult:
     [2.0, 1.0]
     """
     t, right = as_operand(a), as_operand(b)
+    if right.ndim == 1 and t.ndim == 2:
+        found = lstsq(t, right[:, None], rcond)
+        return found._replace(solution=found.solution[:, 0], residuals=found.residuals[0])
     if t.ndim < 2 or right.ndim < 2 or t.shape[-2] != right.shape[-2]:
         raise ShapeError(
             f"lstsq: {show(t.shape)} and {show(right.shape)} must be (..., m, n) and (..., m, k)"
         )
     if t.shape[-2] >= t.shape[-1]:
         q, r = functions["qr"](t, False)
-        found = solve(r, matmul(adjoint(q), right))
+        solution = solve(r, matmul(adjoint(q), right))
     else:
         q, r = functions["qr"](adjoint(t), False)
-        found = matmul(q, solve(adjoint(r), right))
-    miss = functions["abs"](matmul(t, found) - right)
-    return LstsqResult(found, functions["sum"](miss * miss, axis=-2))
+        solution = matmul(q, solve(adjoint(r), right))
+    miss = functions["abs"](matmul(t, solution) - right)
+    squares = functions["sum"](miss * miss, axis=-2)
+    values = functions["svd"](t.detach(), False)[1]
+    rank = functions["count_nonzero"](values > cutoff(t, values, rcond), axis=-1)
+    return LstsqResult(solution, squares, rank, values)
 
 
 def cond(x: Any, /, p: Any = None) -> Tensor:

@@ -51,6 +51,13 @@ def test_least_squares() -> None:
         miss = ((a @ wanted - b) ** 2).sum(-2)
         np.testing.assert_allclose(found.residuals.numpy(), miss, 1e-9, 1e-11)
         slope_of(lambda x, b=b: L.lstsq(x, b).solution, a)
+        values = np.linalg.svd(a, compute_uv=False)
+        np.testing.assert_allclose(found.singular_values.numpy(), values, 1e-9)
+        assert found.rank.tolist() == np.linalg.matrix_rank(a).tolist()
+    one = L.lstsq(S[0], S[0, :, 0], 0.9)  # SciPy's way of calling it
+    assert one.solution.shape == (len(S[0]),) and one.residuals.shape == ()
+    np.testing.assert_allclose(one.solution.numpy(), [1, *[0] * (len(S[0]) - 1)], 1e-9, 1e-9)
+    assert one.rank.item() == np.linalg.matrix_rank(S[0], tol=0.9 * np.linalg.norm(S[0], 2))
     with pytest.raises(rb.LinAlgError):
         L.lstsq(np.ones((3, 2)) * 0, np.ones((3, 1))).solution.numpy()
 
