@@ -27,6 +27,7 @@ from rabbet.kernel.group import (
 )
 from rabbet.kernel.merge import merge_groups
 from rabbet.kernel.reading import has_runs, is_plain
+from rabbet.kernel.sink import sink_calls
 from rabbet.ops.order import reduce_blocks
 
 
@@ -48,6 +49,9 @@ class Fusion:
         for v in graph.outputs:
             self.require(v)
         if merge_groups(self):
+            self._account_again(graph)
+        if sink_calls(self, graph, self._could_read):
+            self.groups = [group for group in self.groups if group.calls]
             self._account_again(graph)
 
     def _account_again(self, graph: Graph) -> None:
@@ -178,6 +182,9 @@ class Fusion:
         if v.call in group:
             return at == group.index[id(v.call)]
         return self._is_before(group, [v])
+
+    def _could_read(self, group: Group, call: Call, operand: Value, index: Index) -> bool:
+        return self._reachable(group, call, operand, index, call.specs[0].shape)
 
     def _is_before(self, group: Group, values: list[Value]) -> bool:
         """True where all groups that make `values` can run before `group`."""

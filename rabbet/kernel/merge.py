@@ -81,8 +81,12 @@ def _is_between(fusion: Groups, maker: Group, reader: Group) -> bool:
 
 
 def _takes(fusion: Groups, into: Group, joining: Group) -> bool:
-    """Could `into` compute the calls of `joining`, a map over its points or one of its rows?"""
-    if joining.kind != "rows" or joining.reduced is not None:
+    """Could `into` compute the calls of `joining`: a map over its points or one of its rows, or
+    reductions over the same points as its own?
+    """
+    if joining.kind != "rows":
+        return False
+    if joining.reduced is not None and not _reduces_alike(into, joining):
         return False
     if any(c.op.kind in COPIED for g in (into, joining) for c in g.calls):
         return False
@@ -90,10 +94,27 @@ def _takes(fusion: Groups, into: Group, joining: Group) -> bool:
     return fits and _index(into, joining) is not None
 
 
+def _reduces_alike(a: Group, b: Group) -> bool:
+    """Do both groups reduce the same axes of the same points, as a whole?"""
+    both = a.kind == b.kind == "rows" and a.reduced is not None and a.reduced == b.reduced
+    return both and a.blocks is None and b.blocks is None and same_shape(a.domain, b.domain)
+
+
+def _index_of(into: Group, joining: Group, call: Call) -> Index:
+    """Where a call of `joining` will stand in `into`."""
+    if joining.reduced is not None:
+        return joining.index[id(call)]
+    index = _index(into, joining)
+    assert index is not None
+    return index
+
+
 def _index(into: Group, joining: Group) -> Index | None:
     """Where the calls of `joining` stand in `into`: at its points, or once for each row."""
     if into.blocks is not None:
         return None
+    if joining.reduced is not None:
+        return into.axes()
     if into.reduced is not None:
         return row_index(into, joining.domain)
     return into.axes() if same_shape(into.domain, joining.domain) else None
@@ -103,10 +124,11 @@ def _reads_at_hand(
     fusion: Groups, reader: Group, maker: Group, into: Group, joining: Group
 ) -> bool:
     """Does `reader` read what `maker` made only at the very point, never from memory?"""
-    joined = _index(into, joining)
-    assert joined is not None
+    alike = joining.reduced is not None
     for call in reader.calls:
-        here = joined if reader is joining else reader.index[id(call)]
+        here = _index_of(into, joining, call) if reader is joining else reader.index[id(call)]
+        if alike and call.op.kind == "reduce":
+            here = reader.axes()
         for operand in call.inputs:
             if any(maker in makers(fusion.home, v) for v in awaited(operand)):
                 return False
@@ -114,19 +136,26 @@ def _reads_at_hand(
                 continue
             root = root_of(operand)
             is_kept = (id(root.call), root.index) in fusion.boundaries
-            if call.op.kind in ("gather", "contract", "reduce") or is_kept:
+            if call.op.kind in ("gather", "contract") or is_kept:
+                return False
+            if call.op.kind == "reduce" and not alike:
                 return False
             v = _followed(operand, here, call)
             if v is None or v[0].call not in maker:
                 return False
-            if v[1] != (joined if maker is joining else maker.index[id(v[0].call)]):
+            made = v[0].call
+            if v[1] != (
+                _index_of(into, joining, made) if maker is joining else maker.index[id(made)]
+            ):
                 return False
     return True
 
 
 def _followed(operand: Value, here: Index, call: Call) -> tuple[Value, Index] | None:
     """What a call at `here` reads, below movement, and at which index; None if some is padding."""
-    v, at = operand, access.stretched(here, operand.shape, call.specs[0].shape)
+    v, at = operand, here
+    if call.op.kind != "reduce":  # whose operand has the points themselves
+        at = access.stretched(here, operand.shape, call.specs[0].shape)
     scratch = Arguments()
     while (step := access.through(v, at, scratch)) is not None:
         v, at, valid, _ = step
@@ -137,14 +166,13 @@ def _followed(operand: Value, here: Index, call: Call) -> tuple[Value, Index] | 
 
 def _merge(fusion: Groups, into: Group, joining: Group) -> None:
     """`joining` reads `into`, or `into` reads it: then its calls come before."""
-    index = _index(into, joining)
-    assert index is not None
+    places = {id(call): _index_of(into, joining, call) for call in joining.calls}
     if into.needs >> joining.number & 1:
         first = int(into.kind == "contract")  # whose first call is the product
         into.calls[first:first] = joining.calls
     else:
         into.calls += joining.calls
-    into.index.update((id(call), index) for call in joining.calls)
+    into.index.update(places)
     fusion.home.update((id(call), into) for call in joining.calls)
     fusion.groups.remove(joining)
     gone, here = 1 << joining.number, 1 << into.number

@@ -325,12 +325,15 @@ def _batch_norm_train_gradient(
     apart = x - _channel(y[1], x)
     gx = g_weight = g_bias = None
     if g_y is not None:
-        rstd = rsqrt(_channel(y[2], x) + eps)
-        normal = apart * rstd
-        inner = g_y if weight is None else g_y * _channel(weight, x)
-        gx = _standardize_gradient(inner, normal, rstd, axes)
-        g_weight = None if weight is None else sum_(g_y * normal, axes)
-        g_bias = None if bias is None else sum_(g_y, axes)
+        # Two sums over the batch serve all three gradients, and the image's is a map behind them.
+        rstd = rsqrt(_row(y[2], x) + eps)
+        total = sum_(g_y, axes, keepdims=True)
+        slope = sum_(g_y * apart, axes, keepdims=True) * rstd
+        count = extent.like(x, _batch_count(x), x.dtype)
+        scale = rstd if weight is None else rstd * _row(weight, x)
+        gx = scale * (g_y - total / count - apart * (slope * rstd / count))
+        g_weight = None if weight is None else reshape(slope, x.shape[1:2])
+        g_bias = None if bias is None else reshape(total, x.shape[1:2])
     if g_mean is not None:
         gx = _plus(gx, _over_batch(g_mean, x))
     if g_variance is not None:
@@ -340,8 +343,17 @@ def _batch_norm_train_gradient(
 
 def _over_batch(v: Any, x: Any) -> Any:
     """v / count for every element of its channel: what each element of a mean receives."""
-    count = product([x.shape[axis] for axis in _batch_axes(x)])
-    return expand(_channel(v / extent.like(x, count, x.dtype), x), x.shape)
+    return expand(_channel(v / extent.like(x, _batch_count(x), x.dtype), x), x.shape)
+
+
+def _batch_count(x: Any) -> Any:
+    """How many elements a channel has."""
+    return product([x.shape[axis] for axis in _batch_axes(x)])
+
+
+def _row(v: Any, x: Any) -> Any:
+    """A per-channel vector in the shape that sums over the batch keep: (1, C, 1, ...)."""
+    return reshape(v, (1, v.shape[0], *(1,) * (x.ndim - 2)))
 
 
 def _plus(a: Any, b: Any) -> Any:
