@@ -108,7 +108,7 @@ def flops_of(call: Call) -> int:
         case "reduce":
             return sizes.hint(call.inputs[0].spec.elements)
         case "scatter":
-            return sizes.hint(call.inputs[2].spec.elements)
+            return sizes.hint(call.inputs[-1].spec.elements) if call.op.name != "slice_set" else 0
         case "attention":
             return _flops_of_attention(call)
         case "sort":

@@ -99,6 +99,7 @@ def _iota_fits(call: Call) -> bool:
 
 _CHECKS: dict[str, Callable[[Call], bool]] = {
     "slice": _slice_fits,
+    "slice_set": _slice_fits,
     "pad": _pad_fits,
     "window": _window_fits,
     "iota": _iota_fits,

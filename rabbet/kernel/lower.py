@@ -35,6 +35,7 @@ from rabbet.kernel.lower_attention import attention_kernel
 from rabbet.kernel.lower_recurrent import recurrent_kernel
 from rabbet.kernel.rewrite import expressions, map_expressions, renumber_sizes
 from rabbet.kernel.windows import with_literal_windows
+from rabbet.ops.moves import slice_length
 from rabbet.ops.order import is_across, trailing
 
 NARROW_LINE = 2**32  # positions of a shorter line take 32 bits while it is sorted
@@ -80,6 +81,8 @@ def lower(group: Group, fusion: Fusion) -> Lowered:
             return _lower_recurrent(group, fusion)
         case "sort":
             return _lower_sort(group, fusion)
+        case _ if callable(group.calls[0].op.lower):
+            return _lower_slice(group, fusion)
         case _:
             return _lower_scatter(group, fusion)
 
@@ -345,9 +348,7 @@ def _lower_scatter(group: Group, fusion: Fusion) -> Lowered:
 
     # loops: axes before `axis`, then the updates, then axes behind; all axes of `updates` in this
     # order
-    loops = tuple(
-        ZERO if isinstance(d, int) and d == 1 else expr.var(i) for i, d in enumerate(updates.shape)
-    )
+    loops = _points(updates.shape)
     value = load(updates, loops)
     _refuse_empty(call, base.shape[axis], indices)
     place = load(indices, loops[axis : axis + rank])
@@ -367,6 +368,30 @@ def _lower_scatter(group: Group, fusion: Fusion) -> Lowered:
     )
     lowered = _finished(kernel, arguments, group)
     return replace_copies(lowered, [(base, out)])
+
+
+def _lower_slice(group: Group, fusion: Fusion) -> Lowered:
+    """A map over the value that is written into a slice; the base is copied there before."""
+    body = _Body(group, fusion)
+    arguments = body.arguments
+    call = group.calls[0]
+    base, value = call.inputs
+    out = call.outputs[0]
+    cut = call.attrs["start"], call.attrs["stop"], call.attrs["step"]
+    place = tuple(map(slice_length, *cut))
+    loops = _points(place)
+    read = body.read(value, access.stretched(loops, value.shape, place))
+    index, _ = call.op.lower(loops, arguments.size, base.spec, **call.attrs)
+    target = arguments.operand(out, "out")
+    store = Store(target, access.flat(arguments, index, out.shape), read)
+    kernel = RowKernel(
+        operands=tuple(arguments.operands),
+        outer=tuple(arguments.size(d) for d in place[:-1]),
+        inner=tuple(arguments.size(d) for d in place[-1:]),
+        sweeps=(Sweep((), (store,)),),
+    )
+    kernel = merge_loops(kernel, arguments)
+    return replace_copies(_finished(kernel, arguments, group), [(base, out)])
 
 
 def _lower_attention(group: Group, fusion: Fusion) -> Lowered:
@@ -415,9 +440,7 @@ def replace_copies(lowered: Lowered, copies: list[tuple[Value, Value]]) -> Lower
 def copy_kernel(source: Value, target: Value, fusion: Fusion) -> Lowered:
     """A map that writes `source` into the memory of `target` (same shape and dtype)."""
     arguments = Arguments(literal=access.digit(source.shape))
-    index = tuple(
-        ZERO if isinstance(d, int) and d == 1 else expr.var(i) for i, d in enumerate(source.shape)
-    )
+    index = _points(source.shape)
 
     def load(v: Value, at: Index, valid: Expr | None) -> Expr:
         return access.load_stored(v, at, arguments, valid)
@@ -435,6 +458,13 @@ def copy_kernel(source: Value, target: Value, fusion: Fusion) -> Lowered:
     )
     kernel = merge_loops(kernel, arguments)
     return Lowered(kernel, arguments.buffers, arguments.dims, arguments, [], [])
+
+
+def _points(shape: tuple[Dim, ...]) -> Index:
+    """One loop for each axis, but for axes of size 1."""
+    return tuple(
+        ZERO if isinstance(d, int) and d == 1 else expr.var(i) for i, d in enumerate(shape)
+    )
 
 
 def _renumbering(order: list[int], accs: dict[int, int]) -> Any:

@@ -19,7 +19,7 @@ from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import add, cast, multiply
 from rabbet.ops.compare import equal, where
 from rabbet.ops.create import extent, full, iota, number, zeros_like
-from rabbet.ops.moves import expand, permute, reshape
+from rabbet.ops.moves import expand, permute, reshape, slice_
 
 # ---- primitives ----------------------------------------------------------------------------------
 
@@ -265,6 +265,99 @@ def _scatter_set_gradient(
 
 
 scatter_set.batching(scatter_batch("scatter_set"))
+
+
+# ---- writing a slice ----------------------------------------------------------------------------
+
+
+def _slice_set_spec(base: Spec, value: Spec, start: Shape, stop: Shape, step: Shape) -> Spec:
+    place = slice_.infer(base, start, stop, step).shape  # type: ignore[misc]
+    skip = len(place) - value.ndim
+    fits = skip >= 0 and all(
+        d == 1 or sizes.same(d, w) or d == w
+        for d, w in zip(value.shape, place[max(skip, 0) :], strict=True)
+    )
+    if not fits:
+        raise ShapeError(
+            f"slice_set: a value of shape {show(value.shape)} does not fit in a slice of shape "
+            f"{show(place)}"
+        )
+    if base.dtype is not value.dtype:
+        raise DTypeError(
+            f"slice_set: base is {base.dtype.name} and value is {value.dtype.name}; cast one"
+        )
+    return base
+
+
+def _slice_set_array(
+    base: np.ndarray,
+    value: np.ndarray,
+    start: Sequence[int],
+    stop: Sequence[int],
+    step: Sequence[int],
+) -> np.ndarray:
+    found = base.copy()
+    ranges = [np.arange(a, b, s) for a, b, s in zip(start, stop, step, strict=True)]
+    found[np.ix_(*ranges) if ranges else ()] = value
+    return found
+
+
+def _slice_set_samples() -> list[Sample]:
+    cases: tuple[Any, ...] = (
+        ((5, 7), (3, 3), (1, 0), (4, 7), (1, 3)),
+        ((5, 7), (7,), (2, 0), (3, 7), (1, 1)),
+        ((5, 7), (5, 1), (4, 6), (-1, 0), (-1, -2)),
+        ((2, 3, 4), (), (0, 1, 0), (2, 2, 4), (1, 1, 1)),
+        ((2, 3, 4), (2, 2, 4), (0, 0, 0), (2, 2, 4), (1, 1, 1)),
+        ((5,), (0,), (2,), (2,), (1,)),
+        ((), (), (), (), ()),
+    )
+    return [
+        Sample((Draw(x), Draw(v)), {"start": a, "stop": b, "step": s}, ALL if n == 0 else FLOATS)
+        for n, (x, v, a, b, s) in enumerate(cases)
+    ]
+
+
+@op(
+    "scatter",
+    holds_halves=True,
+    method=None,
+    public=False,
+    promote="common",
+    sizes=("start", "stop", "step"),
+    infer=_slice_set_spec,
+    lower=slice_.lower,
+    reference=_slice_set_array,
+    samples=_slice_set_samples,
+)
+def slice_set(base: Value, value: Value, start: Shape, stop: Shape, step: Shape) -> Value:
+    """`base` with `value`, which broadcasts, in the place of a slice (see `slice_`): x[key] = v.
+
+    Where nothing else reads `base`, only the slice is written: no other element is touched.
+    """
+
+
+@slice_set.gradient
+def _slice_set_gradient(
+    g: Any, y: Any, base: Any, value: Any, start: Shape, stop: Shape, step: Shape
+) -> tuple[Any, Any]:
+    nothing = number(g, 0, g.dtype)
+    given = slice_(g, start, stop, step)
+    return (
+        slice_set(g, nothing, start, stop, step),
+        lookup("sum_to")(given, value.shape),
+    )
+
+
+@slice_set.batching
+def _slice_set_batch(
+    size: int, flags: Flags, base: Any, value: Any, start: Shape, stop: Shape, step: Shape
+) -> Any:
+    base = base if flags[0] else expand(base, (size, *base.shape))
+    if flags[1] and value.ndim < base.ndim:
+        gap = (1,) * (base.ndim - value.ndim)
+        value = reshape(value, (size, *gap, *value.shape[1:]))
+    return slice_set(base, value, (0, *start), (size, *stop), (1, *step))
 
 
 # ---- composites ----------------------------------------------------------------------------------

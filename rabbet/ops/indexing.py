@@ -10,10 +10,15 @@ from rabbet.base.errors import IndexKeyError, IndexRangeError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim, SizeExpr
 from rabbet.base.spec import Spec
-from rabbet.ops.compare import equal, greater_equal, less, logical_and, where
-from rabbet.ops.create import iota, number
-from rabbet.ops.index import check_indices, checked_places, flat_places, scatter_set, take
-from rabbet.ops.moves import expand, pad, permute, reshape, slice_, turn
+from rabbet.ops.index import (
+    check_indices,
+    checked_places,
+    flat_places,
+    scatter_set,
+    slice_set,
+    take,
+)
+from rabbet.ops.moves import expand, permute, reshape, slice_
 
 
 class _Basic(NamedTuple):
@@ -23,6 +28,7 @@ class _Basic(NamedTuple):
     stop: tuple[Dim, ...]
     step: tuple[int, ...]
     shape: tuple[Dim, ...]  # after dropping the axes of ints and adding those of None
+    axes: tuple[int | None, ...]  # where each axis of the slice is in `shape`; None for one dropped
     arrays: dict[int, Any]  # index tensors by axis of `shape`
     apart: bool  # something stands between ints and index tensors in the key
 
@@ -138,41 +144,51 @@ def _sliced(x: Any, basic: _Basic) -> Any:
 
 
 def _set_basic(x: Any, basic: _Basic, value: Any) -> Any:
-    """The value padded to x's shape, where the key reaches; x elsewhere."""
-    value = _fitted(value, basic.shape)
-    probe = slice_(x, basic.start, basic.stop, basic.step)
-    value = value if value.shape == probe.shape else reshape(value, probe.shape)
-    low, high, gaps, mask = [], [], [], None
-    backward = tuple(a for a, s in enumerate(basic.step) if s < 0)
-    value = turn(value, backward) if backward else value
-    for axis, n in enumerate(x.shape):
-        a, b, s = basic.start[axis], basic.stop[axis], basic.step[axis]
-        count = probe.shape[axis]
-        if s != 1:
-            if count == 0:
-                return x
-            a, b, s = (a, a + (count - 1) * s + 1, s) if s > 0 else (a + (count - 1) * s, a + 1, -s)
-        low.append(a)
-        high.append(n - b)
-        gaps.append(s - 1)
-        mask = _reached(x, axis, a, b, s, mask)
-    if mask is None:
-        return value
-    return where(mask, pad(value, tuple(low), tuple(high), tuple(gaps)), x)
+    """The value, broadcast, where the key reaches; x elsewhere."""
+    shape = _place(x.shape, basic, value.shape)
+    value = value if shape is None else reshape(value, shape)
+    if _is_whole(x.shape, basic):
+        return _stretched(value, x.shape)
+    return slice_set(x, value, basic.start, basic.stop, basic.step)
 
 
-def _reached(x: Any, axis: int, start: Dim, stop: Dim, step: int, mask: Any) -> Any:
-    """The mask, narrowed to the positions of one axis that a slice reaches."""
-    n = x.shape[axis]
-    if step == 1 and sizes.same(start, 0) and sizes.same(stop, n):
-        return mask
-    line = tuple(n if a == axis else 1 for a in range(x.ndim))
-    at = iota.like(x, line, axis, int64)
-    first = number(x, start, int64)
-    here = logical_and(greater_equal(at, first), less(at, number(x, stop, int64)))
-    if step != 1:
-        here = logical_and(here, equal((at - first) % step, 0))
-    return here if mask is None else logical_and(mask, here)
+def _place(shape: tuple[Dim, ...], basic: _Basic, value: tuple[Dim, ...]) -> tuple[Dim, ...] | None:
+    """A value's shape with the axes of the slice it goes to, so that it broadcasts; None where it
+    has them. Raises ShapeError where it does not fit.
+    """
+    extra = max(len(value) - len(basic.shape), 0)
+    skip = len(basic.shape) - len(value) + extra
+    dims = dict(enumerate(value[extra:], skip))  # by axis of the key's shape
+    fits = all(d == 1 for d in value[:extra]) and all(
+        d == 1 or sizes.same(d, basic.shape[a]) or d == basic.shape[a] for a, d in dims.items()
+    )
+    if not fits:
+        raise ShapeError(
+            f"index: a value of shape {show(value)} does not fit in x[key] of shape "
+            f"{show(basic.shape)}"
+        )
+    kept = [dims.get(a, 1) if a is not None else 1 for a in basic.axes]
+    while kept and len(kept) > len(value) and _is_one(kept[0]):
+        kept.pop(0)
+    return None if len(kept) == len(value) and all(map(sizes.same, kept, value)) else tuple(kept)
+
+
+def _is_one(d: Dim) -> bool:
+    return isinstance(d, int) and d == 1
+
+
+def basic_write(
+    shape: tuple[Dim, ...], key: Any, value: tuple[Dim, ...]
+) -> tuple[tuple[tuple[Dim, ...], ...] | None, tuple[Dim, ...] | None]:
+    """(start, stop, step) of the slice that x[key] = v writes to and v's shape there, for an x of
+    `shape`, a key without tensors and v of shape `value`; None for what is whole, or as it is.
+    """
+    basic = _parse(Spec(shape, int64), key)
+    whole = _is_whole(shape, basic)
+    return (
+        None if whole else (basic.start, basic.stop, basic.step),
+        _place(shape, basic, value),
+    )
 
 
 def _parse(x: Any, key: Any) -> _Basic:
@@ -190,6 +206,7 @@ def _parse(x: Any, key: Any) -> _Basic:
     stop: list[Dim] = []
     step: list[int] = []
     shape: list[Dim] = []
+    axes: list[int | None] = []
     arrays: dict[int, Any] = {}
     for item in items:
         if item is None:
@@ -202,10 +219,12 @@ def _parse(x: Any, key: Any) -> _Basic:
         step.append(stride)
         if hasattr(item, "emit"):
             arrays[len(shape)] = item
+        axes.append(None if size is None else len(shape))
         if size is not None:
             shape.append(size)
     apart = _stand_apart(key if isinstance(key, tuple) else (key,))
-    return _Basic(tuple(start), tuple(stop), tuple(step), tuple(shape), arrays, apart)
+    cut = tuple(start), tuple(stop), tuple(step)
+    return _Basic(*cut, tuple(shape), tuple(axes), arrays, apart)
 
 
 def _stand_apart(items: tuple[Any, ...]) -> bool:

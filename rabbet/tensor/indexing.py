@@ -58,6 +58,9 @@ def _plan(shape: tuple[int, ...], parts: tuple[Any, ...]) -> Any:
 
 def put(x: Any, key: Any, value: Any) -> Any:
     """The tensor that x becomes by x[key] = value."""
+    parts = tuple(map(_constant, key if type(key) is tuple else (key,)))
+    if _OTHER not in parts and all(type(n) is int for n in x.shape):
+        return _put_slice(x, parts, value)
     plain = _as_tensor(key) if isinstance(key, np.ndarray | list) else key
     if isinstance(plain, Handle) and _is_mask(plain) and _is_scalar(value):
         return _masked(x, plain, value)
@@ -65,6 +68,32 @@ def put(x: Any, key: Any, value: Any) -> Any:
     wide, items = _resolve(x, key)
     result = index_ops.setitem(wide, items, value)
     return result if wide is x else result.reshape(x.shape)
+
+
+def _put_slice(x: Any, parts: tuple[Any, ...], value: Any) -> Any:
+    """x[key] = value for a key of plain numbers."""
+    if not _fits_as_number(x, value):
+        value = _value(x, value)
+    cut, shape = _write_plan(x.shape, parts, getattr(value, "shape", ()))
+    if cut is not None:
+        value = value if shape is None else lookup("reshape")(value, shape)
+        return lookup("slice_set")(x, value, *cut)
+    value = _value(x, value)
+    value = value if shape is None else lookup("reshape")(value, shape)
+    return value if value.shape == x.shape else lookup("expand")(value, x.shape)
+
+
+def _fits_as_number(x: Any, value: Any) -> bool:
+    """True for a Python number that x's dtype holds: it is an operand as it is."""
+    kind, wanted = type(value), x.dtype.kind
+    return kind in (float, int) and wanted == "f" or kind is bool and wanted == "b"
+
+
+@functools.lru_cache(maxsize=8192)
+def _write_plan(shape: tuple[int, ...], parts: tuple[Any, ...], value: tuple[int, ...]) -> Any:
+    """What is written where by a key of plain numbers (see `basic_write`)."""
+    key = tuple(slice(*p) if type(p) is tuple else p for p in parts)
+    return index_ops.basic_write(shape, key, value)
 
 
 def _masked(x: Any, mask: Any, value: Any) -> Any:
