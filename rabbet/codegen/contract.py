@@ -23,7 +23,7 @@ from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotien
 from rabbet.codegen.contract_pack import Packer
 from rabbet.codegen.contract_pairs import PairPacker
 from rabbet.codegen.contract_panels import Panels, copy_panels
-from rabbet.codegen.contract_store import epilogue
+from rabbet.codegen.contract_store import epilogue, place
 from rabbet.codegen.contract_thin import thins
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Function, Module, Value, i64
@@ -37,7 +37,6 @@ from rabbet.kernel.windows import is_direct
 
 DTYPES = ("float32", "float64", "int32", "int64", "uint32", "uint64")
 TRUE = Value("true", "i1")
-DIRECT_TILES = 2  # B is read where it is if a task has no more row panels than this
 
 
 def emit_contract(kernel: ContractKernel, target: Target, name: str = "kernel") -> str:
@@ -109,6 +108,7 @@ class _Block:
     last: Value
     a: Value
     a_step: Value
+    a_k: Value
 
 
 class _Contraction:
@@ -147,6 +147,7 @@ class _Contraction:
             self.strips = strips.by_shape
             module.parts.append(strips.module)
         self.epilogue = epilogue(module, kernel.operands, r)
+        self.place = place(r)
 
     @property
     def fn(self) -> Function:
@@ -249,10 +250,11 @@ class _Contraction:
                 a, a_step, a_k = self._streamed_a(here, part, k)
                 b, b_step = self._direct(here, self.b, part, k, part.lane)
                 nothing = sums, i64(0), sums
-                given = a, a_step, b, b_step, sums, step, task.rows, count, first, *nothing, a_k
+                to = sums, step
+                given = a, a_step, a_k, b, b_step, sums, step, *to, task.rows, count, first
                 for which, strip in enumerate(self.strips.values()):
                     with fn.when(fn.icmp("eq", chosen, which)):
-                        call(fn, strip, *given)
+                        call(fn, strip, *given, *nothing)
             known = fn.sub(begin, offset)
             new = task.row, task.rows, fn.add(task.lane, begin), fn.sub(lanes, known)
             place = fn.address(sums, fn.mul(known, cut.itemsize), "i8")
@@ -312,9 +314,42 @@ class _Contraction:
             with self._panels(task) as (panel, part):
                 sums = fn.address(self.memory["sums"], fn.mul(panel, column_step), "i8")
                 ahead = self._ahead(em.inner(), task, part, block)
-                self._panel(em.inner(), part, block, sums, ahead)
-                with fn.when(block.last):
-                    self._finish(part, sums)
+                to, to_step, done = self._result(em.inner(), part, block, sums)
+                self._panel(em.inner(), part, block, (sums, to, to_step), ahead)
+                left = fn.sub(part.rows, done)
+                with fn.when(fn.binary("and", block.last, fn.icmp("sgt", left, 0))):
+                    rest = replace(part, row=fn.add(part.row, done), rows=left)
+                    place = fn.address(sums, fn.mul(done, cut.panel_step), "i8")
+                    self._finish(rest, place)
+
+    def _result(
+        self, em: Emitter, part: _Task, block: _Block, sums: Value
+    ) -> tuple[Value, Value, Value]:
+        """Where tiles put the new sums of a panel, bytes from row to row, and how many rows need no
+        epilogue after that.
+        """
+        fn, cut, place = self.fn, self.cut, self.place
+        if place is None:
+            return sums, i64(cut.panel_step), i64(0)
+        at = {loop.variable: x for loop, x in zip(self.roles.batch, part.batch, strict=True)}
+        at[place.lanes] = part.lane
+        if place.rows is not None:
+            at[place.rows] = part.row
+        here = em.inner(at)
+        index, row_step = here.scalar(place.index), here.scalar(place.row_step)
+        element = memory_type(self.roles.dtype)
+        result = fn.address(self.frame.pointer(place.operand), index, element)
+        exact = Value("false", "i1")  # a tile as wide as the panel
+        for width in self.sweeps:
+            same = fn.icmp("eq", part.lanes, width * cut.lanes)
+            exact = fn.binary("or", exact, same)
+        final = fn.binary("and", block.last, exact)
+        whole = fn.sub(part.rows, fn.do("i64", f"urem i64 {part.rows.text}, {cut.tile_rows}"))
+        return (
+            fn.select(final, result, sums),
+            fn.select(final, fn.mul(row_step, self.roles.dtype.itemsize), i64(cut.panel_step)),
+            fn.select(final, whole, i64(0)),
+        )
 
     def _write_table(
         self,
@@ -337,15 +372,15 @@ class _Contraction:
         fn, cut = self.fn, self.cut
         k, count, first, last = self._range(number, k_blocks)
         known = k, count, self._copied_rows(count), first, last
+        a_step, a_k = i64(cut.a_step), i64(cut.itemsize)
         if self.read.a_packed:
-            return _Block(*known, *self._packed(0, task, task.row, k, cut.unit))
-        a_step = i64(cut.a_step)
+            return _Block(*known, *self._packed(0, task, task.row, k, cut.unit), a_k)
+        if self.read.a_in_place:
+            return _Block(*known, *self._streamed_a(em, task, k))
         if not (self.read.by_rows and self.a.plain and self.a.kind == "runs"):
             self._copy_a(task, k, count)
-            return _Block(*known, self.memory["a"], a_step)
+            return _Block(*known, self.memory["a"], a_step, a_k)
         place, step = self._direct(em, self.a, task, task.row, k)
-        if self.a.direct and not self.read.pairs:
-            return _Block(*known, place, step)
         dense = self._dense(em, self.a)
         if self.read.pairs:  # the last pair of an odd count is not in memory
             odd = fn.binary("and", self.sizes[cut.k], i64(1))
@@ -353,7 +388,7 @@ class _Contraction:
         with fn.when(fn.binary("xor", dense, TRUE)):
             self._copy_a(task, k, count)
         place = fn.select(dense, place, self.memory["a"])
-        return _Block(*known, place, fn.select(dense, step, a_step))
+        return _Block(*known, place, fn.select(dense, step, a_step), a_k)
 
     def _range(self, number: Value, k_blocks: Value) -> tuple[Value, Value, Value, Value]:
         """Where a block of k begins, how long it is, whether it is the first and the last."""
@@ -430,31 +465,36 @@ class _Contraction:
         return condition
 
     def _panel(
-        self, em: Emitter, task: _Task, block: _Block, sums: Value, ahead: tuple[Value, ...]
+        self,
+        em: Emitter,
+        task: _Task,
+        block: _Block,
+        sums: tuple[Value, Value, Value],
+        ahead: tuple[Value, ...],
     ) -> None:
-        """Multiply all rows of the task with one panel of B."""
+        """Multiply all rows of the task with one panel of B. `sums`: earlier ones, where the new
+        ones go, and bytes from row to row of these.
+        """
         fn, cut = self.fn, self.cut
         vectors = quotient(fn, fn.add(task.lanes, cut.lanes - 1), i64(cut.lanes))
         if self.pack_b is None:
             b, b_step = self._packed(1, task, task.lane, block.k, cut.panel)[0], i64(cut.panel_step)
         else:
             b, b_step = self._panel_of_b(em, self.pack_b, task, block, vectors)
-        panel = (block.a, block.a_step, b, b_step, sums, i64(cut.panel_step))
-        self._multiply(vectors, task.rows, (*panel, task.rows, block.rows, block.first, *ahead))
+        panel = (block.a, block.a_step, block.a_k, b, b_step, sums[0], i64(cut.panel_step))
+        sizes = (task.rows, block.rows, block.first)
+        self._multiply(vectors, task.rows, (*panel, *sums[1:], *sizes, *ahead))
 
     def _panel_of_b(
         self, em: Emitter, packer: Packer | PairPacker, task: _Task, block: _Block, vectors: Value
     ) -> tuple[Value, Value]:
-        """One panel of B: copied, or where it is if few rows read it."""
+        """One panel of B: where it is if it is a whole one and memory runs along it, or copied."""
         fn, cut = self.fn, self.cut
         step = i64(cut.panel_step)
         b, b_step = fn.variable("ptr", self.memory["b"]), fn.variable("i64", step)
         copied = TRUE
-        in_place = self.b.plain and self.b.kind == "runs" and not self.read.pairs
-        if in_place and not self.b.dense():
-            # few rows read a panel again: a whole one may stay where it is
-            many = fn.icmp("sgt", task.rows, DIRECT_TILES * cut.tile_rows)
-            copied = fn.binary("or", many, fn.icmp("slt", task.lanes, cut.panel))
+        if self.read.b_in_place:
+            copied = fn.icmp("slt", task.lanes, cut.panel)
             place, direct_step = self._direct(em, self.b, task, block.k, task.lane)
             b.set(fn.select(copied, b.get(), place))
             b_step.set(fn.select(copied, b_step.get(), direct_step))

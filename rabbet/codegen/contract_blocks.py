@@ -50,21 +50,31 @@ class Operands:
         return CONTRACT_BLOCK // self.together
 
     @property
+    def a_in_place(self) -> bool:
+        """Is A always read where it is?"""
+        return self.a.direct and not (self.pairs or self.a_packed)
+
+    @property
     def a_panels(self) -> bool:
         """Does the register tile read A in panels?"""
-        return self.a_packed or not self.by_rows
+        return self.a_packed or not (self.by_rows or self.a_in_place)
+
+    @property
+    def b_in_place(self) -> bool:
+        """Are whole panels of B read where they are?"""
+        return self.b.direct and not (self.pairs or self.b_packed)
 
     @property
     def streamed(self) -> bool:
         """Can few rows and all lanes be read where they are?"""
         b = self.b
-        in_place = self.a.direct and b.plain and not (b.kind == "runs" and b.dense())
-        return in_place and not (self.pairs or self.a_packed or self.b_packed)
+        in_place = b.plain and not (b.kind == "runs" and b.dense())
+        return in_place and self.a_in_place and not self.b_packed
 
     @property
     def a_copied(self) -> bool:
         """May a task have to copy its rows of A?"""
-        return not self.a_packed and (self.pairs or not self.by_rows or not self.a.direct)
+        return not (self.a_packed or self.a_in_place)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rabbet.base.dtypes import DType
-from rabbet.codegen.contract_axes import Loops, Roles, merge, prefers_first
+from rabbet.base.dtypes import DType, int64
+from rabbet.codegen.contract_axes import (
+    Loops,
+    Roles,
+    coefficients,
+    expression,
+    merge,
+    prefers_first,
+    step,
+)
 from rabbet.codegen.contract_loops import Part, chunks, is_linear, quotient, runs, walk
 from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
 from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.ir import Module, Value, i64, literal
 from rabbet.codegen.operations import has_masks, register_type
-from rabbet.expr.expr import Expr
+from rabbet.expr.expr import Expr, const
 from rabbet.kernel.loops import Operand, Store
 
 # row, lane: flat numbers of the first ones and how many; sums: rows of `step` bytes.
@@ -110,6 +119,36 @@ def _sums(
         places = fn.select(mask, places, fn.splat(place, width))
         mask = None
     return fn.gather(kind, places, mask or every, literal(0, kind))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where sums go that a kernel stores as they are, lanes side by side: into an operand, at an
+    index of the batch's variables and one variable of rows and one of lanes.
+    """
+
+    operand: int
+    index: Expr
+    rows: int | None  # None: there is one row
+    lanes: int
+    row_step: Expr  # elements from row to row
+
+
+def place(roles: Roles) -> Place | None:
+    """Where the register tile may store its sums itself, if the kernel does nothing else."""
+    m, n, stores = _merged(roles)
+    if len(stores) > 1 or stores[0].value.op != "acc" or len(m) > 1 or len(n) != 1:
+        return None
+    index, row_step = stores[0].index, const(0, int64)
+    if step(index, n[0].variable) != 1:
+        return None
+    for loop in m:
+        found = coefficients(index, [loop.variable])
+        if found is None:
+            return None
+        row_step = expression(found[loop.variable])
+    rows = m[0].variable if m else None
+    return Place(stores[0].operand, index, rows, n[0].variable, row_step)
 
 
 def _merged(roles: Roles) -> tuple[Loops, Loops, tuple[Store, ...]]:

@@ -1,7 +1,8 @@
 """The register tile of a contraction: C[rows][lanes] (+)= A[rows][k] * B[k][lanes].
 
-A is read one element at a time: either each row is a stream of its own along k, or A lies in
-panels of `panel_rows` rows, one panel after the other, in a panel the rows side by side for each k.
+A is read one element at a time: either where it is, with any step from row to row and from k to k,
+or it lies in panels of `panel_rows` rows, one panel after the other, in a panel the rows side by
+side for each k.
 B is read in vectors, with any stride. The tile's sums stay in registers for one block of k. `sweep`
 goes down the rows in tiles of one width; `rest` does the rows that are left where half a tile is
 enough, always in the full width. Rows and columns that do not count are computed and never read.
@@ -20,18 +21,23 @@ from rabbet.codegen.ir import Function, Module, Value, bits_of, i64, lanes_of, l
 from rabbet.codegen.operations import register_type
 from rabbet.kernel.sums import sum_dtype
 
-# a: address of A's first element, a_step: bytes from row to row (in panels: from panel to panel).
-# b likewise, from k to k. c: the sums, rows of `c_step` bytes, room for whole
-# tiles. rows: how many, count: how many k, first: is this the first block of k.
+# a: address of A's first element, a_step: bytes from row to row (in panels: from panel to panel),
+# a_k: bytes from k to k (unless in panels).
+# b: that of B, b_step from k to k. c: the sums of earlier blocks, rows of `c_step` bytes, room for
+# whole tiles. to: where the new sums of whole tiles go, those of others go to c.
+# rows: how many, count: how many k, first: is this the first block of k.
 # ahead: what to fetch meanwhile for the next panel, one row of it for each k, `ahead_step` bytes
 # apart or at the offsets of `ahead_table`.
 PARAMETERS = (
     ("ptr noalias readonly", "a"),
     ("i64", "a_step"),
+    ("i64", "a_k"),
     ("ptr noalias readonly", "b"),
     ("i64", "b_step"),
-    ("ptr noalias", "c"),
+    ("ptr", "c"),
     ("i64", "c_step"),
+    ("ptr", "to"),
+    ("i64", "to_step"),
     ("i64", "rows"),
     ("i64", "count"),
     ("i1", "first"),
@@ -121,7 +127,7 @@ def rest(module: Module, dtype: DType, panels: bool) -> Part:
     fn = part.fn
     height, vectors = tile_shape(module.target)
     whole = fn.mul(fn.do("i64", f"udiv i64 {part['rows'].text}, {height}"), height)
-    _Tile(part, dtype, half(module.target), vectors, panels).write(whole)
+    _Tile(part, dtype, half(module.target), vectors, panels, final=False).write(whole)
     return part
 
 
@@ -137,21 +143,31 @@ def strips(target: Target) -> tuple[tuple[int, int], ...]:
 def strip(module: Module, dtype: DType, rows: int, vectors: int) -> Part:
     """The function for at most `rows` rows and long runs of B, fetched early: each is read once.
 
-    A is read where it is: its elements are `a_k` bytes apart along k.
     """
-    part = Part(module, f"strip{rows}x{vectors}", (), (*PARAMETERS, ("i64", "a_k")))
-    _Tile(part, dtype, rows, vectors, False, ROWS_EARLY).write(i64(0))
+    part = Part(module, f"strip{rows}x{vectors}", (), PARAMETERS)
+    _Tile(part, dtype, rows, vectors, False, early=ROWS_EARLY).write(i64(0))
     return part
 
 
 class _Tile:
-    """The code of one tile shape inside a part; fetches B `early` rows before it is read."""
+    """The code of one tile shape inside a part; fetches B `early` rows before it is read. `final`:
+    sums of a whole tile go where finished ones do.
+    """
 
     def __init__(
-        self, part: Part, dtype: DType, rows: int, vectors: int, panels: bool, early: int = 0
+        self,
+        part: Part,
+        dtype: DType,
+        rows: int,
+        vectors: int,
+        panels: bool,
+        *,
+        early: int = 0,
+        final: bool = True,
     ) -> None:
         self.part, self.fn, self.dtype = part, part.fn, dtype
         self.rows, self.vectors, self.panels, self.early = rows, vectors, panels, early
+        self.final = final
         sums = sum_dtype(dtype)
         self.lanes = part.target.lanes(sums.bits)
         self.kind = register_type(sums, self.lanes)
@@ -167,11 +183,12 @@ class _Tile:
         if (self.rows, self.vectors) == tile_shape(part.target):
             ahead = self._line_ahead(first_row)
         sums = self._products(self._streams(first_row), ahead, source)
-        place = fn.address(part["c"], fn.mul(first_row, part["c_step"]), "i8")
-        slots = []
-        for _ in range(self.rows):
-            slots.append([fn.address(place, i64(v), self.kind) for v in range(self.vectors)])
-            place = fn.address(place, part["c_step"], "i8")
+        earlier = self._slots(first_row, part["c"], part["c_step"])
+        slots = earlier
+        if self.final:
+            inside = fn.icmp("sle", fn.add(first_row, self.rows), part["rows"])
+            to, step = (fn.select(inside, part[f"to{x}"], part[f"c{x}"]) for x in ("", "_step"))
+            slots = self._slots(first_row, to, step)
         fresh, more, done = (fn.fresh_label(n) for n in ("fresh", "more", "stored"))
         fn.branch(part["first"], fresh, more)
         fn.label(fresh)
@@ -181,11 +198,20 @@ class _Tile:
         plus = "fadd" if self.dtype.is_float else "add"
         totals = [
             [fn.binary(plus, fn.load(self.kind, slot), x) for slot, x in zip(*pair, strict=True)]
-            for pair in zip(slots, sums, strict=True)
+            for pair in zip(earlier, sums, strict=True)
         ]
         _store(fn, totals, slots)
         fn.jump(done)
         fn.label(done)
+
+    def _slots(self, first_row: Value, first: Value, step: Value) -> Tile:
+        """Where the tile's sums lie."""
+        fn, slots = self.fn, []
+        place = fn.address(first, fn.mul(first_row, step), "i8")
+        for _ in range(self.rows):
+            slots.append([fn.address(place, i64(v), self.kind) for v in range(self.vectors)])
+            place = fn.address(place, step, "i8")
+        return slots
 
     def _streams(self, first_row: Value) -> list[Value]:
         """Where each row of A begins; rows that do not exist repeat the last one."""
@@ -231,8 +257,7 @@ class _Tile:
             early = fn.address(b, fn.mul(part["b_step"], self.early), "i8")
             for v in range(self.vectors):
                 prefetch(fn, fn.address(early, i64(v), kind))
-        size = part["a_k"] if self.early else i64(4 if self.dtype is bfloat16 else self.align)
-        along = fn.mul(k, size)
+        along = fn.mul(k, part["a_k"])
         moved: Tile = []
         for r in range(self.rows):
             if self.panels:

@@ -19,7 +19,7 @@ from rabbet.base.dtypes import DType, int64
 from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
 from rabbet.base.target import Target
-from rabbet.codegen.contract import DIRECT_TILES, operands
+from rabbet.codegen.contract import operands
 from rabbet.codegen.contract_axes import Loops, Roles, roles, view
 from rabbet.codegen.contract_blocks import blocks
 from rabbet.codegen.contract_thin import MOST_ROWS
@@ -234,9 +234,8 @@ class Packing:
         if copied or (read.a.direct and not read.b.plain and lanes >= MANY_LANES):
             width = panel_rows(self._target, chosen.dtype)
             found += self._side(one, chosen, numbers[0], width, lane_blocks)
-        in_runs = read.b.kind == "runs" and rows <= DIRECT_TILES * cut.tile_rows
         for side in self._side(one, chosen, numbers[1], cut.panel, row_blocks):
-            found.append(replace(side, is_read=in_runs or rows <= MOST_ROWS))
+            found.append(replace(side, is_read=read.b_in_place or rows <= MOST_ROWS))
         return found
 
     def _side(
