@@ -249,7 +249,7 @@ class _Contraction:
                 k, count, first, _ = self._range(block, k_blocks)
                 a, a_step, a_k = self._streamed_a(here, part, k)
                 b, b_step = self._direct(here, self.b, part, k, part.lane)
-                nothing = sums, i64(0), sums
+                nothing = sums, i64(0), sums, i64(0)
                 to = sums, step
                 given = a, a_step, a_k, b, b_step, sums, step, *to, task.rows, count, first
                 for which, strip in enumerate(self.strips.values()):
@@ -483,7 +483,8 @@ class _Contraction:
             b, b_step = self._panel_of_b(em, self.pack_b, task, block, vectors)
         panel = (block.a, block.a_step, block.a_k, b, b_step, sums[0], i64(cut.panel_step))
         sizes = (task.rows, block.rows, block.first)
-        self._multiply(vectors, task.rows, (*panel, *sums[1:], *sizes, *ahead))
+        a_ahead = i64(0 if self.read.by_rows else contract_tile.LINE)
+        self._multiply(vectors, task.rows, (*panel, *sums[1:], *sizes, *ahead, a_ahead))
 
     def _panel_of_b(
         self, em: Emitter, packer: Packer | PairPacker, task: _Task, block: _Block, vectors: Value

@@ -27,7 +27,7 @@ from rabbet.kernel.sums import sum_dtype
 # whole tiles. to: where the new sums of whole tiles go, those of others go to c.
 # rows: how many, count: how many k, first: is this the first block of k.
 # ahead: what to fetch meanwhile for the next panel, one row of it for each k, `ahead_step` bytes
-# apart or at the offsets of `ahead_table`.
+# apart or at the offsets of `ahead_table`; and from A, unless in panels, what is `a_ahead` bytes on.
 PARAMETERS = (
     ("ptr noalias readonly", "a"),
     ("i64", "a_step"),
@@ -44,6 +44,7 @@ PARAMETERS = (
     ("ptr", "ahead"),
     ("i64", "ahead_step"),
     ("ptr noalias readonly", "ahead_table"),
+    ("i64", "a_ahead"),
 )
 LINE = 64  # bytes of a cache line
 STRIP = 4  # panels that few rows read side by side
@@ -141,9 +142,7 @@ def strips(target: Target) -> tuple[tuple[int, int], ...]:
 
 
 def strip(module: Module, dtype: DType, rows: int, vectors: int) -> Part:
-    """The function for at most `rows` rows and long runs of B, fetched early: each is read once.
-
-    """
+    """The function for at most `rows` rows and long runs of B, fetched early: each is read once."""
     part = Part(module, f"strip{rows}x{vectors}", (), PARAMETERS)
     _Tile(part, dtype, rows, vectors, False, early=ROWS_EARLY).write(i64(0))
     return part
@@ -271,6 +270,8 @@ class _Tile:
             self._fetch(ahead, source, k)
         if self.panels and ahead is not None:  # the next panel of A: a page that nobody asked for
             prefetch(fn, fn.address(Value(column, "ptr"), part["a_step"], "i8"), soon=False)
+        elif ahead is not None:
+            prefetch(fn, fn.address(streams[0], fn.add(along, part["a_ahead"]), "i8"), soon=False)
         following = fn.add(k, 1)
         below = fn.address(b, part["b_step"], "i8")
         phis = [f"{counter} = phi i64 [ 0, %{before} ], [ {following.text}, %{body} ]"]

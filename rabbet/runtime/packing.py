@@ -37,7 +37,8 @@ from rabbet.kernel.windows import is_direct
 
 WORTH = 1 << 17  # fewer elements that are not copied again are not worth a launch
 WORTH_KEPT = 1 << 12  # where it is made once for all runs
-LONG = 16  # k that is worth turning the roles of rows and lanes
+LONG = 16  # k that is worth turning the roles of rows and few lanes
+DEEP = 128  # k that is worth turning the result
 MANY_LANES = 1 << 12  # that windows make: rows which could be read where they are go in panels
 FIRST_INDEX = -(1 << 20)  # of packed values: no other value of a call has such a number
 
@@ -93,24 +94,26 @@ def oriented(one: Lowered, target: Target, constants: Places = frozenset()) -> L
     chosen = roles(kernel)
     hints = [d if isinstance(d, int) else d.hint for d in one.dims]
     sizes = _values([_flat(g)[1] for g in (chosen.m, chosen.n, chosen.k)], hints)
-    if not _has_few_lanes(chosen, sizes) and not _leaves_lanes_empty(
+    if not _reads_in_order(chosen, sizes) and not _leaves_lanes_empty(
         one, chosen, sizes, target, constants
     ):
         return one
     return replace(one, kernel=replace(kernel, lanes=1 if chosen.swapped else 0))
 
 
-def _has_few_lanes(chosen: Roles, sizes: list[int]) -> bool:
-    """Do many rows meet so few lanes that these are better rows?
+def _reads_in_order(chosen: Roles, sizes: list[int]) -> bool:
+    """Would the lanes, as rows, be read in the order of memory?
 
-    Few rows read the other operand once, in the order of its memory; few lanes would leave most of
-    each vector empty.
+    Few rows read the other operand once; few lanes would leave most of each vector empty. Two
+    turned operands need no copies the other way round, but then the result is turned.
     """
     rows, lanes, along = sizes
-    if not lanes <= MOST_ROWS < rows or along < LONG:
-        return False
     sides = (chosen.m, chosen.a), (chosen.n, chosen.b)
-    return all(view(chosen.k, across, value).plain for across, value in sides)
+    a, b = (view(chosen.k, across, value) for across, value in sides)
+    if not (a.plain and b.plain and rows > MOST_ROWS):
+        return False
+    both_turned = a.kind == "runs" and b.kind == "turned"
+    return (both_turned and along > min(rows, DEEP)) or (lanes <= MOST_ROWS and along >= LONG)
 
 
 def _leaves_lanes_empty(
