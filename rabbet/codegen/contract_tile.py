@@ -27,7 +27,7 @@ from rabbet.kernel.sums import sum_dtype
 # whole tiles. to: where the new sums of whole tiles go, those of others go to c.
 # rows: how many, count: how many k, first: is this the first block of k.
 # ahead: what to fetch meanwhile for the next panel, one row of it for each k, `ahead_step` bytes
-# apart or at the offsets of `ahead_table`; and from A, unless in panels, what is `a_ahead` bytes on.
+# apart or at the offsets of `ahead_table`. a_ahead: likewise of A, so many bytes on.
 PARAMETERS = (
     ("ptr noalias readonly", "a"),
     ("i64", "a_step"),
