@@ -71,7 +71,8 @@ def matrices(m: int, n: int, k: int, turned: str, count: int = 1) -> Case:
     name = f"{f'{count} x ' if count > 1 else ''}{m} x {n} x {k} {turned}"
     inputs = (count * m * k, count * n * k)
     kernel, sizes = product(turned[0] == "T", turned[1] == "T"), (count, m, n, k)
-    kernel = oriented(Lowered(kernel, [], list(sizes), Arguments(), [], [])).kernel
+    lowered = Lowered(kernel, [], list(sizes), Arguments(), [], [])
+    kernel = oriented(lowered, targets.host()).kernel
     return Case(name, kernel, sizes, inputs, count * m * n, 2 * count * m * n * k)
 
 

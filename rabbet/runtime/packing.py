@@ -124,9 +124,11 @@ def _leaves_lanes_empty(
     So it is with the filters of small images: 7 x 7 pixels are 49 lanes of 64.
     """
     rows, lanes, along = sizes
+    if not constants or along < LONG_TURNED:
+        return False
     number = next(cast("tuple[int, Any]", e.value)[0] for e in _loads(chosen.a))
     source = one.buffers[number]
-    if (id(source.call), source.index) not in constants or along < LONG_TURNED:
+    if (id(source.call), source.index) not in constants:
         return False
     sides = (chosen.m, chosen.a), (chosen.n, chosen.b)
     views = [view(chosen.k, across, value) for across, value in sides]
