@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rabbet import ops  # noqa: F401  (declares the ops)
+from rabbet.graph.op import make_op
 from rabbet.graph.value import registry
 from rabbet.recorder import _recorder
 from rabbet.runtime import _runtime
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rabbet.graph.op import op
+from rabbet.graph.op import make_op
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import abs_, square
 from rabbet.ops.rules import unary_samples
@@ -163,6 +164,11 @@ def test_each_op_is_declared_in_one_file_of_ops() -> None:
             assert op.reference is not None, op.name
             # The operands of a control op are drawn by tests/unit/export/test_control.py.
             assert op.samples is not None or op.kind == "control", op.name
+
+
+def test_an_op_has_no_fields_beside_those_of_the_record() -> None:
+    with pytest.raises(TypeError, match="promot"):
+        make_op(lambda x: x, kind="composite", reference=None, promot="float")
 
 
 @pytest.mark.parametrize("tool", ["make_stubs.py", "make_ops_table.py"])

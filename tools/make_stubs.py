@@ -16,7 +16,8 @@ from typing import Any
 
 import rabbet as rb
 from rabbet.base.dtypes import DType
-from rabbet.graph.op import Op, Parameter
+from rabbet.graph.binding import Parameter
+from rabbet.graph.op import Op
 from rabbet.graph.value import registry
 from rabbet.ops.operators import OPERATORS
 from rabbet.tensor import Tensor

@@ -1,13 +1,9 @@
 """Op: everything about one op in one record, and the `op` decorator that makes it from a function.
 
-The decorated function's signature is the public one. Parameters annotated `Value` are operands,
-`Value | None` optional operands, `Sequence[Value]` lists of operands; all others are attributes.
-Its body is the decomposition of a composite; a primitive says how it is lowered and has no body,
-except those of attention and recurrent nets, which say the same with other ops, for gradients of
+The decorated function's signature is the public one; graph/binding.py says how it is read. Its body
+is the decomposition of a composite; a primitive says how it is lowered and has no body, except
+those of attention and recurrent nets, which say the same with other ops, for gradients of
 gradients.
-`form` holds one number per operand parameter where that is not clear from the op alone: -1 for
-None, 1 for one operand, 2 + n for a list of n; it is () where every operand parameter is a plain
-`Value`.
 """
 
 from __future__ import annotations
@@ -18,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from rabbet.base import dtypes
-from rabbet.base.dtypes import DType, dtype_of
+from rabbet.base.dtypes import DType
 from rabbet.base.errors import DeviceError, DTypeError, RabbetError
-from rabbet.base.shapes import show
-from rabbet.base.sizes import SizeExpr
 from rabbet.base.spec import Spec
 from rabbet.graph import value as graph_value
+from rabbet.graph.binding import Binding, parameter
 from rabbet.graph.value import Attrs, Builder, Value, registry
 
 Flags: TypeAlias = list[bool]  # per flat operand: has it the axis of examples (see `batching`)?
@@ -32,63 +27,54 @@ KINDS = (
     *("source", "elementwise", "movement", "reduce", "contract", "gather", "scatter", "sort"),
     *("attention", "recurrent", "host", "control", "complex", "composite", "input"),
 )
-
-
-BOUND_KEPT = 1000
 LARGEST_BODY = 20_000  # ops of a body while its rule is asked; a user never comes near
 COMPUTING = ("elementwise", "reduce", "contract", "sort")  # not moves and their like
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of an op: role is operand, optional, list or attribute."""
+@dataclass(eq=False, kw_only=True)
+class Op(Binding):
+    """One op; `call` it with Values or Tensors. Its fields are those of the decorator `op`."""
 
-    name: str
-    role: str
-    default: Any
-    annotation: str
-
-
-@dataclass(eq=False)
-class Op:
-    """One op. See `op` for the fields; `call` it with Values or Tensors."""
-
-    name: str
     kind: str
-    parameters: tuple[Parameter, ...]
     doc: str
-    body: Callable[..., Any] | None
-    infer: Callable[..., Any] | None
-    lower: Any
-    reference: Callable[..., Any]
-    samples: Callable[[], Iterable[Any]] | None
-    promote: str | None
-    promote_from: int
-    sizes: frozenset[str]
-    residuals: int
-    outputs: int
-    since: int
-    method: str | None
-    public: bool
-    differentiable: bool
-    wirtinger: bool
-    awaits: int
-    holds_halves: bool
     module: str
     signature: inspect.Signature
+    # What it means, by NumPy: arrays and attributes as in the signature -> array, or a tuple of all
+    # outputs; and () -> samples for the generated tests.
+    reference: Callable[..., Any]
+    samples: Callable[[], Iterable[Any]] | None = None
+    # What it is made of: Specs and attributes -> Spec or tuple (composites may leave it out), a
+    # composite's decomposition, and what lowering needs, by kind (see kernel/lower.py).
+    infer: Callable[..., Any] | None = None
+    body: Callable[..., Any] | None = None
+    lower: Any = None
+    # Dtypes: None; "common": operands from `promote_from` on get their common dtype; "float": also
+    # integers become the default float. Halves arrive as float32 unless it `holds_halves`.
+    promote: str | None = None
+    promote_from: int = 0
+    holds_halves: bool = False
+    sizes: frozenset[str] = frozenset()  # names of attributes that hold sizes: never static
+    outputs: int = 1  # the visible ones
+    residuals: int = 0  # how many last outputs are hidden
+    awaits: int = 0  # how many last operands (of a movement) are not read, only waited for
+    # The face: its name as a Tensor method, whether users see it, the first version that has it.
+    method: str | None = None
+    public: bool = True
+    since: int = 1
+    # Gradients. `wirtinger`: the rule is one for complex numbers as it stands; else it is taken as
+    # that of a holomorphic function. `is_opaque`: it is Python that must see tensors, never Values.
+    differentiable: bool = True
+    wirtinger: bool = False
+    is_opaque: bool = False
+    # Rules that the decorators below add, and what records calls with tensors that were bound
+    # before (recorder.Caller).
     grad: Callable[..., Any] | None = None
     batch: Callable[..., Any] | None = None
-    is_opaque: bool = False  # its gradient rule is Python that must see tensors, never Values
     in_parts: Callable[..., Any] | None = None
-    caller: Any = None  # records calls with tensors that were bound before (recorder.Caller)
+    caller: Any = None
 
     def __post_init__(self) -> None:
-        self.operands = tuple(p for p in self.parameters if p.role != "attribute")
-        self.plain = all(p.role == "operand" for p in self.operands)
-        self.operands_lead = self.parameters[: len(self.operands)] == self.operands and not any(
-            p.role == "list" for p in self.operands
-        )
-        self.bound: dict[tuple[Any, ...], Attrs] = {}  # attributes as given -> as bound
+        super().__post_init__()
         self.__doc__ = self.doc
         self.__name__ = self.name
 
@@ -139,97 +125,6 @@ class Op:
         """Call an op where `home` (a Value or Tensor) lives; for ops without tensor operands."""
         operands, attrs, form = self.bind(args, kwargs)
         return home.emit(self, operands, attrs, form)
-
-    def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], Attrs, tuple]:
-        """Arguments -> (flat operands, canonical attributes, form). Attributes are not to be
-        changed: equal ones are one dict.
-        """
-        count = len(self.operands)
-        if kwargs or len(args) < count or not self._leads(args):
-            return self._bind(args, kwargs)
-        key = attributes_key(args[count:], {})
-        attrs = None if key is None else self.bound.get(key)
-        if attrs is None:
-            found = self._bind(args, kwargs)
-            if key is not None and len(self.bound) < BOUND_KEPT:
-                self.bound[key] = found[1]
-            return found
-        if self.plain:
-            return list(args[:count]), attrs, ()
-        operands = [a for a in args[:count] if a is not None]
-        return operands, attrs, tuple(-1 if a is None else 1 for a in args[:count])
-
-    def _leads(self, args: Sequence[Any]) -> bool:
-        """True where `args` begins with one operand, or None for one that may be left out, each."""
-        return self.operands_lead and all(
-            a is not None or p.role == "optional" for a, p in zip(args, self.operands, strict=False)
-        )
-
-    def _bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], Attrs, tuple]:
-        if len(args) > len(self.parameters):
-            raise TypeError(
-                f"{self.name}() takes {len(self.parameters)} arguments, got {len(args)}"
-            )
-        given = dict(zip((p.name for p in self.parameters), args, strict=False))
-        for name, argument in kwargs.items():
-            if name in given:
-                raise TypeError(f"{self.name}() got two values for {name!r}")
-            given[name] = argument
-        operands: list[Any] = []
-        form: list[int] = []
-        attrs: Attrs = {}
-        for p in self.parameters:
-            argument = given.pop(p.name, p.default)
-            if argument is inspect.Parameter.empty:
-                raise TypeError(f"{self.name}() misses the argument {p.name!r}")
-            if p.role == "attribute":
-                attrs[p.name] = canonical(argument, self.name, p.name)
-            elif p.role == "list":
-                operands.extend(argument)
-                form.append(2 + len(argument))
-            elif argument is None and p.role == "optional":
-                form.append(-1)
-            else:
-                operands.append(argument)
-                form.append(1)
-        if given:
-            known = ", ".join(p.name for p in self.parameters)
-            raise TypeError(f"{self.name}() has no parameter {next(iter(given))!r}; it has {known}")
-        return operands, attrs, () if self.plain else tuple(form)
-
-    def arrange(self, flat: Sequence[Any], form: tuple[int, ...]) -> list[Any]:
-        """Flat operands -> one argument per operand parameter (None and lists restored)."""
-        if not form:
-            return list(flat)
-        arguments: list[Any] = []
-        rest = iter(flat)
-        for code in form:
-            if code == -1:
-                arguments.append(None)
-            elif code == 1:
-                arguments.append(next(rest))
-            else:
-                arguments.append([next(rest) for _ in range(code - 2)])
-        return arguments
-
-    def flatten(self, arguments: Sequence[Any], form: tuple[int, ...]) -> list[Any]:
-        """One item per operand parameter -> one per flat operand (inverse of `arrange`)."""
-        if not form:
-            return list(arguments)
-        flat: list[Any] = []
-        for code, argument in zip(form, arguments, strict=True):
-            if code == 1:
-                flat.append(argument)
-            elif code >= 2:
-                flat.extend(argument if argument is not None else [None] * (code - 2))
-        return flat
-
-    def arguments(self, flat: Sequence[Any], attrs: Attrs, form: tuple[int, ...]) -> dict[str, Any]:
-        """Everything by parameter name, as the function was called."""
-        values = dict(attrs)
-        names = (p.name for p in self.operands)
-        values.update(zip(names, self.arrange(flat, form), strict=True))
-        return values
 
     # ---- types ---------------------------------------------------------------------------------
 
@@ -294,29 +189,15 @@ class Op:
         out = self.body(**self.arguments(inputs, attrs, form))
         return tuple(out) if isinstance(out, tuple | list) else (out,)
 
-    @staticmethod
-    def source_of_inputs() -> Op:
-        """The op of graph inputs."""
-        return make_op(_input, kind="input", public=False, infer=None, reference=None)
-
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
 
 def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
-    """Declare an op from a function (its signature, docstring and, for a composite, its body).
+    """Declare an op from a function: its signature, docstring and, for a composite, its body.
 
-    Fields: `reference` (NumPy: arrays and attributes as in the signature -> array or tuple of all
-    outputs), `samples` (() -> samples for the generated tests), `infer` (Specs and attributes ->
-    Spec or tuple; composites may leave it out), `lower` (by kind, see kernel/lower.py), `promote`
-    (None; "common": operands from `promote_from` on get their common dtype; "float": also integers
-    become the default float), `sizes` (attribute names that hold sizes: never static), `residuals`
-    (how many last outputs are hidden), `outputs` (number of visible outputs), `method` (name as a
-    Tensor method, None for none, default: the op's name if its first parameter is an operand),
-    `public`, `differentiable`, `since`, `wirtinger` (the gradient rule is one for complex numbers
-    as it stands; else it is taken as the rule of a holomorphic function), `awaits` (how many of a
-    movement's last operands are not read, only waited for: nothing below is computed before them),
-    `holds_halves` (float16 and bfloat16 come as they are; other ops get them as float32).
+    `fields` are those of the record (see Op). `method` is the op's name if it is public and its
+    first parameter an operand, unless it is given; None for no method.
     """
 
     def declare(function: Callable[..., Any]) -> Op:
@@ -329,64 +210,25 @@ def op(kind: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
     return declare
 
 
-def make_op(function: Callable[..., Any], *, kind: str, reference: Any, **fields: Any) -> Op:
+def make_op(function: Callable[..., Any], *, kind: str, **fields: Any) -> Op:
+    """The record of an op that no registry knows (see `op`)."""
     assert kind in KINDS, kind
     signature = inspect.signature(function)
-    parameters = tuple(_parameter(p) for p in signature.parameters.values())
-    name = fields.get("name", function.__name__.rstrip("_"))
-    has_operand = bool(parameters) and parameters[0].role == "operand"
+    parameters = tuple(parameter(p) for p in signature.parameters.values())
+    name = fields.pop("name", function.__name__.rstrip("_"))
+    has_method = parameters[:1] and parameters[0].role == "operand" and fields.get("public", True)
     return Op(
         name=name,
         kind=kind,
         parameters=parameters,
         doc=inspect.getdoc(function) or "",
         body=function if kind in ("composite", "attention", "recurrent") else None,
-        infer=fields.get("infer"),
-        lower=fields.get("lower"),
-        reference=reference,
-        samples=fields.get("samples"),
-        promote=fields.get("promote"),
-        promote_from=fields.get("promote_from", 0),
-        sizes=frozenset(fields.get("sizes", ())),
-        residuals=fields.get("residuals", 0),
-        outputs=fields.get("outputs", 1),
-        since=fields.get("since", 1),
-        method=fields.get("method", name if has_operand and fields.get("public", True) else None),
-        public=fields.get("public", True),
-        differentiable=fields.get("differentiable", True),
-        wirtinger=fields.get("wirtinger", False),
-        awaits=fields.get("awaits", 0),
-        holds_halves=fields.get("holds_halves", False),
+        method=fields.pop("method", name if has_method else None),
+        sizes=frozenset(fields.pop("sizes", ())),
         module=function.__module__,
         signature=signature,
+        **fields,
     )
-
-
-def _parameter(p: inspect.Parameter) -> Parameter:
-    note = p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", "")
-    if note.startswith("Sequence[Value"):
-        role = "list"
-    elif note.startswith("Value"):
-        role = "optional" if "None" in note else "operand"
-    else:
-        role = "attribute"
-    return Parameter(p.name, role, p.default, note)
-
-
-def attributes_key(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Attributes as given, told apart by type and bits; None where they are not plain numbers."""
-    key: list[Any] = []
-    for value in (*args, *kwargs.values()):
-        kind = type(value)
-        if kind is float:
-            value = value.hex()
-        elif kind is tuple:
-            if any(type(v) is not int for v in value):
-                return None
-        elif value is not None and kind not in (int, bool, str, DType):
-            return None
-        key += (kind, value)
-    return (*key, *kwargs)
 
 
 def complex_name(specs: Sequence[Spec]) -> str:
@@ -394,31 +236,9 @@ def complex_name(specs: Sequence[Spec]) -> str:
     return next(s.dtype.name for s in specs if s.dtype.kind == "c")
 
 
-def canonical(argument: Any, op_name: str, name: str) -> Any:
-    """An attribute as plain data: lists become tuples, NumPy integers ints, dtype-likes DTypes."""
-    if argument is None or isinstance(argument, bool | int | float | complex | str | DType):
-        return argument
-    if name == "dtype":
-        return dtype_of(argument)
-    if isinstance(argument, list | tuple):
-        return tuple(canonical(a, op_name, name) for a in argument)
-    if isinstance(argument, SizeExpr):
-        return argument
-    if hasattr(argument, "emit") and argument.ndim:
-        raise TypeError(
-            f"{op_name}: {name} must be plain data, not a tensor of shape {show(argument.shape)}; "
-            "several tensors go together in one list"
-        )
-    if hasattr(argument, "__index__"):
-        return argument.__index__()
-    if hasattr(argument, "item") and hasattr(argument, "ndim"):
-        return argument.item()
-    raise TypeError(f"{op_name}: {name} must be plain data, not {type(argument).__name__}")
-
-
 def _input(number: int) -> Value:
     """A value given from outside."""
     raise NotImplementedError  # never called: Builder.input makes these
 
 
-graph_value.INPUT = Op.source_of_inputs()
+graph_value.INPUT = make_op(_input, kind="input", public=False, reference=None)
