@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rabbet.graph.op import make_op
+from rabbet.graph.op import op
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import abs_, square
 from rabbet.ops.rules import unary_samples
