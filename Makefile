@@ -6,7 +6,7 @@
 VENV   ?= .venv
 EXTRAS ?= dev,serve,plot
 PYTEST_WORKERS ?= 2
-PEERS ?= torch,jax,tensorflow,onnxruntime,openvino
+PEERS ?= torch,jax,tensorflow,onnxruntime,openvino,litert
 BENCH ?=
 FUZZ_PROGRAMS ?= 5000
 

@@ -20,13 +20,16 @@ class Peer:
     folder: str
 
 
+_TENSORFLOW = ("tensorflow-cpu==2.21.0", "keras==3.15.1", "numpy")
+
 # The only place with the peers' versions.
 PEERS = {
     p.name: p
     for p in (
         Peer("torch", ("torch==2.13.0", "numpy"), "torch"),
         Peer("jax", ("jax==0.10.2", "numpy"), "jax"),
-        Peer("tensorflow", ("tensorflow-cpu==2.21.0", "keras==3.15.1", "numpy"), "tensorflow"),
+        Peer("tensorflow", _TENSORFLOW, "tensorflow"),
+        Peer("litert", _TENSORFLOW, "tensorflow"),  # as it comes with TensorFlow, which converts
         Peer("onnxruntime", ("onnxruntime==1.32.0", "onnx", "numpy"), "onnxruntime"),
         Peer("openvino", ("openvino==2026.4.1", "onnx", "numpy"), "openvino"),
     )
@@ -73,5 +76,6 @@ def install(name: str) -> None:
 
 
 def missing(names: list[str]) -> list[str]:
-    """Those of the peers that have no environment yet."""
-    return [n for n in names if not (home() / PEERS[n].folder / "bin" / "python").exists()]
+    """Those of the peers that have no environment yet, one of each."""
+    absent = {PEERS[n].folder: n for n in reversed(names)}
+    return [n for f, n in absent.items() if not (home() / f / "bin" / "python").exists()][::-1]
