@@ -19,6 +19,7 @@ import pytest
 
 import rabbet as rb
 from rabbet import cli, nn, optim
+from rabbet.base.config import Config
 from rabbet.data import DataLoader, digits
 from rabbet.graph.value import registry
 
@@ -269,11 +270,7 @@ def test_the_map_names_what_exists() -> None:
         assert (path / f"{module[1]}.py").exists() or (path / module[1]).is_dir(), module
 
 
-def existing_layers() -> list[list[str]]:
-    """The rows of `layers` in pyproject.toml; folders that are planned are left out."""
-    rows = PYPROJECT["tool"]["rabbet"]["layers"]
-    existing = [[f for f in row if (ROOT / "rabbet" / f).is_dir()] for row in rows]
-    return [row for row in existing if row]
+LAYERS: list[list[str]] = PYPROJECT["tool"]["rabbet"]["layers"]
 
 
 def test_the_layers_are_those_of_pyproject() -> None:
@@ -281,7 +278,7 @@ def test_the_layers_are_those_of_pyproject() -> None:
     assert found is not None
     # `a, b, c/d`: one folder or several for each layer.
     listed = [set(re.findall(r"[a-z_]+", layer)) for layer in found[1].split(",")]
-    assert listed == [set(row) for row in existing_layers()]
+    assert listed == [set(row) for row in LAYERS]
 
 
 def test_contributing_lists_the_layers_in_order() -> None:
@@ -291,7 +288,24 @@ def test_contributing_lists_the_layers_in_order() -> None:
         for entry in text.partition("\n\n")[2].partition("\n\n")[0].split("·")
         for name in re.findall(r"`([a-z]+)`", entry)
     ]
-    assert listed == [name for row in existing_layers() for name in row]
+    assert listed == [name for row in LAYERS for name in row]
+
+
+def test_what_is_called_by_number_is_listed() -> None:
+    listed = re.findall(r"^(\d+)\. ", (ROOT / "docs" / "semantics.md").read_text(), re.M)
+    assert listed == [str(n) for n in range(1, len(listed) + 1)]
+    sources = [p for folder in ("rabbet", "tests") for p in (ROOT / folder).rglob("*.py")]
+    called = [n for p in sources for n in re.findall(r"SEMANTICS (\d+)", p.read_text())]
+    called += [
+        str(int(n)) for p in sources for n in re.findall(r"def test_s(\d\d)_", p.read_text())
+    ]
+    assert called and set(called) <= set(listed)
+
+
+def test_every_switch_is_documented() -> None:
+    page = (ROOT / "docs" / "README.md").read_text()
+    switches = re.findall(r"RABBET_[A-Z_]+", Config.__doc__ or "")
+    assert switches and set(switches) == set(re.findall(r"^\| `(RABBET_[A-Z_]+)", page, re.M))
 
 
 # ---- the command line ----------------------------------------------------------------------------

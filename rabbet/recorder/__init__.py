@@ -1,4 +1,4 @@
-"""The recorder: handles, nodes and the tape (SEMANTICS: recording).
+"""The recorder: handles, nodes and the tape (SEMANTICS 4-11).
 
 A Handle is what the user holds; it points to one output of a Node. A Node is one recorded op, or a
 leaf with data. Each thread has a Tape: the nodes recorded since its last flush, and, built on the
