@@ -5,9 +5,6 @@ A step records forward, loss, backward, metrics and update as one segment, and r
 
 from __future__ import annotations
 
-import copy
-import functools
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -16,9 +13,8 @@ import numpy as np
 from rabbet.base import tree
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.interrupt import Interrupts
-from rabbet.base.words import meant
 from rabbet.data import DataLoader
-from rabbet.nn import Module, functional
+from rabbet.nn import Module
 from rabbet.nn.gradients import clip_grad_norm_
 from rabbet.nn.modes import modes_kept
 from rabbet.optim import Optimizer
@@ -27,6 +23,7 @@ from rabbet.tensor.jit import jit
 from rabbet.tensor.random import default_generator
 from rabbet.train.callbacks import Callback, History, ModelCheckpoint
 from rabbet.train.logs import RunningMeans
+from rabbet.train.losses import find_loss, weighted
 from rabbet.train.metrics import Metric, find_metric
 from rabbet.train.progress import make_progress
 from rabbet.train.sources import Batch, make_dataset, make_loader, split_batch, split_off
@@ -64,7 +61,7 @@ class Trainer:
         jit: bool = False,
     ) -> None:
         self.model = model
-        self.loss: Callable[..., Any] | None = _find_loss(loss)
+        self.loss: Callable[..., Any] | None = find_loss(loss)
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"optimizer must be an Optimizer, such as rb.optim.Adam(model.parameters()), not "
@@ -173,7 +170,7 @@ class Trainer:
         self, class_weight: Mapping[int, float] | None, means: RunningMeans
     ) -> Callable[[Any], None]:
         assert self.loss is not None
-        loss = self.loss if class_weight is None else _weighted(self.loss, class_weight)
+        loss = self.loss if class_weight is None else weighted(self.loss, class_weight)
 
         def step(batch: Any) -> None:
             self.train_step(split_batch(batch, has_target=True), loss, means)
@@ -311,59 +308,6 @@ class Trainer:
 
 def _is_checkpoint(callback: Callback) -> bool:
     return isinstance(callback, ModelCheckpoint)
-
-
-def _find_loss(loss: Any) -> Callable[..., Any] | None:
-    if isinstance(loss, str):
-        found = getattr(functional, loss, None) or getattr(functional, f"{loss}_loss", None)
-        if found is None:
-            losses = [name for name in dir(functional) if name.endswith("_loss")]
-            losses += ["cross_entropy", *(name.removesuffix("_loss") for name in losses)]
-            raise ValueError(f"nn.functional has no loss called {loss!r}{meant(loss, losses)}")
-        return found
-    if loss is not None and not callable(loss):
-        raise TypeError(f"loss must be a function, a module or a name, not {type(loss).__name__}")
-    return loss
-
-
-def _weighted(loss: Callable[..., Any], class_weight: Mapping[int, float]) -> Callable[..., Any]:
-    """The mean of each sample's loss times the weight of its class (1 where none is given)."""
-    each = _per_sample(loss)
-    largest = max((int(number) for number in class_weight), default=0)
-    table = np.ones(largest + 2, np.float64)  # the last row is for all classes beyond
-    for number, weight in class_weight.items():
-        if int(number) < 0:
-            raise ValueError(f"fit: class_weight has the class {number}; classes count from 0")
-        table[int(number)] = weight
-    weights = asarray(table)
-
-    def weighted(output: Any, target: Any) -> Any:
-        if not target.dtype.is_integer or target.ndim != 1:
-            raise ShapeError("fit: class_weight needs targets that are class numbers (N,)")
-        value = each(output, target)
-        rows = functions["take"](weights, target.clip(0, largest + 1), axis=0)
-        return (value * rows.astype(value.dtype)).mean()
-
-    return weighted
-
-
-def _per_sample(loss: Callable[..., Any]) -> Callable[..., Any]:
-    """The same loss without its reduction."""
-    if isinstance(loss, Module) and hasattr(loss, "reduction"):
-        each = copy.copy(loss)
-        each.reduction = "none"
-        return each
-    declared = getattr(loss, "op", None)
-    names = (
-        [p.name for p in declared.parameters]
-        if declared is not None
-        else list(inspect.signature(loss).parameters)
-    )
-    if "reduction" in names:
-        return functools.partial(loss, reduction="none")
-    raise RabbetError(
-        "fit: class_weight needs a loss that has a `reduction`, to weight each sample"
-    )
 
 
 def _detached(output: Any) -> Any:

@@ -308,6 +308,12 @@ REST = [
         "did you mean 'cross_entropy'?",
     ),
     other(
+        "Keras's loss",
+        ValueError,
+        lambda: rb.Trainer(nn.ReLU(), loss="sparse_categorical_crossentropy"),
+        "use 'cross_entropy'",
+    ),
+    other(
         "rate", ValueError, lambda: rb.optim.SGD([parameter(3)], lr=-1), "SGD: lr=-1", "0 or more"
     ),
     other(
