@@ -213,6 +213,9 @@ def fits() -> list[Fit]:
     result.append(Fit("DIGAMMA_REST_64", digamma_rest, 0, 0.01, one, 8))
     result += bessel_fits()
     result.append(Fit("ERFCX_64", erfcx_ratio, -1, 1, lambda u: 1 / erfcx_ratio(u), 26))
+    # In float64, but no more digits than float32 needs.
+    low, high = 1 / (16 + GELU_OFFSET), 1 / GELU_OFFSET
+    result.append(Fit("GELU_32", normal_tail, low, high, lambda v: 1 / normal_tail(v), 10))
     tail = lambda z: (  # noqa: E731
         (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1 - z / 3 - z * z / 5) / z**3
     )
@@ -229,6 +232,15 @@ def erfcx_ratio(u: mp.mpf) -> mp.mpf:
     z = 1 / (2 * x * x)  # the asymptotic series
     terms = [(-z) ** k * mp.fac2(2 * k - 1) for k in range(1, 10)]
     return (1 + mp.fsum(terms)) / (x * t * mp.sqrt(mp.pi))
+
+
+GELU_OFFSET = mp.mpf(4)
+
+
+def normal_tail(v: mp.mpf) -> mp.mpf:
+    """exp(a*a/2) / v times the normal distribution function at -a, where v = 1 / (a + 4)."""
+    a = 1 / v - GELU_OFFSET
+    return mp.exp(a * a / 2) * mp.erfc(a / ROOT2) / (2 * v)
 
 
 def bessel_fits() -> list[Fit]:

@@ -251,6 +251,39 @@ def sigmoid(x: Array) -> Array:
     return np.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
 
 
+def _fading(x: Array) -> tuple[Array, Array]:
+    """x, not below -1e4, and half of exp's exponent: x * e * e is 0 late enough."""
+    kept = np.maximum(x, -1e4)
+    return kept, np.exp(0.5 * np.minimum(kept, 0.0))
+
+
+def silu(x: Array) -> Array:
+    """x * sigmoid(x), with its limits and without an early zero."""
+    kept, half = _fading(x)
+    return kept * half * half / (1.0 + np.exp(-np.abs(x)))
+
+
+def _gelu(x: float) -> float:
+    tail = 0.5 * min(abs(x), 100.0) * math.erfc(abs(x) * math.sqrt(0.5))
+    return -tail if x < 0 else x - tail
+
+
+def gelu_tanh(x: Array) -> Array:
+    """x * (1 + tanh(z)) / 2 as silu has it: z(x) is math.sqrt(2 / pi) * (x + 0.044715 * x**3)."""
+    kept = np.clip(x, -100.0, 100.0)
+    twice = 2 * math.sqrt(2 / math.pi) * (kept + 0.044715 * kept**3)
+    kept, half = np.maximum(x, -100.0), np.exp(0.5 * np.minimum(twice, 0.0))
+    return kept * half * half / (1.0 + np.exp(-np.abs(twice)))
+
+
+def mish(x: Array) -> Array:
+    """x * tanh(log(1 + exp(x))) as a quotient: for w = e (e + 2) it is w / (w + 2)."""
+    kept, half = _fading(x)
+    e = np.exp(np.minimum(x, 40.0))
+    rest = np.where(x < 0, half * (e + 2.0) / (e * (e + 2.0) + 2.0), e * (e + 2.0))
+    return kept * half * np.where(x < 0, rest, rest / (rest + 2.0))
+
+
 def _lgamma(x: float) -> float:
     if math.isinf(x) or (x <= 0 and x == math.floor(x)):
         return math.inf
@@ -291,6 +324,7 @@ def _erfinv(x: float) -> float:
 
 
 erf = elementwise(math.erf)
+gelu = elementwise(_gelu)
 lgamma = elementwise(_lgamma)
 digamma = elementwise(_digamma)
 erfinv = elementwise(_erfinv)

@@ -16,6 +16,7 @@ import numpy as np
 from rabbet.base.dtypes import bool_
 from rabbet.base.errors import InternalError
 from rabbet.expr import (
+    math_activation,
     math_arc,
     math_exp,
     math_log,
@@ -114,6 +115,10 @@ ROWS: dict[str, Row] = _rows(
     Row("lgamma", 1, meaning.lgamma, floating(math_special.lgamma)),
     Row("digamma", 1, meaning.digamma, floating(math_special.digamma)),
     Row("sigmoid", 1, wide(meaning.sigmoid), floating(math_exp.sigmoid)),
+    Row("silu", 1, wide(meaning.silu), floating(math_activation.silu)),
+    Row("gelu", 1, meaning.gelu, floating(math_activation.gelu)),
+    Row("gelu_tanh", 1, wide(meaning.gelu_tanh), floating(math_activation.gelu_tanh)),
+    Row("mish", 1, wide(meaning.mish), floating(math_activation.mish)),
     Row("logaddexp", 2, wide(np.logaddexp), floating(math_log.logaddexp)),
     Row("hypot", 2, wide(np.hypot), floating(math_pow.hypot)),
     Row("cbrt", 1, wide(np.cbrt), floating(math_pow.cbrt)),

@@ -31,8 +31,9 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 
 def tanhshrink(input: Tensor) -> Tensor:
-    """input - tanh(input)."""
-    return input - functions["tanh"](input)
+    """input - tanh(input), with all its digits near 0."""
+    shrunk: Tensor = functions["tanhshrink"](input)
+    return shrunk
 
 
 def threshold(input: Tensor, threshold: float, value: float) -> Tensor:

@@ -16,6 +16,8 @@ import numpy as np
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.base.spec import Spec
+from rabbet.expr import meaning
+from rabbet.expr.expr import Expr, call
 from rabbet.graph.op import Op, op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
@@ -24,6 +26,7 @@ from rabbet.ops.checks import need_choice, same_as_first
 from rabbet.ops.compare import where
 from rabbet.ops.functions import exp, expm1, log1p, sigmoid
 from rabbet.ops.moves import cut
+from rabbet.ops.rules import row
 from rabbet.ops.special import erf
 from rabbet.ops.trigonometry import tanh
 
@@ -46,8 +49,16 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
 
 
-def _activation(reference: Any, samples: Any) -> Callable[[Callable[..., Any]], Op]:
-    """Declaration shared by all ops of this file: unary, float, shape kept."""
+def _activation(
+    reference: Any,
+    samples: Any,
+    lower: Callable[..., Expr] | None = None,
+    infer: Callable[..., Spec] = same_as_first,
+) -> Callable[[Callable[..., Any]], Op]:
+    """Declaration shared by all ops of this file: unary, float, shape kept.
+
+    With `lower` it is a primitive, where the ops of a body would lose digits.
+    """
 
     def own(x: np.ndarray, *attrs: Any) -> np.ndarray:
         return np.asarray(reference(x.astype(np.result_type(x, np.float64)), *attrs)).astype(
@@ -56,15 +67,16 @@ def _activation(reference: Any, samples: Any) -> Callable[[Callable[..., Any]], 
 
     def declare(function: Callable[..., Any]) -> Op:
         made = op(
-            "composite",
+            "elementwise" if lower else "composite",
+            lower=lower,
             reference=own,
             samples=samples,
             promote="float",
-            infer=same_as_first,
+            infer=infer,
             method=None,
         )(function)
-        # Itself, not its body: so its own gradient holds under vmap too, at kinks above all.
-        made.batching(lambda size, flags, x, **attrs: made(x, **attrs))
+        if lower is None:  # its own gradient holds under vmap too, at kinks above all
+            made.batching(lambda size, flags, x, **attrs: made(x, **attrs))
         return made
 
     return declare
@@ -73,29 +85,43 @@ def _activation(reference: Any, samples: Any) -> Callable[[Callable[..., Any]], 
 # ---- smooth --------------------------------------------------------------------------------------
 
 
-@_activation(lambda x: x * _sigmoid(x), _samples)
+FAR = 1000.0  # every factor exp(-FAR) is 0: slopes are taken there instead of at infinity
+
+
+@_activation(meaning.silu, _samples, row("silu"))
 def silu(x: Value) -> Value:
-    """x * sigmoid(x), also called swish.
+    """x * sigmoid(x), also called swish; its limits at the infinities are -0 and inf.
 
     >>> rb.silu(rb.asarray([0.0])).shape
     (1,)
     """
-    return x * sigmoid(x)
 
 
 @silu.gradient
 def _silu_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     s = sigmoid(x)
-    return (g * (s + x * s * (1.0 - s)),)
+    return (g * (s + clip(x, -FAR, FAR) * s * (1.0 - s)),)
 
 
 def _gelu_reference(x: np.ndarray, approximate: str) -> np.ndarray:
-    if approximate == "tanh":
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * np.vectorize(math.erfc, otypes=[float])(-x * math.sqrt(0.5))
+    return meaning.gelu_tanh(x) if approximate == "tanh" else meaning.gelu(x)
 
 
-@_activation(_gelu_reference, _with((), {"approximate": "none"}, {"approximate": "tanh"}))
+def _gelu_lower(x: Expr, approximate: str) -> Expr:
+    return call("gelu_tanh" if approximate == "tanh" else "gelu", x)
+
+
+def _gelu_spec(x: Spec, approximate: str) -> Spec:
+    need_choice("gelu", "approximate", approximate, ("none", "tanh"))
+    return x
+
+
+@_activation(
+    _gelu_reference,
+    _with((), {"approximate": "none"}, {"approximate": "tanh"}),
+    _gelu_lower,
+    _gelu_spec,
+)
 def gelu(x: Value, approximate: str = "none") -> Value:
     """x times the normal distribution function at x; `approximate="tanh"` is the formula of BERT
     and GPT-2.
@@ -103,10 +129,6 @@ def gelu(x: Value, approximate: str = "none") -> Value:
     >>> rb.gelu(rb.asarray([0.0])).shape
     (1,)
     """
-    need_choice("gelu", "approximate", approximate, ("none", "tanh"))
-    if approximate == "tanh":
-        return 0.5 * x * (1.0 + tanh(_gelu_inner(x)))
-    return 0.5 * x * (1.0 + erf(x * math.sqrt(0.5)))
 
 
 def _gelu_inner(x: Any) -> Any:
@@ -134,6 +156,7 @@ def _gelu_slope_reference(x: np.ndarray, approximate: str) -> np.ndarray:
 )
 def gelu_slope(x: Value, approximate: str) -> Value:
     """The derivative of gelu. One op, so that a compiled step shares its parts with gelu's own."""
+    x = clip(x, -FAR, FAR)
     if approximate == "tanh":
         t = tanh(_gelu_inner(x))
         slope = math.sqrt(2 / math.pi) * (1.0 + 3 * 0.044715 * (x * x))
@@ -175,7 +198,7 @@ def logsigmoid(x: Value) -> Value:
     >>> rb.logsigmoid(rb.asarray([0.0])).shape
     (1,)
     """
-    return minimum(x, 0.0) - log1p(exp(-abs_(x)))
+    return minimum(x, -0.0) - log1p(exp(-abs_(x)))  # not +0 where the logarithm is too small
 
 
 @logsigmoid.gradient
@@ -183,14 +206,19 @@ def _logsigmoid_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     return (g * sigmoid(-x),)
 
 
-@_activation(lambda x: x * np.tanh(np.logaddexp(0, x)), _samples)
+@_activation(meaning.mish, _samples, row("mish"))
 def mish(x: Value) -> Value:
-    """x * tanh(softplus(x)).
+    """x * tanh(softplus(x)); its limits at the infinities are -0 and inf.
 
     >>> rb.mish(rb.asarray([0.0])).shape
     (1,)
     """
-    return x * tanh(softplus(x))
+
+
+@mish.gradient
+def _mish_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    t = tanh(softplus(x))
+    return (g * (t + clip(x, -FAR, FAR) * sigmoid(x) * (1.0 - t * t)),)
 
 
 @_activation(lambda x: x / (1 + np.abs(x)), _samples)
@@ -200,7 +228,8 @@ def softsign(x: Value) -> Value:
     >>> rb.softsign(rb.asarray([1.0])).shape
     (1,)
     """
-    return x / (1.0 + abs_(x))
+    kept = clip(x, -1e30, 1e30)  # not inf / inf
+    return kept / (1.0 + abs_(kept))
 
 
 @softsign.gradient
@@ -263,7 +292,14 @@ def selu(x: Value) -> Value:
     >>> rb.selu(rb.asarray([-1.0])).shape
     (1,)
     """
-    return SELU_SCALE * elu(x, SELU_ALPHA)
+    low = (SELU_SCALE * SELU_ALPHA) * expm1(minimum(x, 0.0))
+    return where(x > 0.0, x * SELU_SCALE, low)
+
+
+@selu.gradient
+def _selu_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    below = (SELU_SCALE * SELU_ALPHA) * exp(where(x > 0.0, 0.0, x))
+    return (g * where(x > 0.0, SELU_SCALE, below),)
 
 
 @_activation(
@@ -313,7 +349,7 @@ def hardswish(x: Value) -> Value:
     >>> rb.hardswish(rb.asarray([0.0])).shape
     (1,)
     """
-    return x * hardsigmoid(x)
+    return maximum(x, -3.0) * hardsigmoid(x)  # not -inf * 0
 
 
 # ---- gated ---------------------------------------------------------------------------------------

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw
 from rabbet.graph.value import Value
-from rabbet.ops.arithmetic import multiply, negative
+from rabbet.ops.arithmetic import multiply, negative, subtract
 from rabbet.ops.checks import need_float
 from rabbet.ops.compare import equal, isinf, isnan, less, less_equal, logical_and, logical_or, where
 from rabbet.ops.functions import log, log1p
@@ -56,3 +57,8 @@ def entr(x: Value) -> Value:
     kept = where(inside, x, 1.0)
     outside = where(less(x, 0.0), -math.inf, 0.0)
     return where(inside, negative(multiply(kept, log(kept))), outside)
+
+
+@entr.gradient
+def _entr_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    return (multiply(g, subtract(-1.0, log(x))),)

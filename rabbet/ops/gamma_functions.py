@@ -41,10 +41,12 @@ from rabbet.ops.compare import (
     less,
     less_equal,
     logical_and,
+    logical_not,
     logical_or,
+    not_equal,
     where,
 )
-from rabbet.ops.create import iota
+from rabbet.ops.create import iota, zeros_like
 from rabbet.ops.error_functions import in_double
 from rabbet.ops.functions import exp, expm1, log, log1p, pow_, sqrt
 from rabbet.ops.movement import unsqueeze
@@ -63,9 +65,8 @@ _BERNOULLI = (
 )
 
 
-def _zeta(x: Any, q: Any) -> Any:
-    fits = logical_and(greater(x, 1.0), greater(q, 0.0))
-    s, a = where(fits, x, 2.0), where(fits, q, 1.0)
+def _zeta_above(s: Any, a: Any) -> Any:
+    """For s > 1 and a > 0."""
     power = negative(s)
     total = pow_(a, power)
     for k in range(1, _SUMMED):
@@ -82,10 +83,33 @@ def _zeta(x: Any, q: Any) -> Any:
         step = multiply(add(s, float(2 * j - 1)), add(s, float(2 * j)))
         factor = multiply(factor, divide(step, square(end)))
         rest = add(rest, multiply(factor, share))
-    total = add(total, where(equal(last, 0.0), 0.0, multiply(last, rest)))
-    pole = logical_and(less_equal(q, 0.0), equal(floor(q), q))
-    pole = logical_or(equal(x, 1.0), logical_and(greater(x, 1.0), pole))
-    found = where(fits, total, where(pole, math.inf, math.nan))
+    return add(total, where(equal(last, 0.0), 0.0, multiply(last, rest)))
+
+
+def _zeta(x: Any, q: Any) -> Any:
+    """Below q = 0, for whole x: the sum over all q + k, k of either sign, depends on f = q mod 1
+    alone, and so is zeta(x, f) + (-1)**x zeta(x, 1 - f); less the terms before q.
+    """
+    converges = greater(x, 1.0)
+    low = less(q, 0.0)
+    whole = floor(q)
+    pole = logical_and(less_equal(q, 0.0), equal(whole, q))
+    fits = logical_and(converges, logical_and(logical_not(pole), less(abs_(q), math.inf)))
+    reflected = logical_and(fits, low)
+    s = where(fits, x, 2.0)
+    part = where(reflected, subtract(q, whole), 0.5)
+    above = _zeta_above(s, where(fits, where(low, part, q), 1.0))
+    missed = _zeta_above(s, subtract(1.0, part))
+    missed = subtract(missed, _zeta_above(s, where(reflected, subtract(1.0, q), 2.0)))
+    is_odd = not_equal(multiply(floor(multiply(s, 0.5)), 2.0), s)
+    below = add(above, where(is_odd, negative(missed), missed))
+    # Both sums are infinite: the nearest pole is the larger one.
+    below = where(isnan(below), where(less(part, 0.5), math.inf, -math.inf), below)
+    below = where(equal(floor(s), s), below, math.nan)
+    found = where(fits, where(low, below, above), math.nan)
+    is_infinite = logical_or(equal(x, 1.0), logical_and(converges, pole))
+    found = where(is_infinite, math.inf, found)
+    found = where(logical_and(converges, equal(q, math.inf)), 0.0, found)
     return where(logical_or(isnan(x), isnan(q)), math.nan, found)
 
 
@@ -94,8 +118,13 @@ def _zeta_number(x: float, q: float) -> float:
         return math.nan
     if x == 1:
         return math.inf
-    if q <= 0:
-        return math.inf if q == math.floor(q) else math.nan
+    if q <= 0 and math.isinf(q) or q == math.floor(q) <= 0:
+        return math.inf
+    if q == math.inf:
+        return 0.0
+    if q < 0:  # whole numbers: as many terms until q is positive
+        terms = [(q + k) ** -x for k in range(-math.floor(q))] if x == int(x) else [math.nan]
+        return math.fsum([*terms, _zeta_number(x, q - math.floor(q))])
     terms = [(q + k) ** -x for k in range(40)]
     end = q + 40
     terms += [end ** (1 - x) / (x - 1), end**-x / 2, x * end ** (-x - 1) / 12]
@@ -116,7 +145,7 @@ def _zeta_number(x: float, q: float) -> float:
 def zeta(x: Value, q: Value) -> Value:
     """Hurwitz's zeta function: the sum over k >= 0 of (q + k) ** -x; Riemann's for q = 1.
 
-    NaN for x < 1, and for q below 0 but at its poles, where it is infinite.
+    NaN for x < 1, and for q below 0 where x is not whole; infinite at its poles, q = 0, -1, ...
 
     >>> rb.zeta(rb.asarray([2.0, 4.0]), 1.0)
     tensor([1.644934 , 1.0823232])
@@ -143,7 +172,7 @@ def _polygamma_array(n: int, x: np.ndarray) -> np.ndarray:
     ],
 )
 def polygamma(n: int, x: Value) -> Value:
-    """The derivative number `n` (from 0 to 170) of `digamma`; for n > 1 of x > 0 (else NaN, inf).
+    """The derivative number `n` (from 0 to 170) of `digamma`, infinite at its poles.
 
     >>> rb.polygamma(1, rb.asarray([1.0]))
     tensor([1.644934])
@@ -159,7 +188,7 @@ def polygamma(n: int, x: Value) -> Value:
 
 
 def _like(x: Any, value: float) -> Any:
-    return add(multiply(x, 0.0), value)
+    return add(zeros_like(x), value)
 
 
 @polygamma.gradient

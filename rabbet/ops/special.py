@@ -10,14 +10,14 @@ from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import (
     add,
     divide,
-    floor,
     multiply,
     negative,
     reciprocal,
+    round_,
     square,
     subtract,
 )
-from rabbet.ops.compare import less, where
+from rabbet.ops.compare import equal, less, where
 from rabbet.ops.functions import exp
 from rabbet.ops.rules import FLOATING, broadcast, each, row, unary_samples
 from rabbet.ops.trigonometry import sin
@@ -188,8 +188,9 @@ def trigamma(x: Value) -> Value:
     found = add(
         total, multiply(inverse, add(add(1.0, multiply(inverse, 0.5)), multiply(z, series)))
     )
-    angle = where(reflected, multiply(subtract(x, floor(x)), math.pi), 1.0)
-    return where(reflected, subtract(square(divide(math.pi, sin(angle))), found), found)
+    angle = where(reflected, multiply(subtract(x, round_(x)), math.pi), 1.0)
+    mirrored = subtract(square(divide(math.pi, sin(angle))), found)
+    return where(reflected, where(equal(x, -math.inf), math.inf, mirrored), found)
 
 
 def polynomial(z: Any, coefficients: tuple[float, ...]) -> Any:

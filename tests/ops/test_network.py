@@ -281,6 +281,23 @@ def test_activations_and_gradients_stay_finite_far_out(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "slopes"),
+    [
+        *[(name, -0.0, (0.0, 1.0)) for name in ("silu", "gelu", "mish", "hardswish")],
+        ("softsign", -1.0, (0.0, 0.0)),
+        ("logsigmoid", -np.inf, (1.0, 0.0)),
+    ],
+)
+def test_activations_and_slopes_have_their_limits_at_the_infinities(
+    name: str, value: float, slopes: tuple[float, float]
+) -> None:
+    x = np.array([-np.inf, np.inf])
+    found = compute(name, x)[0]
+    assert found == value and np.signbit(found)
+    assert gradients(name, x).tolist() == list(slopes)
+
+
+@pytest.mark.parametrize(
     ("name", "at", "wanted"),
     [
         ("leaky_relu", 0.0, 0.01),

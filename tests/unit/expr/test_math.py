@@ -18,6 +18,7 @@ from rabbet.base.dtypes import ALL, DType, float32, float64, int8, int32, int64,
 from rabbet.expr import scalars
 from rabbet.expr.expr import load, var
 from rabbet.expr.interpret import evaluate
+from rabbet.expr.math_activation import TANH_CUBIC, TANH_LINEAR
 from rabbet.expr.meaning import Array
 
 INF, NAN = math.inf, math.nan
@@ -48,6 +49,10 @@ BOUNDS = {
     "lgamma": (0.6, 4.0),
     "digamma": (0.6, 4.0),
     "sigmoid": (1.6, 1.6),
+    "silu": (1.0, 4.0),
+    "gelu": (1.0, 4.0),
+    "gelu_tanh": (1.0, 2000.0),  # float64: the exponent, up to 745, is rounded
+    "mish": (1.0, 4.0),
     "cbrt": (0.51, 0.6),
     "rsqrt": (1.6, 1.6),
 }
@@ -144,6 +149,11 @@ def mp_sigmoid(x: mp.mpf) -> mp.mpf:
     return 1 / (1 + mp.exp(-x)) if x >= 0 else mp.exp(x) / (1 + mp.exp(x))
 
 
+def mp_gate(share: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
+    """x * share(x) for a share that goes from 0 to 1."""
+    return lambda x: max(x, mp.mpf(0)) if abs(x) > 2000 else x * share(x)
+
+
 def mp_erfinv(x: mp.mpf) -> mp.mpf:
     if not abs(x) < 1:
         return x * mp.inf if abs(x) == 1 else mp.nan
@@ -198,6 +208,10 @@ REFERENCES: dict[str, Callable[[mp.mpf], mp.mpf]] = {
     "lgamma": mp_lgamma,
     "digamma": mp_digamma,
     "sigmoid": mp_sigmoid,
+    "silu": mp_gate(mp_sigmoid),
+    "gelu": mp_gate(mp.ncdf),
+    "gelu_tanh": mp_gate(lambda x: mp_sigmoid(TANH_LINEAR * x + TANH_CUBIC * x**3)),
+    "mish": mp_gate(lambda x: mp.tanh(mp.log1p(mp.exp(x)))),
     "cbrt": lambda x: mp.sign(x) * mp.cbrt(abs(x)) if x == x else x,
     "rsqrt": within(0, INF, lambda x: mp.inf if x == 0 else 1 / mp.sqrt(x)),
 }
@@ -206,6 +220,7 @@ POSITIVE = {"lgamma", "digamma"}
 ODD = {
     *("sin", "tan", "asin", "atan", "sinh", "tanh", "asinh", "atanh", "erf", "erfinv"),
     *("cbrt", "expm1", "log1p"),
+    *("silu", "gelu", "gelu_tanh", "mish"),  # not odd, but with the sign of x everywhere
 }
 
 
@@ -229,7 +244,7 @@ def test_double(name: str) -> None:
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_single(name: str) -> None:
-    slow = name in ("erf", "erfinv", "lgamma", "digamma")
+    slow = name in ("erf", "erfinv", "lgamma", "digamma", "gelu")
     x = samples(float32, 4 if slow else 40, 600 if slow else 12000)
     if name in POSITIVE:
         x = np.abs(x[np.abs(x) > 0])
