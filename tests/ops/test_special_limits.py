@@ -1,0 +1,53 @@
+"""Special functions where their formulas change: below 0, at poles, at the ends."""
+
+from __future__ import annotations
+
+import mpmath as mp
+import numpy as np
+import pytest
+from scipy import special
+
+import rabbet as rb
+
+POLES = np.array([0.0, -1.0, -7.0, -np.inf])
+BELOW = np.array([-0.5, -0.001, -1.5, -7.3, -50.7, -1234.5625])
+
+
+@pytest.mark.parametrize("s", [2.0, 3.0, 4.0, 5.0])
+def test_zeta_below_0(s: float) -> None:
+    found = rb.zeta(rb.asarray(np.full_like(BELOW, s)), rb.asarray(BELOW)).numpy()
+    np.testing.assert_allclose(found, special.zeta(s, BELOW), rtol=1e-12)
+
+
+def test_zeta_at_its_limits() -> None:
+    q = np.concatenate([POLES, [np.inf, np.nan, -0.5]])
+    found = rb.zeta(rb.asarray(np.full_like(q, 3.0)), rb.asarray(q)).numpy()
+    np.testing.assert_array_equal(found[:6], [np.inf] * 4 + [0.0, np.nan])
+    assert np.isnan(rb.zeta(rb.asarray([2.5]), rb.asarray([-0.5])).numpy())  # the power of -0.5
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_polygamma_below_0(n: int) -> None:
+    found = rb.polygamma(n, rb.asarray(BELOW)).numpy()
+    with mp.workdps(30):
+        wanted = [float(mp.polygamma(n, mp.mpf(float(x)))) for x in BELOW]
+    np.testing.assert_allclose(found, wanted, rtol=1e-11)
+    at_poles = rb.polygamma(n, rb.asarray(POLES)).numpy()
+    np.testing.assert_array_equal(at_poles, np.full(4, np.inf if n % 2 else -np.inf))
+
+
+def test_tanhshrink_cancels_nowhere() -> None:
+    x = np.array([1e-12, 1e-6, 0.001, 0.3, 1.0, 1.99, 2.0, 5.0])
+    with mp.workdps(60):
+        wanted = [float(mp.mpf(v) - mp.tanh(mp.mpf(v))) for v in x.tolist()]
+    found = rb.nn.functional.tanhshrink(rb.asarray(np.concatenate([x, -x]))).numpy()
+    np.testing.assert_allclose(found, wanted + [-w for w in wanted], rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "wanted"),
+    [("entr", 0.0, np.inf), ("entr", np.inf, -np.inf), ("sinc", 0.0, 0.0), ("erfinv", 1.0, np.inf)],
+)
+def test_slopes_at_the_ends(name: str, at: float, wanted: float) -> None:
+    slope = rb.grad(lambda x: getattr(rb, name)(x).sum())(rb.asarray([at])).numpy()
+    assert slope == wanted
