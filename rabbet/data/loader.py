@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from rabbet.base.words import check_keywords
 from rabbet.data.collate import default_collate, to_tensors
 from rabbet.data.dataset import (
     ArrayDataset,
@@ -27,6 +28,7 @@ from rabbet.data.order import random_bits, shuffled
 from rabbet.tensor import flush
 from rabbet.tensor.random import default_generator
 
+SYNONYMS = {"workers": "num_workers", "prefetch_factor": "prefetch"}  # others' words -> ours
 Batch = Any  # a tensor, or tuples, lists and dicts of them
 Loaded = tuple[Any, bool]  # a batch of NumPy arrays, and whether its memory is ours alone
 
@@ -60,6 +62,10 @@ class DataLoader:
         >>> [batch.shape for batch in loader]
         [(2,), (1,)]
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        check_keywords(cls.__name__, cls.__init__, kwargs, SYNONYMS)
+        return super().__new__(cls)
 
     def __init__(
         self,

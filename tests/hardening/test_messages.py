@@ -320,6 +320,12 @@ REST = [
         "betas", ValueError, lambda: rb.optim.Adam([parameter(3)], betas=(2, 0.9)), "betas=(2, 0.9)"
     ),
     other("optimizer state", rb.RabbetError, load_other_state, "Adam", "[2] parameters", "[1]"),
+    other(
+        "word of the loader",
+        TypeError,
+        lambda: rb.data.DataLoader([1], batchsize=2),
+        *("DataLoader() has no parameter 'batchsize'", "did you mean 'batch_size'?"),
+    ),
     other("batch size", ValueError, lambda: rb.data.DataLoader([1], batch_size=0), "batch_size=0"),
     shape(
         "samples",
