@@ -17,9 +17,18 @@ from rabbet.base.errors import CompileError
 from rabbet.base.target import Target
 from rabbet.codegen import contract_tile
 from rabbet.codegen.contract_axes import Roles, View, roles, view
-from rabbet.codegen.contract_blocks import Blocks, Operands, blocks
+from rabbet.codegen.contract_bands import Bander
+from rabbet.codegen.contract_blocks import Band, Blocks, Operands, band_target, blocks
 from rabbet.codegen.contract_direct import emit_direct, launch_direct
-from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotient, split
+from rabbet.codegen.contract_loops import (
+    Naturals,
+    Part,
+    call,
+    minimum,
+    quotient,
+    require,
+    split,
+)
 from rabbet.codegen.contract_pack import Packer
 from rabbet.codegen.contract_pairs import PairPacker
 from rabbet.codegen.contract_panels import Panels, copy_panels
@@ -31,6 +40,7 @@ from rabbet.codegen.launch import Launch
 from rabbet.codegen.operations import memory_type
 from rabbet.expr.expr import topological
 from rabbet.expr.scalars import expand_all
+from rabbet.kernel.bands import bands
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Operand, Store
 from rabbet.kernel.sums import as_computed
 from rabbet.kernel.windows import is_direct
@@ -80,6 +90,10 @@ def operands(kernel: ContractKernel, chosen: Roles) -> Operands:
     if not by_rows:
         a = view(chosen.k, chosen.m, chosen.a)
     a_packed, b_packed = reversed(kernel.packed) if chosen.swapped else kernel.packed
+    if kernel.banded:
+        places = bands(kernel)
+        require(places is not None and chosen.swapped, "a banded kernel has no bands")
+        return Operands(a, b, True, False, b_packed, False, places)
     return Operands(a, b, by_rows, a_packed, b_packed, chosen.pairs)
 
 
@@ -95,6 +109,7 @@ class _Task:
     rows: Value
     lane: Value
     lanes: Value
+    lines: tuple[Value, ...]  # with bands: the first image, how many, the first line
 
 
 @dataclass(frozen=True)
@@ -126,7 +141,10 @@ class _Contraction:
         self.frame = Frame(self.module, name, kernel.operands)
         r, module, read = self.roles, self.module, self.read
         self.pack_a = self.pack_b = None
-        if read.a_copied:
+        self.bander: Bander | None = None
+        if self.cut.band is not None:
+            self.bander = Bander(module, kernel.operands, r, self.cut.band)
+        elif read.a_copied:
             width = 0 if read.by_rows else self.cut.unit
             self.pack_a = _packer(module, "pack_a", kernel.operands, r, self.a, width)
         if not read.b_packed:
@@ -134,7 +152,11 @@ class _Contraction:
         tabled = self.pack_b is not None and self.b.kind == "runs" and self.pack_b.table is not None
         source = self.b.load.dtype if tabled and self.b.load is not None else None
         multiplied = bfloat16 if r.pairs else r.dtype
-        tiles = contract_tile.tiles(target, multiplied, source, read.a_panels)
+        form = contract_tile.PANELS if read.a_panels else contract_tile.ROWS
+        self.tiled = target
+        if self.cut.band is not None:
+            form, self.tiled = contract_tile.WINDOWS, band_target(target)
+        tiles = contract_tile.tiles(self.tiled, multiplied, source, form)
         self.sweeps, self.rest = tiles.sweeps, tiles.rest
         module.parts.append(tiles.module)
         self.thin: dict[int, Part] = {}  # by rows
@@ -146,8 +168,8 @@ class _Contraction:
             strips = contract_tile.all_strips(target, r.dtype)
             self.strips = strips.by_shape
             module.parts.append(strips.module)
-        self.epilogue = epilogue(module, kernel.operands, r)
-        self.place = place(r)
+        self.epilogue = epilogue(module, kernel.operands, r, apart=self.cut.band is not None)
+        self.place = None if self.cut.band is not None else place(r)
 
     @property
     def fn(self) -> Function:
@@ -163,7 +185,11 @@ class _Contraction:
             for name, offset in vars(scratch).items()
         }
         shape = (cut.m, cut.n, cut.k, cut.k_rows, cut.row_panels, cut.lane_panels, cut.row_blocks)
-        sizes = (*shape, cut.lane_blocks, cut.k_blocks, cut.column_bytes, *cut.panels)
+        sizes = [*shape, cut.lane_blocks, cut.k_blocks, cut.column_bytes, *cut.panels]
+        if cut.band is not None:
+            band = cut.band
+            sizes += [band.row_bands, band.height, band.images, band.all_images]
+            sizes += [band.all_lines, band.columns]
         for e in (*sizes, cut.table_entries[0]):
             self.sizes[e]  # here, before the loops
         for loop in self.roles.batch:
@@ -180,18 +206,38 @@ class _Contraction:
         row_block = fn.sub(number, fn.mul(rest, row_blocks))
         batch = quotient(fn, rest, lane_blocks)
         lane_block = fn.sub(rest, fn.mul(batch, lane_blocks))
-        height = fn.mul(self.sizes[cut.row_panels], cut.unit)
         width = fn.mul(self.sizes[cut.lane_panels], cut.panel)
-        row, lane = fn.mul(row_block, height), fn.mul(lane_block, width)
+        lane = fn.mul(lane_block, width)
         variables = split(em, self.roles.batch, batch)
+        lines: list[Value] = []
+        if cut.band is not None:
+            *lines, row, rows = self._lines(cut.band, row_block)
+        else:
+            height = fn.mul(self.sizes[cut.row_panels], cut.unit)
+            row = fn.mul(row_block, height)
+            rows = minimum(fn, height, fn.sub(self.sizes[cut.m], row))
         return _Task(
             [variables[loop.variable] for loop in self.roles.batch],
             batch,
             row,
-            minimum(fn, height, fn.sub(self.sizes[cut.m], row)),
+            rows,
             lane,
             minimum(fn, width, fn.sub(self.sizes[cut.n], lane)),
+            tuple(lines),
         )
+
+    def _lines(self, band: Band, number: Value) -> tuple[Value, Value, Value, Value, Value]:
+        """Of a task: its first image, how many, its first line; its first position, how many."""
+        fn, sizes = self.fn, self.sizes
+        block = quotient(fn, number, sizes[band.row_bands])
+        line = fn.mul(fn.sub(number, fn.mul(block, sizes[band.row_bands])), sizes[band.height])
+        image = fn.mul(block, sizes[band.images])
+        images = minimum(fn, sizes[band.images], fn.sub(sizes[band.all_images], image))
+        lines = minimum(fn, sizes[band.height], fn.sub(sizes[band.all_lines], line))
+        before = fn.add(fn.mul(image, sizes[band.all_lines]), line)
+        row = fn.mul(before, sizes[band.columns])
+        rows = fn.mul(fn.mul(images, lines), sizes[band.columns])
+        return image, images, line, row, rows
 
     def _task(self, em: Emitter, task: _Task) -> None:
         """One task: few rows without copies if the operands allow it, else block by block of k."""
@@ -297,11 +343,14 @@ class _Contraction:
     def _finish(self, part: _Task, sums: Value) -> None:
         """The stores of one panel."""
         result = (part.row, part.rows, part.lane, part.lanes, sums)
-        call(self.fn, self.epilogue, *part.batch, *result, i64(self.cut.panel_step))
+        turned = () if self.bander is None else (self.memory["turned"],)
+        call(self.fn, self.epilogue, *part.batch, *result, i64(self.cut.panel_step), *turned)
 
     def _blocks(self, em: Emitter, task: _Task) -> None:
         fn, cut = self.fn, self.cut
-        if self.cut.a_table_of_rows:
+        if self.bander is not None:
+            call(fn, self.bander.rows, task.rows, self.memory["a_table"])
+        elif self.cut.a_table_of_rows:
             self._write_table(self.pack_a, "a_table", task, task.row, task.rows)
         k_blocks = self.sizes[cut.k_blocks]
         # sums of different panels need different places only if they wait for another block of k
@@ -373,6 +422,10 @@ class _Contraction:
         k, count, first, last = self._range(number, k_blocks)
         known = k, count, self._copied_rows(count), first, last
         a_step, a_k = i64(cut.a_step), i64(cut.itemsize)
+        if self.bander is not None:
+            given = (*task.lines, k, count, self.memory["k_table"], self.memory["a"])
+            call(fn, self.bander.copy, *task.batch, *given)
+            return _Block(*known, self.memory["a"], i64(0), i64(0))
         if self.read.a_packed:
             return _Block(*known, *self._packed(0, task, task.row, k, cut.unit), a_k)
         if self.read.a_in_place:
@@ -484,7 +537,9 @@ class _Contraction:
         panel = (block.a, block.a_step, block.a_k, b, b_step, sums[0], i64(cut.panel_step))
         sizes = (task.rows, block.rows, block.first)
         a_ahead = i64(0 if self.read.by_rows else contract_tile.LINE)
-        self._multiply(vectors, task.rows, (*panel, *sums[1:], *sizes, *ahead, a_ahead))
+        tables = () if self.bander is None else (self.memory["a_table"], self.memory["k_table"])
+        given = (*panel, *sums[1:], *sizes, *ahead, a_ahead, *tables)
+        self._multiply(vectors, task.rows, given)
 
     def _panel_of_b(
         self, em: Emitter, packer: Packer | PairPacker, task: _Task, block: _Block, vectors: Value
@@ -536,7 +591,7 @@ class _Contraction:
     def _multiply(self, vectors: Value, rows: Value, given: tuple[Value, ...]) -> None:
         """Whole tiles of the least width that covers the vectors, then half a one if need be."""
         fn, narrower = self.fn, 0
-        half = contract_tile.half(fn.module.target)
+        half = contract_tile.half(self.tiled)
         with fn.when(fn.icmp("sgt", rows, half)):
             for width, part in self.sweeps.items():
                 fits = fn.icmp("ule", fn.sub(vectors, narrower + 1), width - narrower - 1)

@@ -8,15 +8,17 @@ memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rabbet.base.dtypes import int64
 from rabbet.base.target import Target
-from rabbet.codegen.contract_axes import Loops, Roles, View
+from rabbet.codegen.contract_axes import Loop, Loops, Roles, View
 from rabbet.codegen.contract_thin import MOST_ROWS
 from rabbet.codegen.contract_tile import STRIP, panel_rows, tile_shape
 from rabbet.expr.expr import Expr, call, const
+from rabbet.kernel.bands import Bands
 from rabbet.kernel.loops import CONTRACT_BLOCK
+from rabbet.kernel.windows import Place
 
 QUANTUM = 1 << 20  # products that make a task worth its packing
 STREAM = 1 << 16  # elements of B that make a task for few rows, which only reads
@@ -24,6 +26,8 @@ TASKS = 32  # a large contraction has at least about this many tasks
 ROW_PANELS_WORTH = 12  # fewer tile heights are not worth a copy of B, if there are more
 VECTOR = 64  # bytes, at most: sums are read in whole ones
 LANE_PANELS = 4  # lane panels of a task whose rows do not end before
+POSITIONS = 512  # windows of a task that reads them from a band, at most where a line has fewer
+FEWEST_POSITIONS = 192
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Operands:
     a_packed: bool
     b_packed: bool
     pairs: bool  # the copies hold pairs of k; B is always copied, A's rows if a pair is not whole
+    bands: Bands | None = None  # A's rows are windows, read from bands of their image
 
     @property
     def together(self) -> int:
@@ -78,6 +83,85 @@ class Operands:
 
 
 @dataclass(frozen=True)
+class Band:
+    """The part of an image that the windows of a task see, for one block of k: expressions.
+
+    A plane for each channel, in it the images, in these their lines, `pitch` elements each.
+    """
+
+    places: Bands
+    outer: Loops  # images
+    elements: dict[int, Expr]  # of a window, by loop
+    images: Expr  # of a task
+    height: Expr  # lines of the result in a task
+    all_lines: Expr  # of the result in one image
+    columns: Expr  # of the result
+    window: Expr  # elements
+    channels: Expr  # that a block of k may touch
+    spare: int  # elements behind a plane, which the last line's last vector may write
+    some: Expr  # 0 where the result has no elements
+    k: Expr
+
+    def reach(self, place: Place | None) -> Expr:
+        """How far the last element of a window is from the first, in memory's order."""
+        if place is None or place.element is None:
+            return const(0, int64)
+        extent = larger(self.elements[place.element], const(1, int64))
+        return (extent - 1) * abs(place.dilation)
+
+    @property
+    def stride(self) -> int:
+        """Lines of the image from a line of the result to the next."""
+        return self.places.line.stride if self.places.line is not None else 1
+
+    @property
+    def lines(self) -> Expr:
+        """Lines of the image that a task sees."""
+        return (self.height - 1) * self.stride + self.reach(self.places.line) + 1
+
+    @property
+    def pitch(self) -> Expr:
+        """Columns of the image that a task sees."""
+        column = self.places.column
+        return (self.columns - 1) * column.stride + self.reach(column) + 1
+
+    @property
+    def plane(self) -> Expr:
+        """Elements from channel to channel."""
+        return self.images * self.lines * self.pitch + self.spare
+
+    @property
+    def all_images(self) -> Expr:
+        """Of the result."""
+        return _extent(self.outer)
+
+    @property
+    def image_step(self) -> Expr:
+        """Elements from image to image."""
+        return self.lines * self.pitch
+
+    @property
+    def extents(self) -> tuple[Expr, Expr, Expr]:
+        """Of the positions of a task: images, lines, columns."""
+        return self.images, self.height, self.columns
+
+    @property
+    def row_bands(self) -> Expr:
+        """Tasks of one image."""
+        return _divide(self.all_lines, self.height)
+
+    @property
+    def row_blocks(self) -> Expr:
+        """Tasks of all images."""
+        return _divide(self.all_images, self.images) * self.row_bands * self.some
+
+    @property
+    def positions(self) -> Expr:
+        """Windows of a task, at most."""
+        return self.images * self.height * self.columns
+
+
+@dataclass(frozen=True)
 class Blocks:
     """Sizes of one contraction on one target. All are expressions over size(n) unless they are
     ints.
@@ -98,6 +182,7 @@ class Blocks:
     row_blocks: Expr
     lane_blocks: Expr
     k_blocks: Expr
+    band: Band | None = None
 
     @property
     def a_step(self) -> int:
@@ -134,12 +219,21 @@ class Blocks:
         a_table, b_table = self.table_entries
         in_copy = self.row_panels * (1 if read.a_panels else self.unit)
         b_rows = (read.block + self.lanes) * (not read.b_packed)
+        copy = (in_copy + self.lanes) * self.a_step if read.a_copied else zero
+        table = a_table * 8 * read.a.table_columns if read.a_copied else zero
+        k_table = turned = zero
+        if self.band is not None:
+            copy = self.band.plane * self.band.channels * self.itemsize
+            table, k_table = self.band.positions * 8, const(CONTRACT_BLOCK * 8, int64)
+            turned = (self.band.positions + self.lanes) * self.panel_step
         sizes = (
-            (in_copy + self.lanes) * self.a_step if read.a_copied else zero,
+            copy,
             const(b_rows * self.panel_step, int64),
-            a_table * 8 * read.a.table_columns if read.a_copied else zero,
+            table,
             zero if read.b_packed else const(b_table * 8 * read.b.table_columns, int64),
-            self.sums_bytes + VECTOR,
+            self.sums_bytes + self.lanes * self.panel_step + VECTOR,
+            k_table,
+            turned,
         )
         starts = [zero]
         for size in sizes:
@@ -172,18 +266,24 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Scratch:
-    """Byte offsets in a thread's scratch memory: the copies, their tables, the sums, the end."""
+    """Byte offsets in a thread's scratch memory: the copies, their tables, the sums, what bands
+    need besides (offsets by k, and a panel's sums turned), the end.
+    """
 
     a: Expr
     b: Expr
     a_table: Expr
     b_table: Expr
     sums: Expr
+    k_table: Expr
+    turned: Expr
     end: Expr
 
 
 def blocks(roles: Roles, operands: Operands, target: Target) -> Blocks:
     """The cut of a contraction with these operands on a target."""
+    if operands.bands is not None:
+        return _banded(roles, operands, operands.bands, target)
     tile_rows, vectors = tile_shape(target)
     itemsize, lanes = roles.dtype.itemsize, target.lanes(roles.dtype.bits)
     unit = panel_rows(target, roles.dtype) if operands.a_panels else tile_rows
@@ -235,6 +335,80 @@ def blocks(roles: Roles, operands: Operands, target: Target) -> Blocks:
         lane_blocks,
         larger(_ceil(k, CONTRACT_BLOCK), one),
     )
+
+
+def _banded(roles: Roles, operands: Operands, places: Bands, given: Target) -> Blocks:
+    """The cut where rows are windows: whole lines, of as many images as are small enough."""
+    target = band_target(given)
+    unit, vectors = tile_shape(target)
+    itemsize, lanes = roles.dtype.itemsize, target.lanes(roles.dtype.bits)
+    panel, one = vectors * lanes, const(1, int64)
+    m, n, k, batch = (_extent(g) for g in (roles.m, roles.n, roles.k, roles.batch))
+    band = _band(roles, places, lanes)
+    columns = _ceil(n, panel)
+    row_panels, row_blocks = _ceil(band.positions, unit), band.row_blocks
+    quarter = const(target.l2_bytes // 4 // itemsize // (unit * panel), int64)
+    lane_panels = smaller(quarter // row_panels, columns)
+    few = larger(row_blocks * columns // TASKS, const(2, int64))  # less would copy bands too often
+    lane_panels = larger(smaller(smaller(lane_panels, few), columns), one)
+    lane_blocks = _divide(columns, lane_panels)
+    lane_panels = _divide(columns, larger(lane_blocks, one))
+    shape = unit, unit, panel, lanes, itemsize, m, n, k, batch, row_panels, lane_panels
+    k_blocks = larger(_ceil(k, CONTRACT_BLOCK), one)
+    return Blocks(operands, *shape, row_blocks, lane_blocks, k_blocks, band)
+
+
+def band_target(target: Target) -> Target:
+    """The target with the tile for windows: wide, since each of its rows is an address."""
+    if target.tile_rows or target.registers < 32:
+        return target
+    return replace(target, tile_rows=6, tile_vectors=4)
+
+
+def _band(roles: Roles, places: Bands, lanes: int) -> Band:
+    """Whole lines for about as many positions as a task should have."""
+    one = const(1, int64)
+    by_variable: dict[int, Loop] = {loop.variable: loop for loop in (*roles.m, *roles.k)}
+    count = 1 if places.line is None else 2
+    outer, inner = roles.m[:-count], roles.m[-count:]
+    columns = larger(inner[-1].extent, one)
+    all_lines = larger(inner[0].extent, one) if count == 2 else one
+    total = _extent(roles.m)
+    fewest, most = const(FEWEST_POSITIONS, int64), const(POSITIONS, int64)
+    wanted = smaller(larger(total // TASKS, fewest), most)
+    height = smaller(larger(wanted // columns, one), all_lines)
+    height = _divide(all_lines, _divide(all_lines, height))
+    images = larger(_extent(outer), one)
+    together = smaller(larger(wanted // (columns * all_lines), one), images)
+    together = _divide(images, _divide(images, together))
+    window = one
+    for v in places.window:
+        window = window * larger(by_variable[v].extent, one)
+    channels = _touched(window)
+    if places.channel is not None:
+        channels = smaller(channels, larger(by_variable[places.channel].extent, one))
+    else:
+        channels = one
+    elements = {v: by_variable[v].extent for v in places.window}
+    return Band(
+        places,
+        outer,
+        elements,
+        together,
+        height,
+        all_lines,
+        columns,
+        window,
+        channels,
+        lanes,
+        smaller(total, one),
+        _extent(roles.k),
+    )
+
+
+def _touched(window: Expr) -> Expr:
+    """Channels that some block of k touches, at most."""
+    return (window + (CONTRACT_BLOCK - 2)) // window + 1
 
 
 def _extent(loops: Loops) -> Expr:

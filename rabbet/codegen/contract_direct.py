@@ -15,24 +15,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from rabbet.base.dtypes import int64
 from rabbet.base.target import Target
 from rabbet.codegen.contract_axes import Loop, Loops
 from rabbet.codegen.contract_blocks import larger, smaller
-from rabbet.codegen.contract_loops import Naturals, minimum, prefetch, quotient, split
+from rabbet.codegen.contract_lines import Lines
+from rabbet.codegen.contract_loops import Naturals, minimum, quotient, split
 from rabbet.codegen.contract_tile import add_product
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Module, Value, i64, literal
 from rabbet.codegen.launch import Launch
-from rabbet.codegen.operations import memory_type, register_type
+from rabbet.codegen.operations import register_type
 from rabbet.codegen.stepping import vectors
-from rabbet.expr.expr import Expr, const, substitute, topological, var
-from rabbet.expr.expr import load as make_load
+from rabbet.expr.expr import Expr, const, topological
 from rabbet.expr.scalars import expand_all
 from rabbet.kernel.loops import ContractKernel, Store
-from rabbet.kernel.windows import Place, inside, literal_extents, loaded, places
+from rabbet.kernel.windows import Place, literal_extents, places
 
 COLUMNS = 512  # of a band, at most
 ROWS = 4  # of a band that go through registers together
@@ -198,17 +198,9 @@ class _Direct:
         axes = (*image.planes, *((image.rows,) if image.rows else ()), image.columns)
         self.coordinate = {place.source: free + i for i, place in enumerate(axes)}
         self.column = free + len(axes)
-        places_ = {s: var(v) for s, v in self.coordinate.items()}
         last = image.columns
-        places_[last.source] = var(self.column) * last.stride + places_[last.source]
-        (value,) = substitute((expand_all(kernel.b),), places_.get)
-        load, limits = loaded(value), inside(value, places_[last.source])
-        assert load is not None and limits is not None
-        self.inside = limits
-        operand, fill = cast("tuple[int, float]", load.value)
-        self.load = make_load(operand, load.dtype, load.args[0], None, fill)
-        self.value = substitute((value,), {load: self.load}.get)[0]
-        self.outside = substitute((value,), {load: const(fill, load.dtype)}.get)[0]
+        given = self.coordinate, last.source, self.column, last.stride
+        self.image_lines = Lines(self.frame, self.dtype, expand_all(kernel.b), *given)
 
     def text(self) -> str:
         """The module."""
@@ -256,60 +248,12 @@ class _Direct:
             for number, residue in enumerate(image.residues):
                 start = fn.add(fn.mul(band.column, last.stride), i64(image.first(last) + residue))
                 line_em = around.inner({self.coordinate[last.source]: start})
-                line_em.hoist([self.value, self.inside.others], {self.column})
+                self.image_lines.hoist(line_em)
                 place = fn.add(line, self._residue(number))
                 target = fn.address(self._scratch(), place, self.element)
-
-                self._copy_line(line_em, target, fn.add(band.columns, image.widest(residue)))
-
-    def _copy_line(self, em: Emitter, target: Value, count: Value) -> None:
-        """`count` columns of one row and residue: first what is outside the image, then the rest.
-
-        Vectors that end behind the line are written over by the next one.
-        """
-        fn, kind = self.fn, register_type(self.dtype, self.lanes)
-        low, high = self._limits(em, count)
-        for begin, end in ((i64(0), low), (high, count)):
-            with fn.loop(begin, end, self.lanes) as i:
-                fill = em.inner(lanes=self.lanes, vector=self.column).value(self.outside)
-                fn.store(Value(fill.text, kind), fn.address(target, i, self.element))
-
-        def write(ems: list[Emitter], i: Value) -> None:
-            (lane,) = ems
-            found = lane.value(self.value)
-            if lane.mask is not None:
-                found = fn.select(lane.mask, found, lane.value(self.outside))
-            fn.store(found, fn.address(target, i, self.element))
-            self._fetch(lane)
-
-        vectors(em, self.column, low, high, (1, self.lanes), write)
-
-    def _limits(self, em: Emitter, count: Value) -> tuple[Value, Value]:
-        """The columns of a line that are inside the image: the first, and where they end."""
-        fn = self.fn
-        low, high = i64(0), count
-        for e in self.inside.low:
-            low = fn.intrinsic("smax.i64", "i64", low, self._first_from(em, e))
-        for e in self.inside.high:
-            high = minimum(fn, high, self._first_from(em, e))
-        low = minimum(fn, low, count)
-        high = fn.intrinsic("smax.i64", "i64", low, high)
-        return low, fn.select(em.scalar(self.inside.others), high, low)
-
-    def _first_from(self, em: Emitter, place: Expr) -> Value:
-        """The first column of a line whose coordinate is not before `place`."""
-        fn, last = self.fn, self.image.columns
-        start = em.variables[self.coordinate[last.source]]
-        far = fn.sub(em.scalar(place), start)
-        far = fn.add(fn.intrinsic("smax.i64", "i64", far, i64(0)), last.stride - 1)
-        return quotient(fn, far, i64(last.stride))
-
-    def _fetch(self, em: Emitter) -> None:
-        """Ask for what the next tasks will read: images lie one after the other."""
-        operand = cast("tuple[int, float]", self.load.value)[0]
-        kind = memory_type(self.load.dtype)
-        here = self.fn.address(self.frame.pointer(operand), em.scalar(self.load.args[0]), kind)
-        prefetch(self.fn, self.fn.address(here, i64(AHEAD), "i8"), soon=False)
+                count = fn.add(band.columns, image.widest(residue))
+                limits = self.image_lines.limits(line_em, count)
+                self.image_lines.copy(line_em, target, count, limits, i64(AHEAD), "i8")
 
     @contextmanager
     def _rows(self, em: Emitter, band: _Band) -> Iterator[tuple[Emitter, Value]]:

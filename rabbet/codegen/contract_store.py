@@ -15,11 +15,14 @@ from rabbet.codegen.contract_axes import (
     prefers_first,
     step,
 )
-from rabbet.codegen.contract_loops import Part, chunks, is_linear, quotient, runs, walk
+from rabbet.codegen.contract_loops import Part, chunks, is_linear, minimum, quotient, runs, walk
 from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
 from rabbet.codegen.contract_turn import transpose
+from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Module, Value, i64, literal
 from rabbet.codegen.operations import has_masks, register_type
+from rabbet.codegen.rows_streamed import all_aligned, stream_bytes
+from rabbet.codegen.stepping import product
 from rabbet.expr.expr import Expr, const
 from rabbet.kernel.loops import Operand, Store
 
@@ -34,17 +37,26 @@ PARAMETERS = (
 )
 
 
-def epilogue(module: Module, operands: Sequence[Operand], roles: Roles) -> Part:
+TURNED = (("ptr noalias", "turned"),)
+
+
+def epilogue(
+    module: Module, operands: Sequence[Operand], roles: Roles, *, apart: bool = False
+) -> Part:
     """The function that runs the stores for `rows` x `lanes` finished sums.
 
-    Vectors run along the axis that the stores' memory runs along, lanes if there is none.
+    Vectors run along the axis that the stores' memory runs along, lanes if there is none. `apart`:
+    it gets memory for a vector of lanes turned, as its last argument, and rows run along memory.
     """
     m, n, stores = _merged(roles)
-    part = Part(module, "epilogue", operands, (*batch_parameters(roles.batch), *PARAMETERS))
-    if prefers_first(stores, m, n):
-        _write(part, roles, stores, (m, "row", part["step"]), (n, "lane", None))
-    else:
+    given = (*batch_parameters(roles.batch), *PARAMETERS, *(TURNED if apart else ()))
+    part = Part(module, "epilogue", operands, given)
+    if not prefers_first(stores, m, n):
         _write(part, roles, stores, (n, "lane", None), (m, "row", part["step"]))
+    elif apart:
+        _write_turned(part, roles, stores, m, n)
+    else:
+        _write(part, roles, stores, (m, "row", part["step"]), (n, "lane", None))
     return part
 
 
@@ -93,6 +105,98 @@ def _turn(part: Part, dtype: DType) -> None:
         block = transpose(fn, [fn.load(kind, place) for place in places], dtype.bits)
         for place, vector in zip(places, block, strict=True):
             fn.store(vector, place)
+
+
+def _write_turned(part: Part, roles: Roles, stores: tuple[Store, ...], m: Loops, n: Loops) -> None:
+    """The stores with vectors along the rows, a vector of lanes after the other, each turned."""
+    fn, em, dtype = part.fn, batch_emitter(part, roles.batch), roles.dtype
+    vector = part.target.lanes(dtype.bits)
+    for loop in (*m, *n):
+        em.scalar(loop.extent)
+    streams = _streams(em, roles, stores, m)
+    with fn.loop(i64(0), part["lanes"], vector) as lane:
+        step = _turn_apart(part, dtype, lane)
+        lanes = minimum(fn, i64(vector), fn.sub(part["lanes"], lane))
+        here = em.inner()
+        with runs(here, m, part["row"], part["rows"]) as run:
+            assert run.last is not None
+            around = here.inner({v: x for v, x in run.variables.items() if v != run.last})
+            first = fn.address(part["turned"], run.position, register_type(dtype))
+            with walk(around, n, fn.add(part["lane"], lane), lanes) as (t, variables):
+                line = fn.address(first, fn.mul(t, step), "i8")
+                begin = run.variables[run.last]
+                bounds = begin, fn.add(begin, run.length)
+                _write_line(around.inner(variables), dtype, stores, line, run.last, bounds, streams)
+    if streams is not None:
+        with fn.when(streams):  # other threads see the results only after this
+            fn.intrinsic("x86.sse.sfence", "void")
+
+
+def _write_line(
+    em: Emitter,
+    dtype: DType,
+    stores: tuple[Store, ...],
+    line: Value,
+    variable: int,
+    bounds: tuple[Value, Value],
+    streams: Value | None,
+) -> None:
+    """The stores of neighbouring rows, for one lane; `line`: their sums."""
+    fn, lanes = em.fn, em.frame.target.lanes(dtype.bits)
+    begin, end = bounds
+
+    def write(i: Value, width: int, mask: Value | None, passing: bool) -> None:
+        place = fn.address(line, fn.sub(i, begin), register_type(dtype))
+        sums = fn.load(register_type(dtype, width), place)
+        at = em.inner({variable: i}, {0: sums}, lanes=width, vector=variable, mask=mask)
+        at.streams = passing
+        # All values first: a store may overwrite what another value is read from.
+        values = [at.value(store.value) for store in stores]
+        for store, value in zip(stores, values, strict=True):
+            at.store(store.operand, store.index, value, store.value.dtype)
+
+    rest = fn.variable("i64", begin)
+    if streams is not None:
+        aligned = all_aligned(fn, em.inner({variable: begin}), stores)
+        with fn.when(fn.binary("and", streams, aligned)):
+            whole = fn.add(begin, fn.binary("and", fn.sub(end, begin), i64(-lanes)))
+            with fn.loop(begin, whole, lanes) as i:
+                write(i, lanes, None, True)
+            rest.set(whole)
+    first = rest.get()
+    for offset, width, mask in chunks(fn, fn.sub(end, first), lanes):
+        write(fn.add(first, offset), width, mask, False)
+
+
+def _streams(em: Emitter, roles: Roles, stores: tuple[Store, ...], m: Loops) -> Value | None:
+    """i1: do the results go past the caches, as those of rows do (`rows_streamed`)?"""
+    fn, target = em.fn, em.frame.target
+    loops = (*roles.batch, *roles.m, *roles.n)
+    each = stream_bytes(stores, m[-1].variable, em.frame.operands, target)
+    if each is None:
+        return None
+    size = em.scalar(product(loop.extent for loop in loops) * each)
+    return fn.icmp("sge", size, target.l3_bytes)
+
+
+def _turn_apart(part: Part, dtype: DType, lane: Value) -> Value:
+    """Write a vector of lanes of all sums turned to `turned`: bytes from lane to lane there.
+
+    There are sums up to the end of the last block, and room for them.
+    """
+    fn, lanes = part.fn, part.target.lanes(dtype.bits)
+    kind, element = register_type(dtype, lanes), register_type(dtype)
+    whole = fn.binary("and", fn.add(part["rows"], lanes - 1), i64(-lanes))
+    step = fn.mul(whole, dtype.itemsize)
+    column = fn.address(part["sums"], lane, element)
+    with fn.loop(i64(0), whole, lanes) as row:
+        first = fn.address(column, fn.mul(row, part["step"]), "i8")
+        places = [fn.address(first, fn.mul(part["step"], i), "i8") for i in range(lanes)]
+        block = transpose(fn, [fn.load(kind, place) for place in places], dtype.bits)
+        to = fn.address(part["turned"], row, element)
+        for i, vector in enumerate(block):
+            fn.store(vector, fn.address(to, fn.mul(step, i), "i8"))
+    return step
 
 
 def _turned_place(part: Part, sums: Value, lane: Value, lanes: int, itemsize: int) -> Value:

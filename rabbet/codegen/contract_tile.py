@@ -47,8 +47,13 @@ PARAMETERS = (
     ("i64", "a_ahead"),
 )
 LINE = 64  # bytes of a cache line
+# Of windows: byte offsets of their first elements in A by row, and of their elements by k.
+TABLES = (("ptr noalias readonly", "a_rows"), ("ptr noalias readonly", "a_columns"))
 STRIP = 4  # panels that few rows read side by side
 ROWS_EARLY = 16  # of B in such strips
+
+# How A lies: where it is with a step, in panels, or windows of an image that two tables describe.
+ROWS, PANELS, WINDOWS = "rows", "panels", "windows"
 
 Tile = list[list[Value]]
 
@@ -87,11 +92,11 @@ class Tiles(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def tiles(target: Target, dtype: DType, source: DType | None, panels: bool) -> Tiles:
+def tiles(target: Target, dtype: DType, source: DType | None, form: str) -> Tiles:
     """`sweep` in each width, and `rest`, in a module of their own."""
     module = Module(target, shared=True)
-    sweeps = {v: sweep(module, dtype, v, source, panels) for v in widths(target)}
-    return Tiles(module, sweeps, rest(module, dtype, panels))
+    sweeps = {v: sweep(module, dtype, v, source, form) for v in widths(target)}
+    return Tiles(module, sweeps, rest(module, dtype, form))
 
 
 class Strips(NamedTuple):
@@ -108,27 +113,31 @@ def all_strips(target: Target, dtype: DType) -> Strips:
     return Strips(module, {shape: strip(module, dtype, *shape) for shape in strips(target)})
 
 
-def sweep(module: Module, dtype: DType, vectors: int, source: DType | None, panels: bool) -> Part:
+def sweep(module: Module, dtype: DType, vectors: int, source: DType | None, form: str) -> Part:
     """The function that multiplies the rows of A with a panel of B, `vectors` wide, in whole tiles;
     half a tile or less is left to `rest`.
 
     `source`: the dtype of B in memory if the next panel is described by `ahead_table`.
     """
-    part = Part(module, f"sweep{vectors}", (), PARAMETERS)
+    part = Part(module, f"sweep{vectors}", (), _parameters(form))
     fn = part.fn
     height, _ = tile_shape(module.target)
     with fn.loop(i64(0), fn.sub(part["rows"], half(module.target)), height) as row:
-        _Tile(part, dtype, height, vectors, panels).write(row, source)
+        _Tile(part, dtype, height, vectors, form).write(row, source)
     return part
 
 
-def rest(module: Module, dtype: DType, panels: bool) -> Part:
+def _parameters(form: str) -> tuple[tuple[str, str], ...]:
+    return (*PARAMETERS, *TABLES) if form == WINDOWS else PARAMETERS
+
+
+def rest(module: Module, dtype: DType, form: str) -> Part:
     """The function that multiplies the last rows if they fill no more than half a tile."""
-    part = Part(module, "rest", (), PARAMETERS)
+    part = Part(module, "rest", (), _parameters(form))
     fn = part.fn
     height, vectors = tile_shape(module.target)
     whole = fn.mul(fn.do("i64", f"udiv i64 {part['rows'].text}, {height}"), height)
-    _Tile(part, dtype, half(module.target), vectors, panels, final=False).write(whole)
+    _Tile(part, dtype, half(module.target), vectors, form, final=False).write(whole)
     return part
 
 
@@ -144,7 +153,7 @@ def strips(target: Target) -> tuple[tuple[int, int], ...]:
 def strip(module: Module, dtype: DType, rows: int, vectors: int) -> Part:
     """The function for at most `rows` rows and long runs of B, fetched early: each is read once."""
     part = Part(module, f"strip{rows}x{vectors}", (), PARAMETERS)
-    _Tile(part, dtype, rows, vectors, False, early=ROWS_EARLY).write(i64(0))
+    _Tile(part, dtype, rows, vectors, ROWS, early=ROWS_EARLY).write(i64(0))
     return part
 
 
@@ -159,13 +168,14 @@ class _Tile:
         dtype: DType,
         rows: int,
         vectors: int,
-        panels: bool,
+        form: str,
         *,
         early: int = 0,
         final: bool = True,
     ) -> None:
         self.part, self.fn, self.dtype = part, part.fn, dtype
-        self.rows, self.vectors, self.panels, self.early = rows, vectors, panels, early
+        self.rows, self.vectors, self.early = rows, vectors, early
+        self.panels, self.windows = form == PANELS, form == WINDOWS
         self.final = final
         sums = sum_dtype(dtype)
         self.lanes = part.target.lanes(sums.bits)
@@ -222,6 +232,11 @@ class _Tile:
             panel = fn.address(part["a"], fn.mul(number, part["a_step"]), "i8")
             return [fn.address(panel, inside, self.element)]
         last = fn.sub(fn.sub(part["rows"], first_row), 1)
+        if self.windows:
+            table = fn.address(part["a_rows"], first_row, "i64")
+            numbers = [minimum(fn, i64(r), last) for r in range(self.rows)]
+            offsets = [fn.load("i64", fn.address(table, r, "i64")) for r in numbers]
+            return [fn.address(part["a"], offset, "i8") for offset in offsets]
         first = fn.address(part["a"], fn.mul(first_row, part["a_step"]), "i8")
         numbers = [minimum(fn, i64(r), last) for r in range(self.rows)]
         return [fn.address(first, fn.mul(r, part["a_step"]), "i8") for r in numbers]
@@ -256,7 +271,10 @@ class _Tile:
             early = fn.address(b, fn.mul(part["b_step"], self.early), "i8")
             for v in range(self.vectors):
                 prefetch(fn, fn.address(early, i64(v), kind))
-        along = fn.mul(k, part["a_k"])
+        if self.windows:
+            along = fn.load("i64", fn.address(part["a_columns"], k, "i64"))
+        else:
+            along = fn.mul(k, part["a_k"])
         moved: Tile = []
         for r in range(self.rows):
             if self.panels:
@@ -270,7 +288,7 @@ class _Tile:
             self._fetch(ahead, source, k)
         if self.panels and ahead is not None:  # the next panel of A: a page that nobody asked for
             prefetch(fn, fn.address(Value(column, "ptr"), part["a_step"], "i8"), soon=False)
-        elif ahead is not None:
+        elif ahead is not None and not self.windows:
             prefetch(fn, fn.address(streams[0], fn.add(along, part["a_ahead"]), "i8"), soon=False)
         following = fn.add(k, 1)
         below = fn.address(b, part["b_step"], "i8")

@@ -266,7 +266,7 @@ class Along(Writer):
             return begin
         variable, step = self.rank + len(self.kernel.inner) - 1, self.unroll() * self.lanes
         at = fn.variable("i64", begin)
-        aligned = all_aligned(fn, em.inner({variable: begin}), self.kernel, sweep)
+        aligned = all_aligned(fn, em.inner({variable: begin}), sweep.stores)
         with fn.when(fn.binary("and", self.streams, aligned)):
             em = em.inner()
             stop = fn.add(begin, fn.binary("and", fn.sub(end, begin), i64(-step)))

@@ -107,6 +107,8 @@ class ContractKernel:
     (batch, m, n). Tasks: see `contract_tasks`.
     `packed`: a (b) is a load at `panel_index` from what a PackKernel wrote. `lanes`: the operand
     (0: a, 1: b) whose loops become lanes, so that it lies in panels of lanes; -1: not decided.
+    `banded`: code reads the windows of `b` from bands of their image (`kernel/bands.py`); lanes are
+    a's.
     """
 
     operands: tuple[Operand, ...]
@@ -119,6 +121,7 @@ class ContractKernel:
     stores: tuple[Store, ...]
     packed: tuple[bool, bool] = (False, False)
     lanes: int = -1
+    banded: bool = False
 
 
 @dataclass(frozen=True)

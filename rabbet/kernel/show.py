@@ -204,7 +204,8 @@ def _contract(kernel: ContractKernel) -> str:
 def _panels_said(kernel: ContractKernel) -> str:
     names = [name for name, packed in zip("ab", kernel.packed, strict=True) if packed]
     lanes = "" if kernel.lanes < 0 else f"  # lanes of {'ab'[kernel.lanes]}"
-    return lanes + (f", panels of {' and '.join(names)}" if names else "")
+    bands = ", bands of b" if kernel.banded else ""
+    return lanes + bands + (f", panels of {' and '.join(names)}" if names else "")
 
 
 def _pack(kernel: PackKernel) -> str:

@@ -29,6 +29,7 @@ from rabbet.expr.expr import Expr
 from rabbet.expr.interpret import evaluate
 from rabbet.graph.value import Value
 from rabbet.kernel.access import Arguments
+from rabbet.kernel.bands import bands
 from rabbet.kernel.loops import ContractKernel, Operand, PackKernel
 from rabbet.kernel.lower import Lowered
 from rabbet.kernel.rewrite import expressions, renumber_operands
@@ -40,6 +41,7 @@ WORTH_KEPT = 1 << 12  # where it is made once for all runs
 LONG = 16  # k that is worth turning the roles of rows and few lanes
 DEEP = 128  # k that is worth turning the result
 MANY_LANES = 1 << 12  # that windows make: rows which could be read where they are go in panels
+FEWEST_LANES = 16  # of filters whose windows are read from bands
 FIRST_INDEX = -(1 << 20)  # of packed values: no other value of a call has such a number
 
 LONG_TURNED = 64  # k that hides the turning of sums whose lanes do not lie as the result does
@@ -80,7 +82,28 @@ def prepared(one: Lowered, target: Target, constants: Places = frozenset()) -> L
     """The same, a contraction with operands as the target multiplies them and its rows chosen."""
     if not isinstance(one.kernel, ContractKernel):
         return one
-    return oriented(replace(one, kernel=as_computed(one.kernel, target)), target, constants)
+    one = banded(replace(one, kernel=as_computed(one.kernel, target)), target)
+    return oriented(one, target, constants)
+
+
+def banded(one: Lowered, target: Target) -> Lowered:
+    """The same, but many windows of an image are read from bands of it where that is worth it.
+
+    Speed only: the sums are the same either way.
+    """
+    kernel = one.kernel
+    if not isinstance(kernel, ContractKernel) or kernel.lanes >= 0 or is_direct(kernel):
+        return one
+    if bands(kernel) is None:
+        return one
+    changed = replace(kernel, lanes=0, banded=True)
+    chosen = roles(changed)
+    cut = blocks(chosen, operands(changed, chosen), target)
+    hints = [d if isinstance(d, int) else d.hint for d in one.dims]
+    rows, lanes, k, copied = _values((cut.m, cut.n, cut.k, cut.scratch.b), hints)
+    if lanes < FEWEST_LANES or rows < MOST_ROWS * cut.unit or copied > target.l2_bytes // 2:
+        return one
+    return replace(one, kernel=changed)
 
 
 def oriented(one: Lowered, target: Target, constants: Places = frozenset()) -> Lowered:
@@ -236,6 +259,7 @@ class Packing:
         found: list[_Side] = []
         numbers = (1, 0) if chosen.swapped else (0, 1)
         copied = read.a_copied and not (read.pairs and read.by_rows)  # rows are pairs as they are
+        copied = copied and not kernel.banded
         if copied or (read.a.direct and not read.b.plain and lanes >= MANY_LANES):
             width = panel_rows(self._target, chosen.dtype)
             found += self._side(one, chosen, numbers[0], width, lane_blocks)

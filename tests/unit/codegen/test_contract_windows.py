@@ -61,6 +61,29 @@ def test_convolutions(case: tuple) -> None:
         check(found, wanted.reshape(found.shape))
 
 
+MANY = (
+    # images, channels, height, width, filters, kernel, stride, padding
+    (2, 3, 9, 10, 5, (3, 3), 1, 1),
+    (3, 70, 7, 7, 130, (3, 3), 1, 1),
+    (2, 3, 33, 41, 65, (7, 7), 2, 3),
+    (1, 2, 23, 17, 16, (2, 4), 3, 0),
+    (5, 1, 3, 3, 2, (3, 3), 1, 2),
+    (1, 2, 70, 33, 20, (5, 1), 1, 2),
+)
+
+
+@pytest.mark.parametrize("case", MANY, ids=str)
+def test_windows_are_read_from_bands(case: tuple) -> None:
+    x, w, lanes, sizes = drawn(case)
+    images, filters, rows, columns = sizes[:4]
+    kernel = replace(convolution(*case[6:]), lanes=0, banded=True)
+    for target in TARGETS:
+        found = np.zeros((images, filters, rows, columns), np.float32)
+        run(kernel, target, (x, w, found), sizes, (1,))
+        wanted = model(w.reshape(1, filters, -1), lanes, target)
+        check(found, wanted.reshape(found.shape))
+
+
 FEW = (
     # images, channels, height, width, filters, kernel, stride, padding
     (2, 1, 9, 10, 1, (3, 3), 1, 1),

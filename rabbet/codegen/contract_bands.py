@@ -1,0 +1,195 @@
+"""Windows of an image as rows of a contraction, read from bands of the image.
+
+A task computes whole lines of the result (or all lines of several images) for some lanes. For each
+block of k it copies the channels of that block, as far as its windows see them, into scratch
+memory: once, padding written out. Two tables of byte offsets then say where the element of any
+window lies: one of its position, one of its element and channel; a register tile adds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rabbet.codegen.contract_axes import Loop, Roles
+from rabbet.codegen.contract_blocks import Band
+from rabbet.codegen.contract_lines import Lines
+from rabbet.codegen.contract_loops import Naturals, Part, quotient, split, walk
+from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
+from rabbet.codegen.emit import Emitter
+from rabbet.codegen.ir import Module, Value, i64
+from rabbet.codegen.operations import has_masks, register_type
+from rabbet.expr.expr import Expr
+from rabbet.kernel.loops import Operand
+from rabbet.kernel.windows import Place
+
+# image, images, line: the first image and line of a task, and how many images; k and count: the
+# block; k_table: where offsets of the block's k are written, target: the band.
+COPY = (
+    ("i64", "image"),
+    ("i64", "images"),
+    ("i64", "line"),
+    ("i64", "k"),
+    ("i64", "count"),
+    ("ptr noalias", "k_table"),
+    ("ptr noalias", "target"),
+)
+# rows: how many windows; table: where their offsets are written.
+ROWS = (("i64", "rows"), ("ptr noalias", "table"))
+
+
+class Bander:
+    """The functions that copy a band and write its tables."""
+
+    def __init__(
+        self, module: Module, operands: Sequence[Operand], roles: Roles, band: Band
+    ) -> None:
+        self.roles, self.band, self.dtype = roles, band, roles.dtype
+        self.rows = Part(module, "band_rows", operands, ROWS)
+        self._write_rows()
+        self.copy = Part(module, "band", operands, (*batch_parameters(roles.batch), *COPY))
+        self._copy()
+
+    def _write_rows(self) -> None:
+        """Byte offsets of the windows of a task: images, lines, columns."""
+        part, band = self.rows, self.band
+        em = Emitter(part)
+        fn, sizes = em.fn, Naturals(em)
+        size, places = i64(self.dtype.itemsize), band.places
+        line_step = fn.mul(sizes[band.pitch], band.stride)
+        steps = [sizes[band.image_step], line_step, i64(places.column.stride)]
+        numbered = tuple(Loop(i, extent) for i, extent in enumerate(band.extents))
+        with walk(em, numbered, i64(0), part["rows"]) as (t, at):
+            offset = i64(0)
+            for loop, step in zip(numbered, steps, strict=True):
+                offset = fn.add(offset, fn.mul(at[loop.variable], step))
+            fn.store(fn.mul(offset, size), fn.address(part["table"], t, "i64"))
+
+    def _copy(self) -> None:
+        part, band = self.copy, self.band
+        em = batch_emitter(part, self.roles.batch)
+        fn, self.sizes = em.fn, Naturals(em)
+        sizes, places = self.sizes, band.places
+        reaches = band.reach(places.line), band.reach(places.column)
+        shape = band.window, band.pitch, band.lines, band.plane, band.image_step, band.height
+        for e in (*shape, band.row_bands, band.k, *reaches):
+            sizes[e]  # here, before the loops
+        window = sizes[band.window]
+        self.channel = quotient(fn, part["k"], window)
+        end = quotient(fn, fn.add(fn.add(part["k"], part["count"]), fn.sub(window, 1)), window)
+        self._write_columns(em)
+        self.lines, self.coordinate = self._lines()
+        start = self._first(places.column)
+        self.around = em.inner({self.coordinate[places.column.source]: start})
+        self.line = i64(0)
+        if places.line is not None:
+            down = fn.mul(part["line"], places.line.stride)
+            self.line = fn.add(down, self._first(places.line))
+        self._copy_planes(fn.sub(end, self.channel))
+
+    def _write_columns(self, em: Emitter) -> None:
+        """Byte offsets of a block's elements of a window, by k."""
+        fn, part, band, sizes = em.fn, self.copy, self.band, self.sizes
+        places, size = band.places, i64(self.dtype.itemsize)
+        with walk(em, self.roles.k, part["k"], part["count"]) as (t, at):
+            offset = i64(0)
+            if places.channel is not None:
+                number = fn.sub(at[places.channel], self.channel)
+                offset = fn.mul(number, sizes[band.plane])
+            for place, step in ((places.line, sizes[band.pitch]), (places.column, i64(1))):
+                if place is not None and place.element is not None:
+                    moved = fn.mul(at[place.element], place.dilation)
+                    if place.dilation < 0:
+                        moved = fn.add(moved, sizes[band.reach(place)])
+                    offset = fn.add(offset, fn.mul(moved, step))
+            fn.store(fn.mul(offset, size), fn.address(part["k_table"], t, "i64"))
+
+    def _lines(self) -> tuple[Lines, dict[Expr, int]]:
+        """What copies lines, and the variables of their coordinates."""
+        places = self.band.places
+        loops = (*self.roles.batch, *self.roles.m, *self.roles.n, *self.roles.k)
+        free = 1 + max(loop.variable for loop in loops)
+        axes = [p for p in (places.line, places.column) if p is not None]
+        coordinate = {place.source: free + i for i, place in enumerate(axes)}
+        given = coordinate, places.column.source, free + len(axes), 1
+        return Lines(self.copy, self.dtype, self.roles.a, *given), coordinate
+
+    def _at(self, image: Value, channel: Value, line: Value) -> Emitter:
+        """Knows a line of the image, all but its columns."""
+        places = self.band.places
+        known = split(self.around, self.band.outer, image)
+        if places.channel is not None:
+            known[places.channel] = channel
+        if places.line is not None:
+            known[self.coordinate[places.line.source]] = line
+        return self.around.inner(known)
+
+    def _copy_planes(self, channels: Value) -> None:
+        """What a task's windows see of some channels."""
+        part, band, sizes = self.copy, self.band, self.sizes
+        fn = part.fn
+        limits = self.lines.limits(self.around, sizes[band.pitch])
+        ahead = self._ahead()
+        copy = self._copy_vectors if has_masks(part.target) else self._copy_lines
+        with fn.loop(i64(0), channels) as channel, fn.loop(i64(0), part["images"]) as image:
+            first = fn.mul(channel, sizes[band.plane])
+            first = fn.add(first, fn.mul(image, sizes[band.image_step]))
+            plane = fn.address(part["target"], first, register_type(self.dtype))
+            image, channel = fn.add(part["image"], image), fn.add(self.channel, channel)
+            copy((image, channel), plane, limits, ahead)
+
+    def _copy_vectors(
+        self, plane: tuple[Value, Value], target: Value, limits: tuple[Value, Value], ahead: Value
+    ) -> None:
+        """All lines of one image's channel: a vector of columns, in all lines, then the next one.
+
+        The last vector of the columns is the first, since the others write over what it writes of
+        the line behind.
+        """
+        fn, lines, count = self.copy.fn, self.lines, self.sizes[self.band.pitch]
+        last = fn.binary("and", fn.sub(count, 1), i64(-lines.lanes))
+        with fn.loop(i64(0), count, lines.lanes) as behind:
+            first = fn.sub(last, behind)
+            mask = lines.between(limits, first)
+            with fn.loop(i64(0), self.sizes[self.band.lines]) as line:
+                here = self._at(*plane, fn.add(self.line, line))
+                inside = fn.splat(lines.is_inside(here), lines.lanes)
+                to = fn.address(target, fn.mul(line, count), register_type(self.dtype))
+                lines.copy_vector(here, to, first, fn.binary("and", mask, inside))
+                lines.fetch(here.inner({lines.column: first}), ahead)
+
+    def _copy_lines(
+        self, plane: tuple[Value, Value], target: Value, limits: tuple[Value, Value], ahead: Value
+    ) -> None:
+        """The same, line by line."""
+        fn, lines, count = self.copy.fn, self.lines, self.sizes[self.band.pitch]
+        with fn.loop(i64(0), self.sizes[self.band.lines]) as line:
+            here = self._at(*plane, fn.add(self.line, line))
+            lines.hoist(here)
+            to = fn.address(target, fn.mul(line, count), register_type(self.dtype))
+            lines.copy(here, to, count, limits, ahead)
+
+    def _ahead(self) -> Value:
+        """How far in memory the next block's elements lie: other channels, or the next task's."""
+        fn, part, band, sizes = self.copy.fn, self.copy, self.band, self.sizes
+        end = fn.add(part["k"], part["count"])
+        is_last = fn.icmp("sge", end, sizes[band.k])
+        is_cut = fn.icmp("ugt", sizes[band.row_bands], 1)
+        none, image, line = i64(0), part["image"], self.line
+        lower = fn.add(line, fn.mul(sizes[band.height], band.stride))
+        next_line = fn.select(is_cut, lower, line)
+        next_image = fn.select(is_cut, image, fn.add(image, part["images"]))
+        there = self._at(
+            fn.select(is_last, next_image, image),
+            fn.select(is_last, none, quotient(fn, end, sizes[band.window])),
+            fn.select(is_last, next_line, line),
+        )
+        here = self._at(image, self.channel, line)
+        far, near = (self.lines.index(e.inner({self.lines.column: none})) for e in (there, here))
+        return fn.sub(far, near)
+
+    def _first(self, place: Place) -> Value:
+        """The coordinate of window 0's first element, in memory's order."""
+        if place.dilation >= 0:
+            return i64(place.first)
+        fn = self.copy.fn
+        return fn.sub(i64(place.first), self.sizes[self.band.reach(place)])

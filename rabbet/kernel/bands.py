@@ -1,0 +1,53 @@
+"""Contractions of many rows with windows of an image: convolutions, and the gradients of images.
+
+Takes a ContractKernel whose `b` are windows (`kernel/windows.py`) and gives which of its loops are
+images, lines, columns, channels and elements of a window. Code for such a kernel copies bands of
+the image as they are, padding written out, and reads every window from there: the positions of
+windows are its rows, what they are multiplied with is its lanes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rabbet.kernel.loops import ContractKernel
+from rabbet.kernel.sums import in_pairs
+from rabbet.kernel.windows import Place, places
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The axes of an image by what walks them.
+
+    Loops are variables. `line` and `column`: places that the last two loops of n walk, with an
+    element of a window or without; `channel`: the first loop of k, if it is not one of a window;
+    `window`: the other loops of k.
+    """
+
+    line: Place | None
+    column: Place
+    channel: int | None
+    window: tuple[int, ...]
+
+
+def bands(kernel: ContractKernel) -> Bands | None:
+    """The bands of a kernel's `b`, if it has windows that move along lines and columns alone."""
+    if kernel.packed[1] or in_pairs(kernel) or not kernel.n or not kernel.m:
+        return None
+    found = places(kernel)
+    if found is None:
+        return None
+    before = len(kernel.batch) + len(kernel.m)
+    n = range(before, before + len(kernel.n))
+    k = range(n.stop, n.stop + len(kernel.k))
+    at = {p.position: p for p in found if p.position is not None}
+    column = at[n[-1]]
+    line = at[n[-2]] if len(n) > 1 else None
+    others = [p for p in found if p is not column and p is not line]
+    if any(p.position is not None and p.element is not None for p in others):
+        return None
+    channels = [p.element for p in others if p.element is not None]
+    window = tuple(v for v in k if v not in channels)
+    if not window or channels not in ([], [k[0]]):
+        return None
+    return Bands(line, column, k[0] if channels else None, window)
