@@ -17,8 +17,8 @@ from rabbet.base.errors import CompileError
 from rabbet.base.target import Target
 from rabbet.codegen import contract_tile
 from rabbet.codegen.contract_axes import Roles, View, roles, view
-from rabbet.codegen.contract_bands import Bander
-from rabbet.codegen.contract_blocks import Band, Blocks, Operands, band_target, blocks
+from rabbet.codegen.contract_bands import Bander, lines_of_task, sizes_of_tasks
+from rabbet.codegen.contract_blocks import Blocks, Operands, band_target, blocks
 from rabbet.codegen.contract_direct import emit_direct, launch_direct
 from rabbet.codegen.contract_loops import (
     Naturals,
@@ -187,9 +187,7 @@ class _Contraction:
         shape = (cut.m, cut.n, cut.k, cut.k_rows, cut.row_panels, cut.lane_panels, cut.row_blocks)
         sizes = [*shape, cut.lane_blocks, cut.k_blocks, cut.column_bytes, *cut.panels]
         if cut.band is not None:
-            band = cut.band
-            sizes += [band.row_bands, band.height, band.images, band.all_images]
-            sizes += [band.all_lines, band.columns]
+            sizes += sizes_of_tasks(cut.band)
         for e in (*sizes, cut.table_entries[0]):
             self.sizes[e]  # here, before the loops
         for loop in self.roles.batch:
@@ -211,7 +209,7 @@ class _Contraction:
         variables = split(em, self.roles.batch, batch)
         lines: list[Value] = []
         if cut.band is not None:
-            *lines, row, rows = self._lines(cut.band, row_block)
+            *lines, row, rows = lines_of_task(fn, self.sizes, cut.band, row_block)
         else:
             height = fn.mul(self.sizes[cut.row_panels], cut.unit)
             row = fn.mul(row_block, height)
@@ -225,19 +223,6 @@ class _Contraction:
             minimum(fn, width, fn.sub(self.sizes[cut.n], lane)),
             tuple(lines),
         )
-
-    def _lines(self, band: Band, number: Value) -> tuple[Value, Value, Value, Value, Value]:
-        """Of a task: its first image, how many, its first line; its first position, how many."""
-        fn, sizes = self.fn, self.sizes
-        block = quotient(fn, number, sizes[band.row_bands])
-        line = fn.mul(fn.sub(number, fn.mul(block, sizes[band.row_bands])), sizes[band.height])
-        image = fn.mul(block, sizes[band.images])
-        images = minimum(fn, sizes[band.images], fn.sub(sizes[band.all_images], image))
-        lines = minimum(fn, sizes[band.height], fn.sub(sizes[band.all_lines], line))
-        before = fn.add(fn.mul(image, sizes[band.all_lines]), line)
-        row = fn.mul(before, sizes[band.columns])
-        rows = fn.mul(fn.mul(images, lines), sizes[band.columns])
-        return image, images, line, row, rows
 
     def _task(self, em: Emitter, task: _Task) -> None:
         """One task: few rows without copies if the operands allow it, else block by block of k."""

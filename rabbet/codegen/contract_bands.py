@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from rabbet.codegen.contract_axes import Loop, Roles
 from rabbet.codegen.contract_blocks import Band
 from rabbet.codegen.contract_lines import Lines
-from rabbet.codegen.contract_loops import Naturals, Part, quotient, split, walk
+from rabbet.codegen.contract_loops import Naturals, Part, minimum, quotient, split, walk
 from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
 from rabbet.codegen.emit import Emitter
-from rabbet.codegen.ir import Module, Value, i64
+from rabbet.codegen.ir import Function, Module, Value, i64
 from rabbet.codegen.operations import has_masks, register_type
 from rabbet.expr.expr import Expr
 from rabbet.kernel.loops import Operand
@@ -35,6 +35,26 @@ COPY = (
 )
 # rows: how many windows; table: where their offsets are written.
 ROWS = (("i64", "rows"), ("ptr noalias", "table"))
+
+
+def sizes_of_tasks(band: Band) -> tuple[Expr, ...]:
+    """What `lines_of_task` needs, to be computed before the loop over tasks."""
+    images = band.images, band.all_images
+    return (*images, band.row_bands, band.height, band.all_lines, band.columns)
+
+
+def lines_of_task(
+    fn: Function, sizes: Naturals, band: Band, number: Value
+) -> tuple[Value, Value, Value, Value, Value]:
+    """The first image of a task, how many, its first line; its first position, how many."""
+    block = quotient(fn, number, sizes[band.row_bands])
+    line = fn.mul(fn.sub(number, fn.mul(block, sizes[band.row_bands])), sizes[band.height])
+    image = fn.mul(block, sizes[band.images])
+    images = minimum(fn, sizes[band.images], fn.sub(sizes[band.all_images], image))
+    lines = minimum(fn, sizes[band.height], fn.sub(sizes[band.all_lines], line))
+    before = fn.add(fn.mul(image, sizes[band.all_lines]), line)
+    row = fn.mul(before, sizes[band.columns])
+    return image, images, line, row, fn.mul(fn.mul(images, lines), sizes[band.columns])
 
 
 class Bander:
