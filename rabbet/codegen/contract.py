@@ -20,15 +20,7 @@ from rabbet.codegen.contract_axes import Roles, View, roles, view
 from rabbet.codegen.contract_bands import Bander, lines_of_task, sizes_of_tasks
 from rabbet.codegen.contract_blocks import Blocks, Operands, band_target, blocks
 from rabbet.codegen.contract_direct import emit_direct, launch_direct
-from rabbet.codegen.contract_loops import (
-    Naturals,
-    Part,
-    call,
-    minimum,
-    quotient,
-    require,
-    split,
-)
+from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotient, split
 from rabbet.codegen.contract_pack import Packer
 from rabbet.codegen.contract_pairs import PairPacker
 from rabbet.codegen.contract_panels import Panels, copy_panels
@@ -92,7 +84,7 @@ def operands(kernel: ContractKernel, chosen: Roles) -> Operands:
     a_packed, b_packed = reversed(kernel.packed) if chosen.swapped else kernel.packed
     if kernel.banded:
         places = bands(kernel)
-        require(places is not None and chosen.swapped, "a banded kernel has no bands")
+        assert places is not None and chosen.swapped
         return Operands(a, b, True, False, b_packed, False, places)
     return Operands(a, b, by_rows, a_packed, b_packed, chosen.pairs)
 
