@@ -54,6 +54,7 @@ TABLE_PARAMETERS = (
 
 TURN_AHEAD = 128
 AHEAD = 8  # rows that are fetched before they are copied
+TOGETHER = 32  # rows whose vectors of the same columns are copied side by side
 
 
 def batch_parameters(batch: Loops) -> tuple[tuple[str, str], ...]:
@@ -227,19 +228,24 @@ class Packer:
                 self._copy_padded_run(em, run, first, element)
 
     def _copy_run(self, em: Emitter, run: Run, first: Value, element: str) -> None:
+        """Some rows, vector by vector: short loops, and few pages at a time."""
         fn, part = self.part.fn, self.part
-        wide = register_type(self.dtype)
-        with fn.loop(i64(0), part["rows"]) as t:
-            inside = em.inner()
-            source = fn.address(first, self._offset(inside, part["row"], t), element)
-            later = minimum(fn, fn.add(t, AHEAD), fn.sub(part["rows"], 1))
-            ahead = fn.address(first, self._offset(inside.inner(), part["row"], later), element)
-            target = fn.address(self._row(t), run.position, wide)
+        wide, row = register_type(self.dtype), part["row"]
+        with fn.loop(i64(0), part["rows"], TOGETHER) as begin:
+            end = minimum(fn, fn.add(begin, TOGETHER), part["rows"])
             for offset, width, mask in chunks(fn, run.length, self.lanes):
                 distance = fn.mul(offset, self.view.stride)
-                prefetch(fn, fn.address(ahead, distance, element))
-                value = self._read(em, fn.address(source, distance, element), width, mask)
-                self._write(value, fn.address(target, offset, wide), mask)
+                from_here = fn.address(first, distance, element)
+                to_here = fn.add(run.position, offset)
+                with fn.loop(begin, end) as t:
+                    later = fn.add(t, AHEAD)
+                    if self.table is not None:  # it ends there
+                        later = minimum(fn, later, fn.sub(part["rows"], 1))
+                    ahead = self._offset(em.inner(), row, later)
+                    prefetch(fn, fn.address(from_here, ahead, element))
+                    here = self._offset(em.inner(), row, t)
+                    value = self._read(em, fn.address(from_here, here, element), width, mask)
+                    self._write(value, fn.address(self._row(t), to_here, wide), mask)
 
     def _copy_padded_run(self, em: Emitter, run: Run, first: Value, element: str) -> None:
         """Find the valid lanes once for all rows whose padding is the same."""
