@@ -29,7 +29,7 @@ from rabbet.codegen.contract_thin import thins
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Function, Module, Value, i64
 from rabbet.codegen.launch import Launch
-from rabbet.codegen.operations import memory_type
+from rabbet.codegen.operations import has_masks, memory_type
 from rabbet.expr.expr import topological
 from rabbet.expr.scalars import expand_all
 from rabbet.kernel.bands import bands
@@ -273,7 +273,7 @@ class _Contraction:
                 a, a_step, a_k = self._streamed_a(here, part, k)
                 b, b_step = self._direct(here, self.b, part, k, part.lane)
                 nothing = sums, i64(0), sums, i64(0)
-                to = sums, step
+                to = sums, step, lanes
                 given = a, a_step, a_k, b, b_step, sums, step, *to, task.rows, count, first
                 for which, strip in enumerate(self.strips.values()):
                     with fn.when(fn.icmp("eq", chosen, which)):
@@ -340,23 +340,21 @@ class _Contraction:
             with self._panels(task) as (panel, part):
                 sums = fn.address(self.memory["sums"], fn.mul(panel, column_step), "i8")
                 ahead = self._ahead(em.inner(), task, part, block)
-                to, to_step, done = self._result(em.inner(), part, block, sums)
-                self._panel(em.inner(), part, block, (sums, to, to_step), ahead)
+                *to, done = self._result(em.inner(), part, block, sums)
+                self._panel(em.inner(), part, block, (sums, *to), ahead)
                 left = fn.sub(part.rows, done)
                 with fn.when(fn.binary("and", block.last, fn.icmp("sgt", left, 0))):
                     rest = replace(part, row=fn.add(part.row, done), rows=left)
                     place = fn.address(sums, fn.mul(done, cut.panel_step), "i8")
                     self._finish(rest, place)
 
-    def _result(
-        self, em: Emitter, part: _Task, block: _Block, sums: Value
-    ) -> tuple[Value, Value, Value]:
-        """Where tiles put the new sums of a panel, bytes from row to row, and how many rows need no
-        epilogue after that.
+    def _result(self, em: Emitter, part: _Task, block: _Block, sums: Value) -> tuple[Value, ...]:
+        """Where tiles put the new sums of a panel, bytes from row to row, lanes of a row, and how
+        many rows need no epilogue after that.
         """
         fn, cut, place = self.fn, self.cut, self.place
         if place is None:
-            return sums, i64(cut.panel_step), i64(0)
+            return sums, i64(cut.panel_step), i64(cut.panel), i64(0)
         at = {loop.variable: x for loop, x in zip(self.roles.batch, part.batch, strict=True)}
         at[place.lanes] = part.lane
         if place.rows is not None:
@@ -365,15 +363,17 @@ class _Contraction:
         index, row_step = here.scalar(place.index), here.scalar(place.row_step)
         element = memory_type(self.roles.dtype)
         result = fn.address(self.frame.pointer(place.operand), index, element)
-        exact = Value("false", "i1")  # a tile as wide as the panel
-        for width in self.sweeps:
-            same = fn.icmp("eq", part.lanes, width * cut.lanes)
-            exact = fn.binary("or", exact, same)
-        final = fn.binary("and", block.last, exact)
+        final = block.last
+        if not has_masks(fn.module.target):
+            exact = Value("false", "i1")  # a tile as wide as the panel
+            for width in self.sweeps:
+                exact = fn.binary("or", exact, fn.icmp("eq", part.lanes, width * cut.lanes))
+            final = fn.binary("and", final, exact)
         whole = fn.sub(part.rows, fn.do("i64", f"urem i64 {part.rows.text}, {cut.tile_rows}"))
         return (
             fn.select(final, result, sums),
             fn.select(final, fn.mul(row_step, self.roles.dtype.itemsize), i64(cut.panel_step)),
+            fn.select(final, part.lanes, i64(cut.panel)),
             fn.select(final, whole, i64(0)),
         )
 
@@ -499,11 +499,11 @@ class _Contraction:
         em: Emitter,
         task: _Task,
         block: _Block,
-        sums: tuple[Value, Value, Value],
+        sums: tuple[Value, ...],
         ahead: tuple[Value, ...],
     ) -> None:
         """Multiply all rows of the task with one panel of B. `sums`: earlier ones, where the new
-        ones go, and bytes from row to row of these.
+        ones go, bytes from row to row of these, and lanes of a row.
         """
         fn, cut = self.fn, self.cut
         vectors = quotient(fn, fn.add(task.lanes, cut.lanes - 1), i64(cut.lanes))

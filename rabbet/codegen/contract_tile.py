@@ -11,20 +11,22 @@ enough, always in the full width. Rows and columns that do not count are compute
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from rabbet.base.dtypes import DType, bfloat16
 from rabbet.base.target import Target
-from rabbet.codegen.contract_loops import Part, minimum, prefetch
+from rabbet.codegen.contract_loops import Part, first_lanes, minimum, prefetch
 from rabbet.codegen.ir import Function, Module, Value, bits_of, i64, lanes_of, literal, type_suffix
-from rabbet.codegen.operations import register_type
+from rabbet.codegen.operations import has_masks, register_type
 from rabbet.kernel.sums import sum_dtype
 
 # a: address of A's first element, a_step: bytes from row to row (in panels: from panel to panel),
 # a_k: bytes from k to k (unless in panels).
 # b: that of B, b_step from k to k. c: the sums of earlier blocks, rows of `c_step` bytes, room for
-# whole tiles. to: where the new sums of whole tiles go, those of others go to c.
+# whole tiles. to: where the new sums of whole tiles go, `lanes` of each row; those of others go
+# to c.
 # rows: how many, count: how many k, first: is this the first block of k.
 # ahead: what to fetch meanwhile for the next panel, one row of it for each k, `ahead_step` bytes
 # apart or at the offsets of `ahead_table`. a_ahead: likewise of A, so many bytes on.
@@ -38,6 +40,7 @@ PARAMETERS = (
     ("i64", "c_step"),
     ("ptr", "to"),
     ("i64", "to_step"),
+    ("i64", "lanes"),
     ("i64", "rows"),
     ("i64", "count"),
     ("i1", "first"),
@@ -56,6 +59,7 @@ ROWS_EARLY = 16  # of B in such strips
 ROWS, PANELS, WINDOWS = "rows", "panels", "windows"
 
 Tile = list[list[Value]]
+Masks = Sequence[Value | None]  # by vectors; None: all lanes
 
 
 def tile_shape(target: Target) -> tuple[int, int]:
@@ -194,14 +198,17 @@ class _Tile:
         sums = self._products(self._streams(first_row), ahead, source)
         earlier = self._slots(first_row, part["c"], part["c_step"])
         slots = earlier
+        masks: Masks = [None] * self.vectors
         if self.final:
             inside = fn.icmp("sle", fn.add(first_row, self.rows), part["rows"])
             to, step = (fn.select(inside, part[f"to{x}"], part[f"c{x}"]) for x in ("", "_step"))
             slots = self._slots(first_row, to, step)
+            if has_masks(part.target):
+                masks = self._masks(inside)
         fresh, more, done = (fn.fresh_label(n) for n in ("fresh", "more", "stored"))
         fn.branch(part["first"], fresh, more)
         fn.label(fresh)
-        _store(fn, sums, slots)
+        _store(fn, sums, slots, masks)
         fn.jump(done)
         fn.label(more)
         plus = "fadd" if self.dtype.is_float else "add"
@@ -209,9 +216,17 @@ class _Tile:
             [fn.binary(plus, fn.load(self.kind, slot), x) for slot, x in zip(*pair, strict=True)]
             for pair in zip(earlier, sums, strict=True)
         ]
-        _store(fn, totals, slots)
+        _store(fn, totals, slots, masks)
         fn.jump(done)
         fn.label(done)
+
+    def _masks(self, inside: Value) -> list[Value]:
+        """The lanes of each vector that are stored: all of them in the room for sums."""
+        fn = self.fn
+        count = fn.select(inside, self.part["lanes"], i64(self.vectors * self.lanes))
+        return [
+            first_lanes(fn, fn.sub(count, v * self.lanes), self.lanes) for v in range(self.vectors)
+        ]
 
     def _slots(self, first_row: Value, first: Value, step: Value) -> Tile:
         """Where the tile's sums lie."""
@@ -327,10 +342,13 @@ class _Tile:
         prefetch(fn, fn.address(ahead[0], offset, "i8"), soon=False)
 
 
-def _store(fn: Function, tile: Tile, slots: Tile) -> None:
+def _store(fn: Function, tile: Tile, slots: Tile, masks: Masks) -> None:
     for values, places in zip(tile, slots, strict=True):
-        for value, place in zip(values, places, strict=True):
-            fn.store(value, place)
+        for value, place, mask in zip(values, places, masks, strict=True):
+            if mask is None:
+                fn.store(value, place)
+            else:
+                fn.masked_store(value, place, mask)
 
 
 def add_product(fn: Function, dtype: DType, x: Value, y: Value, total: Value) -> Value:
