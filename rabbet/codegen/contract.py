@@ -24,7 +24,7 @@ from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotien
 from rabbet.codegen.contract_pack import Packer
 from rabbet.codegen.contract_pairs import PairPacker
 from rabbet.codegen.contract_panels import Panels, copy_panels
-from rabbet.codegen.contract_store import epilogue, place
+from rabbet.codegen.contract_store import Place, epilogue, place
 from rabbet.codegen.contract_thin import thins
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Function, Module, Value, i64
@@ -254,12 +254,13 @@ class _Contraction:
         lanes of the one before. How many lanes that are.
         """
         fn, cut, sums = self.fn, self.cut, self.memory["sums"]
-        vectors, chosen = i64(0), i64(-1)
+        vectors, chosen, height = i64(0), i64(-1), i64(0)
         for number, (rows, width) in enumerate(self.strips):  # the last one that fits
             wide = fn.icmp("sge", task.lanes, width * cut.lanes)
             fits = fn.binary("and", wide, fn.icmp("sle", task.rows, rows))
             vectors = fn.select(fits, i64(width), vectors)
             chosen = fn.select(fits, i64(number), chosen)
+            height = fn.select(fits, i64(rows), height)
         lanes = fn.mul(vectors, cut.lanes)
         step, end = fn.mul(lanes, cut.itemsize), fn.sub(task.lanes, lanes)
         k_blocks = self.sizes[cut.k_blocks]
@@ -269,19 +270,28 @@ class _Contraction:
             part = replace(task, lane=fn.add(task.lane, offset))
             with fn.loop(i64(0), k_blocks) as block:
                 here = em.inner()
-                k, count, first, _ = self._range(block, k_blocks)
-                a, a_step, a_k = self._streamed_a(here, part, k)
-                b, b_step = self._direct(here, self.b, part, k, part.lane)
+                k, count, first, last = self._range(block, k_blocks)
+                read = (
+                    *self._streamed_a(here, part, k),
+                    *self._direct(here, self.b, part, k, part.lane),
+                )
                 nothing = sums, i64(0), sums, i64(0)
-                to = sums, step, lanes
-                given = a, a_step, a_k, b, b_step, sums, step, *to, task.rows, count, first
+                to, to_step = sums, step
+                if self.place is not None:
+                    result, row_step = self._stored(here, self.place, part)
+                    final = fn.binary("and", last, fn.icmp("eq", task.rows, height))
+                    to = fn.select(final, result, sums)
+                    to_step = fn.select(final, row_step, step)
+                written = sums, step, to, to_step, lanes
+                given = *read, *written, task.rows, count, first, *nothing
                 for which, strip in enumerate(self.strips.values()):
                     with fn.when(fn.icmp("eq", chosen, which)):
-                        call(fn, strip, *given, *nothing)
+                        call(fn, strip, *given)
             known = fn.sub(begin, offset)
             new = task.row, task.rows, fn.add(task.lane, begin), fn.sub(lanes, known)
             place = fn.address(sums, fn.mul(known, cut.itemsize), "i8")
-            call(fn, self.epilogue, *part.batch, *new, place, step)
+            with fn.when(TRUE if self.place is None else fn.icmp("ne", task.rows, height)):
+                call(fn, self.epilogue, *part.batch, *new, place, step)
         return some
 
     def _streamed_a(self, em: Emitter, task: _Task, k: Value) -> tuple[Value, Value, Value]:
@@ -355,14 +365,7 @@ class _Contraction:
         fn, cut, place = self.fn, self.cut, self.place
         if place is None:
             return sums, i64(cut.panel_step), i64(cut.panel), i64(0)
-        at = {loop.variable: x for loop, x in zip(self.roles.batch, part.batch, strict=True)}
-        at[place.lanes] = part.lane
-        if place.rows is not None:
-            at[place.rows] = part.row
-        here = em.inner(at)
-        index, row_step = here.scalar(place.index), here.scalar(place.row_step)
-        element = memory_type(self.roles.dtype)
-        result = fn.address(self.frame.pointer(place.operand), index, element)
+        result, step = self._stored(em, place, part)
         final = block.last
         if not has_masks(fn.module.target):
             exact = Value("false", "i1")  # a tile as wide as the panel
@@ -372,10 +375,22 @@ class _Contraction:
         whole = fn.sub(part.rows, fn.do("i64", f"urem i64 {part.rows.text}, {cut.tile_rows}"))
         return (
             fn.select(final, result, sums),
-            fn.select(final, fn.mul(row_step, self.roles.dtype.itemsize), i64(cut.panel_step)),
+            fn.select(final, step, i64(cut.panel_step)),
             fn.select(final, part.lanes, i64(cut.panel)),
             fn.select(final, whole, i64(0)),
         )
+
+    def _stored(self, em: Emitter, place: Place, part: _Task) -> tuple[Value, Value]:
+        """Where the kernel's one store has a part's first element, and bytes from row to row."""
+        fn, dtype = self.fn, self.roles.dtype
+        at = {loop.variable: x for loop, x in zip(self.roles.batch, part.batch, strict=True)}
+        at[place.lanes] = part.lane
+        if place.rows is not None:
+            at[place.rows] = part.row
+        here = em.inner(at)
+        index, row_step = here.scalar(place.index), here.scalar(place.row_step)
+        first = fn.address(self.frame.pointer(place.operand), index, memory_type(dtype))
+        return first, fn.mul(row_step, dtype.itemsize)
 
     def _write_table(
         self,
