@@ -171,12 +171,14 @@ def run_product(
     count, m, n, k = shape
     a = numbers_of(dtype, (count, k, m) if turned[0] else (count, m, k), 1)
     b = numbers_of(dtype, (count, n, k) if turned[1] else (count, k, n), 2)
-    found = np.full((count, m, n), 7, sum_dtype(dtype).numpy)
+    room = np.full(count * m * n + 64, 7, sum_dtype(dtype).numpy)
+    found = room[:-64].reshape(count, m, n)
     run(product(dtype, *turned), target, (a, b, found), shape, (1, 3))
     wanted = model(
         a.swapaxes(1, 2) if turned[0] else a, b if turned[1] else b.swapaxes(1, 2), target
     )
     check(found, wanted)
+    assert (room[-64:] == 7).all(), "the kernel wrote past its result"
 
 
 EDGES = (
