@@ -185,7 +185,16 @@ from rabbet.tensor.printing import get_printoptions, printoptions, set_printopti
 from rabbet.tensor.products import addmm, baddbmm, bmm, cross, dot, mm, mv
 from rabbet.tensor.random import Generator, manual_seed, rand, rand_like, randint, randn, randn_like
 from rabbet.tensor.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
-from rabbet.tensor.standard import repeat, reshape, searchsorted, take
+from rabbet.tensor.spectra import (
+    bartlett_window,
+    blackman_window,
+    hamming_window,
+    hann_window,
+    istft,
+    kaiser_window,
+    stft,
+)
+from rabbet.tensor.standard import repeat, reshape, searchsorted, take, where
 from rabbet.tensor.summary import allclose, aminmax, histogram, kthvalue, std_mean, var_mean
 from rabbet.tensor.transforms import hessian, hvp, jacfwd, jacrev, jvp, stop_gradient, vjp
 from rabbet.tensor.triangles import tril_indices, triu_indices

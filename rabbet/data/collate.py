@@ -12,6 +12,11 @@ from rabbet.base.errors import ShapeError
 from rabbet.tensor import Tensor, asarray
 
 
+def elements(x: Any) -> NDArray[Any]:
+    """An array or tensor as a NumPy array; no gradients flow into data."""
+    return x.numpy() if isinstance(x, Tensor) else np.asarray(x)
+
+
 def default_collate(samples: Sequence[Any]) -> Any:
     """Puts samples of one kind together, part by part, along a new first axis.
 
@@ -68,7 +73,7 @@ def _like(example: Any, parts: list[Any]) -> Any:
 
 
 def _stack(samples: Sequence[Any]) -> NDArray[Any]:
-    arrays = [np.asarray(sample) for sample in samples]
+    arrays = [elements(sample) for sample in samples]
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         raise ShapeError(f"DataLoader: samples of one batch differ in shape: {sorted(shapes)}")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rabbet.base.errors import IndexRangeError, ShapeError
+from rabbet.data.collate import elements
 from rabbet.data.order import shuffled
 
 Indices = NDArray[np.int64]
@@ -74,7 +75,7 @@ class ArrayDataset(Dataset):
     """
 
     def __init__(self, *arrays: ArrayLike) -> None:
-        self.arrays: tuple[NDArray[Any], ...] = tuple(np.asarray(array) for array in arrays)
+        self.arrays: tuple[NDArray[Any], ...] = tuple(map(elements, arrays))
         shapes = [array.shape for array in self.arrays]
         if not shapes or () in shapes or len({shape[0] for shape in shapes}) != 1:
             raise ShapeError(

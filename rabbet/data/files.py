@@ -122,7 +122,7 @@ def _encode(obj: Any, path: tuple[str, ...], arrays: dict[str, NDArray[Any]]) ->
 
 
 def _store(obj: Any, path: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> str:
-    array = np.asarray(obj, order="C")
+    array = np.asarray(obj.numpy() if isinstance(obj, Tensor) else obj, order="C")
     try:
         dtype = dtypes.dtype_of(array.dtype)
     except DTypeError:

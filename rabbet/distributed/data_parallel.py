@@ -81,7 +81,7 @@ class DataParallel(Module):
             return
         with no_grad():
             for _, t in held:
-                array = np.array(np.asarray(t), order="C")
+                array = np.array(t.numpy(), order="C")
                 broadcast_array(group, array, 0)
                 t.copy_(asarray(array, copy=False))
         flush()

@@ -94,5 +94,5 @@ def _weighted(p: Tensor, weight: float) -> np.ndarray:
     # Zeros, not 0 times the gradient: a batch that does not count may have one that is not finite.
     if p.grad is None or weight == 0:
         return np.zeros(p.size, p.dtype.numpy)
-    gradient = np.asarray(p.grad).reshape(-1)
+    gradient = p.grad.numpy().reshape(-1)
     return (gradient * np.float64(weight).astype(gradient.dtype)).astype(gradient.dtype, copy=False)

@@ -79,7 +79,7 @@ def all_reduce(tensor: Tensor, op: str = "sum") -> Tensor:
         raise DTypeError(f"all_reduce: there is no {op} of {tensor.dtype.name}")
     group = connection()
     check_same(group, "all_reduce", (op, tensor.shape, tensor.dtype.name))
-    return asarray(reduce_array(group, np.asarray(tensor), op), copy=False)
+    return asarray(reduce_array(group, tensor.numpy(), op), copy=False)
 
 
 def broadcast(tensor: Tensor, root: int = 0) -> Tensor:
@@ -92,7 +92,7 @@ def broadcast(tensor: Tensor, root: int = 0) -> Tensor:
     if not 0 <= root < group.size:
         raise RabbetError(f"broadcast: root is {root}; the ranks are 0 to {group.size - 1}")
     check_same(group, "broadcast", (root, tensor.shape, tensor.dtype.name))
-    array = np.array(np.asarray(tensor), order="C")
+    array = np.array(tensor.numpy(), order="C")
     broadcast_array(group, array, root)
     return asarray(array, copy=False)
 

@@ -154,6 +154,50 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Ten
     return _set(tensor, from_numpy(gain * found))
 
 
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """A convolution's weight that hands its input's channels through: ones in the middles.
+
+    (out, in, *kernel) of 3 to 5 axes; with `groups` each group's first channels. Channels without a
+    match have zeros. Raises ShapeError for other shapes.
+
+    >>> nn.init.dirac_(rb.empty((2, 2, 3)))[1].tolist()
+    [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    if not 3 <= tensor.ndim <= 5 or groups < 1 or tensor.shape[0] % groups:
+        raise ShapeError(
+            f"dirac_: needs 3 to 5 axes and {groups} groups of outputs, "
+            f"the shape is {show(tensor.shape)}"
+        )
+    found = np.zeros(tensor.shape, np.float32)
+    middle = found[(..., *(n // 2 for n in tensor.shape[2:]))]
+    each = tensor.shape[0] // groups
+    same = np.arange(min(each, tensor.shape[1]))
+    for first in range(0, tensor.shape[0], each):
+        middle[first + same, same] = 1.0
+    return _set(tensor, from_numpy(found).astype(tensor.dtype))
+
+
+def sparse_(
+    tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None
+) -> Tensor:
+    """Normal numbers, of which the part `sparsity` of each column is 0 (J. Martens, 2010).
+
+    Raises ShapeError unless `tensor` is a matrix, ValueError for a sparsity outside 0 to 1.
+
+    >>> int((nn.init.sparse_(rb.empty((10, 3)), 0.25) == 0).sum())
+    9
+    """
+    if tensor.ndim != 2 or not 0 <= sparsity <= 1:
+        raise (ShapeError if tensor.ndim != 2 else ValueError)(
+            f"sparse_: a matrix and a sparsity from 0 to 1 are needed, not {show(tensor.shape)} "
+            f"and {sparsity}"
+        )
+    drawn = randn(tensor.shape, dtype=tensor.dtype, generator=generator) * std
+    ranks = rand(tensor.shape, generator=generator).argsort(axis=0).argsort(axis=0)
+    kept = ranks >= math.ceil(sparsity * tensor.shape[0])
+    return _set(tensor, functions["where"](kept, drawn, 0.0))
+
+
 def _set(tensor: Tensor, value: Tensor) -> Tensor:
     with no_grad():
         return tensor.copy_(value)

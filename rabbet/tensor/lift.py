@@ -49,7 +49,9 @@ def lift(op: Op) -> Callable[..., Any]:
             return made
         given = args, kwargs
         if kwargs:
-            kwargs = {_rename(name, names): v for name, v in kwargs.items()}
+            kwargs = {
+                _rename(n, names): v for n, v in kwargs.items() if v is not None or n != "out"
+            }
             if op.name in SCALED and "alpha" in kwargs:
                 return _scaled(function, args, kwargs)
         if op.name in PAIRED and len(args) == 2 and isinstance(args[1], Tensor):

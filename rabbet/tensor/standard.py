@@ -8,6 +8,7 @@ import numpy as np
 
 from rabbet.base.errors import DTypeError, ShapeError
 from rabbet.base.shapes import axis_of, show
+from rabbet.tensor.chosen import nonzero
 from rabbet.tensor.lift import functions
 from rabbet.tensor.tensor import Tensor, as_operand, from_numpy
 
@@ -86,3 +87,21 @@ def searchsorted(
     if sorter is not None:
         line = functions["take"](line, sorter, 0)
     return functions["searchsorted"](line, x2, side)
+
+
+def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
+    """Elements of `x1` where `condition` holds and of `x2` elsewhere; all three broadcast.
+
+    A condition of numbers holds where they are not 0. With the condition alone, where it holds: a
+    vector of positions for each axis, as `nonzero`, read at once.
+
+    >>> rb.where(rb.asarray([True, False]), 1.0, 0.0)
+    tensor([1., 0.])
+    >>> rb.where(rb.asarray([0, 5, 0, 7]))
+    (tensor([1, 3]),)
+    """
+    if x1 is None and x2 is None:
+        return nonzero(condition)
+    if x1 is None or x2 is None:
+        raise TypeError("where: with values for one outcome those for the other are needed too")
+    return functions["where"](condition, x1, x2)

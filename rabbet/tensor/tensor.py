@@ -163,6 +163,11 @@ class Tensor(Methods):
         return self.numpy().tolist() if found is None else found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self.requires_grad:
+            raise GradientError(
+                "NumPy got a tensor that requires gradients, and would lose them: write "
+                "x.detach(), or x.numpy() for its elements (rb has most of NumPy's functions)"
+            )
         tape = current()
         if tape.capture is not None:
             tape.capture.opaque_read("numpy", self)

@@ -49,7 +49,7 @@ class Library:
 
 
 def bits(result: Any) -> list[tuple[Any, ...]]:
-    arrays = [np.asarray(rb.asarray(x)) for x in tree.flatten(result)[0]]
+    arrays = [rb.asarray(x).numpy() for x in tree.flatten(result)[0]]
     return [(a.dtype, a.shape, a.tobytes()) for a in arrays]
 
 

@@ -315,3 +315,16 @@ def test_s14_assigning_all_of_a_leaf_gives_another_tensor() -> None:
     y.add_(1.0)
     (y * y).sum().backward()
     np.testing.assert_allclose(w.grad.numpy(), 2 + 2 * (w.detach().numpy() + 1))
+
+
+def test_numpy_functions_refuse_what_requires_gradients(tmp_path: Path) -> None:
+    """They would lose the gradients without a word; what only reads elements may."""
+    x = rb.ones(3, requires_grad=True)
+    for refused in (np.exp, np.asarray):
+        with pytest.raises(rb.GradientError, match=r"x.detach\(\)"):
+            refused(x * 2 if refused is np.exp else x)
+    assert np.sum(x).requires_grad and np.mean(x * 2).item() == 2  # NumPy asks the tensor itself
+    assert np.exp(x.detach()).shape == x.numpy().shape == np.asarray(rb.ones(3)).shape
+    assert (np.arange(3.0) + x).requires_grad and (np.float32(2) * x).requires_grad
+    rb.save({"x": rb.nn.Parameter(x.detach())}, tmp_path / "x")
+    assert rb.load(tmp_path / "x")["x"].tolist() == [1, 1, 1]

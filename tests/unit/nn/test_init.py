@@ -101,3 +101,25 @@ def test_parameters_as_a_vector() -> None:
     assert vector.tolist() == [float(i) for i in range(9)]
     with pytest.raises(ShapeError, match="9 numbers"):
         nn.utils.vector_to_parameters(rb.zeros((8,)), layer.parameters())
+
+
+def test_what_hands_channels_through() -> None:
+    for groups, shape in ((1, (3, 2, 3)), (2, (4, 3, 3, 5)), (1, (2, 2, 1, 2, 3))):
+        w = init.dirac_(rb.ones(shape), groups).numpy()
+        wanted = np.zeros(shape)
+        for g in range(groups):
+            for k in range(min(shape[0] // groups, shape[1])):
+                place = (g * (shape[0] // groups) + k, k, *(n // 2 for n in shape[2:]))
+                wanted[place] = 1
+        np.testing.assert_array_equal(w, wanted)
+    with pytest.raises(ShapeError, match="dirac_"):
+        init.dirac_(rb.ones((3, 2, 3)), 2)
+
+
+def test_sparse_columns() -> None:
+    w = init.sparse_(rb.ones((20, 50)), 0.31, std=2.0).numpy()
+    assert set((w == 0).sum(0)) == {7} and 1.5 < w[w != 0].std() < 2.5
+    with pytest.raises(ShapeError, match="sparse_"):
+        init.sparse_(rb.ones(3), 0.5)
+    with pytest.raises(ValueError, match="1.5"):
+        init.sparse_(rb.ones((3, 3)), 1.5)
