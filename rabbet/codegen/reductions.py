@@ -212,13 +212,13 @@ def lane_registers(fn: Function, reduction: Reduction, lanes: int) -> LaneRegist
 
 
 class LaneMemory:
-    """The LANES partial results of one reduction, on the stack, for some lanes at a time."""
+    """The partial results of one reduction, LANES or more, on the stack, for some at a time."""
 
-    def __init__(self, fn: Function, reduction: Reduction) -> None:
+    def __init__(self, fn: Function, reduction: Reduction, count: int = LANES) -> None:
         self._fn = fn
         self.reduction = reduction
         self._dtypes = parts(reduction)
-        self._slots = [fn.allocate(memory_type(d, LANES)) for d in self._dtypes]
+        self._slots = [fn.allocate(memory_type(d, count)) for d in self._dtypes]
 
     def result(self) -> Value:
         """The lanes combined by the fixed tree."""

@@ -12,7 +12,7 @@ from rabbet.base.target import Target
 from rabbet.codegen.emit import Frame
 from rabbet.codegen.ir import Module
 from rabbet.codegen.launch import Launch
-from rabbet.codegen.rows_across import COLUMNS, Across
+from rabbet.codegen.rows_across import Across, columns_of
 from rabbet.codegen.rows_along import Along
 from rabbet.codegen.rows_digits import COLUMNS as DIGIT_COLUMNS
 from rabbet.codegen.rows_digits import Digits, digits
@@ -63,7 +63,8 @@ def launch_rows(kernel: RowKernel) -> Launch:
 def _tasks(kernel: RowKernel) -> Expr:
     outer = kernel.outer
     if kernel.across and outer:
-        return product(outer[:-1]) * ((outer[-1] + (COLUMNS - 1)) // COLUMNS)
+        columns = columns_of(kernel)
+        return product(outer[:-1]) * ((outer[-1] + (columns - 1)) // columns)
     if digits(kernel) is not None:
         return product(outer[:-1]) * ((outer[-1] + (DIGIT_COLUMNS - 1)) // DIGIT_COLUMNS)
     axis = turned_axis(kernel)
