@@ -1,5 +1,7 @@
 """Neural networks: modules with PyTorch's names, arguments, `state_dict` keys and layouts."""
 
+import sys
+
 from rabbet.nn import averaging, functional, init
 from rabbet.nn import tools as utils
 from rabbet.nn.activation import (
@@ -152,6 +154,10 @@ from rabbet.nn.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+
+# PyTorch's users import from these modules, whose files have other names here.
+_PLACES = {"utils": utils, "utils.rnn": utils.rnn, "utils.parametrizations": utils.parametrize}
+sys.modules.update({f"{__name__}.{place}": module for place, module in _PLACES.items()})
 
 __all__ = [
     "AdaptiveAvgPool1d",

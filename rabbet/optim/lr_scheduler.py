@@ -27,6 +27,9 @@ class LRScheduler:
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
+        if not hasattr(optimizer, "param_groups"):
+            kind, name = type(optimizer).__name__, type(self).__name__
+            raise TypeError(f"{name}: schedules the rates of an optimizer, not of {kind}")
         self.optimizer = optimizer
         for group in optimizer.param_groups:
             if "initial_lr" not in group:

@@ -25,6 +25,7 @@ METHODS = {
     "resize_": "use .reshape(shape), or make a new tensor",
 }
 FUNCTIONS = {
+    "pad": "use rb.nn.functional.pad",
     "device": "a device is its name, 'cpu'",
     "float": "use rb.float32",
     "double": "use rb.float64",

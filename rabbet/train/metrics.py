@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from rabbet.base.errors import DTypeError, ShapeError
 from rabbet.base.shapes import show
+from rabbet.base.words import meant
 from rabbet.nn.loss import BCEWithLogitsLoss
 from rabbet.tensor import Tensor, functions
 
@@ -83,7 +84,9 @@ def find_metric(given: Any, loss: Any) -> Metric:
     """A metric from a name or a callable; ValueError for an unknown name."""
     if isinstance(given, str):
         if given not in METRICS:
-            raise ValueError(f"no metric is called {given!r}; there are {', '.join(METRICS)}")
+            known = ", ".join(METRICS)
+            hint = meant(given, METRICS)
+            raise ValueError(f"no metric is called {given!r}; there are {known}{hint}")
         function = METRICS[given]
         if isinstance(loss, BCEWithLogitsLoss) and function in (accuracy, binary_accuracy):
             # The loss takes logits, so 0 is where yes and no are equally likely.

@@ -27,6 +27,8 @@ def make_dataset(x: Any, y: Any) -> Any:
         inputs = (x,) if is_array(x) else tuple(x)
         return ArrayDataset(*inputs) if y is None else ArrayDataset(*inputs, y)
     if hasattr(x, "__getitem__") and hasattr(x, "__len__"):
+        if isinstance(x, tuple | list) and y is not None:
+            raise TypeError("data must be arrays, not lists of numbers: give numpy.asarray(x)")
         if y is not None:
             raise TypeError("a dataset has its targets in its samples: leave y out")
         return x

@@ -68,6 +68,7 @@ class Trainer:
                 f"{optimizer!r}"
             )
         self.optimizer = optimizer
+        metrics = [metrics] if isinstance(metrics, str) else metrics
         self.metrics: list[Metric] = [find_metric(metric, loss) for metric in metrics]
         self.callbacks = list(callbacks)
         self.clip_grad_norm, self.jit = clip_grad_norm, jit
@@ -109,6 +110,7 @@ class Trainer:
         """
         if self.loss is None or self.optimizer is None:
             raise RabbetError("fit: the Trainer needs a loss and an optimizer")
+        self._check_optimizer(self.optimizer)
         if validation_split:
             dataset, validation_data = split_off(make_dataset(x, y), validation_split)
             x, y = dataset, None
@@ -123,6 +125,9 @@ class Trainer:
         progress = make_progress(verbose, epochs, len(loader.dataset), len(loader))
         # Checkpoints last: they save what the others have done at the end of an epoch.
         given = sorted([*self.callbacks, *(callbacks or ())], key=_is_checkpoint)
+        for callback in given:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"fit: {callback!r} is no callback: derive from rb.train.Callback")
         self._running = [*given, history, *progress]
         for callback in self._running:
             callback.set_trainer(self)
@@ -137,6 +142,16 @@ class Trainer:
             finally:
                 self._tell("on_train_end", {})
         return history
+
+    def _check_optimizer(self, optimizer: Optimizer) -> None:
+        """An optimizer of another model would train nothing, and say nothing."""
+        updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        mine = [id(p) for p in self.model.parameters()]
+        if mine and updated.isdisjoint(mine) and type(self).train_step is Trainer.train_step:
+            raise RabbetError(
+                "fit: the optimizer has no parameter of this model: make it with "
+                "model.parameters() of the model that the Trainer was given"
+            )
 
     def _run_epoch(
         self,

@@ -1,7 +1,6 @@
 """Program files with something wrong in them, their hashes made right again."""
 
 import copy
-import hashlib
 import json
 import random
 from collections.abc import Iterator
@@ -83,8 +82,3 @@ def _change(container: Any, key: Any, chance: random.Random, graph: Any, every: 
         container[str(chance.randrange(3))] = container.pop(key)
     else:
         container[key] = copy.deepcopy(chance.choice(JUNK))
-
-
-def digest_weights(graph: Any, weights: bytes) -> None:
-    """Make the hash of the weights right."""
-    graph["weights_sha256"] = hashlib.sha256(weights).hexdigest()

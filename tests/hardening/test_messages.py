@@ -69,6 +69,12 @@ def load_other_state() -> None:
     rb.optim.Adam([parameter(3)]).load_state_dict(more.state_dict())
 
 
+def trainer_of(parameters: Any) -> rb.Trainer:
+    """A Trainer of a small model, with an optimizer over its own or other parameters."""
+    model = nn.Linear(2, 1)
+    return rb.Trainer(model, "mse", rb.optim.SGD(parameters or model.parameters(), lr=0.1))
+
+
 @rb.jit
 def squared(x: Any) -> Any:
     """Only for square matrices."""
@@ -306,6 +312,36 @@ REST = [
         ValueError,
         lambda: rb.Trainer(nn.ReLU(), loss="cross_entrpy"),
         "did you mean 'cross_entropy'?",
+    ),
+    other(
+        "optimizer of another model",
+        rb.RabbetError,
+        lambda: trainer_of(nn.Linear(2, 1).parameters()).fit(ones(2, 2), ones(2, 1)),
+        *("no parameter of this model", "model.parameters()"),
+    ),
+    other(
+        "lists of numbers",
+        TypeError,
+        lambda: trainer_of(None).fit([[1.0, 2.0]], [[1.0]]),
+        "numpy.asarray(x)",
+    ),
+    other(
+        "no callback",
+        TypeError,
+        lambda: trainer_of(None).fit(ones(2, 2), ones(2, 1), callbacks=[print]),
+        "rb.train.Callback",
+    ),
+    other(
+        "a wrong metric",
+        ValueError,
+        lambda: rb.Trainer(nn.ReLU(), metrics="acuracy"),
+        *("'acuracy'", "did you mean 'accuracy'?"),
+    ),
+    other(
+        "schedule of a model",
+        TypeError,
+        lambda: rb.optim.lr_scheduler.StepLR(nn.Linear(2, 1), 3),  # type: ignore[arg-type]
+        *("StepLR", "not of Linear"),
     ),
     other(
         "Keras's loss",

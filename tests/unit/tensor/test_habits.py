@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,7 @@ import rabbet as rb
 from rabbet.graph.value import registry
 from rabbet.tensor import lift
 
+ROOT = Path(__file__).resolve().parents[3]
 X = np.arange(1.0, 7.0, dtype=np.float32).reshape(2, 3)
 
 
@@ -107,3 +112,15 @@ def test_the_larger_of_two_tensors_is_max_of_both() -> None:
     assert rb.max(a, b).tolist() == [3.0, 5.0] and a.min(b).tolist() == [1.0, 2.0]
     with pytest.raises(TypeError, match="axis must be plain data, not a tensor of shape"):
         rb.sum(a, b)
+
+
+def test_modules_are_where_pytorch_has_them() -> None:
+    """As `from rabbet.nn.utils import ...` in a program that imports nothing before."""
+    code = (
+        "from rabbet.nn.utils.rnn import pad_sequence\n"
+        "from rabbet.nn.utils.parametrizations import weight_norm\n"
+        "from rabbet.nn.utils import clip_grad_norm_\n"
+        "from rabbet.optim.lr_scheduler import StepLR\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
