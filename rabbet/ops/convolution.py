@@ -9,6 +9,7 @@ contraction over windows, so no patches need memory. The public ops over them ar
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,10 @@ from rabbet.graph.sample import Draw, Sample, draws
 from rabbet.graph.value import Value
 from rabbet.ops.checks import fixed, need_float, wide
 from rabbet.ops.contract import contract
-from rabbet.ops.moves import reshape
+from rabbet.ops.elementwise import multiply
+from rabbet.ops.movement import expand_dims
+from rabbet.ops.moves import permute, reshape
+from rabbet.ops.order import ALONG_MINIMUM
 from rabbet.ops.patches import (
     Ints,
     output_sizes,
@@ -36,9 +40,12 @@ from rabbet.ops.phases import (
     taps,
     woven,
 )
+from rabbet.ops.reduce import sum_
 
 # Labels of the contractions; positions and kernel elements get the numbers after these.
 IMAGE, GROUP, OUT, IN = 0, 1, 2, 3
+
+FEW_PRODUCTS = 64  # of one position and group: their sums need no matrix product
 
 
 def _labels(rank: int, groups: int) -> tuple[Ints, Ints, Ints]:
@@ -293,6 +300,8 @@ def convolution_weight(
     """(N, O, *outputs), (N, C, *S) -> (O, C / groups, *kernel), the gradient of the weight."""
     group, position, element = _labels(len(stride), groups)
     windows = patches(_split(x, 1, groups), kernel, stride, low, high, dilation)
+    if _has_few_products(g, x, kernel, groups):
+        return _join(_sums_of_products(_split(g, 1, groups), windows, len(stride)), 0, groups)
     w = contract(
         _split(g, 1, groups),
         windows,
@@ -301,6 +310,26 @@ def convolution_weight(
         (*group, OUT, IN, *element),
     )
     return _join(w, 0, groups)
+
+
+def _has_few_products(g: Any, x: Any, kernel: Ints, groups: int) -> bool:
+    """Is a group of few channels, and a row of the image a run of a sum (see ops/order.py)?"""
+    is_few = g.shape[1] * x.shape[1] * prod(kernel) <= FEW_PRODUCTS * groups**2
+    return bool(is_few) and bool(g.shape[-1] >= ALONG_MINIMUM)
+
+
+def _sums_of_products(g: Any, windows: Any, rank: int) -> Any:
+    """(N, [G], O, *S), (N, [G], C, *S, *K) -> ([G], O, C, *K): a sum for each weight, whose
+    products are read along the image; a matrix product would copy all windows for few rows.
+    """
+    lead = g.ndim - rank  # before the positions
+    rows, last = range(lead, g.ndim - 1), g.ndim - 1  # the sums' lanes are those of one row
+    elements = range(lead + rank, lead + 2 * rank)
+    g = permute(g, (0, *rows, *range(1, lead), last))
+    windows = permute(windows, (0, *rows, *range(1, lead), *elements, last))
+    g = reshape(g, (*g.shape[:-1], *(1,) * (1 + rank), g.shape[-1]))
+    products = multiply(g, expand_dims(windows, rank + lead - 2))
+    return sum_(products, (*range(rank), products.ndim - 1))
 
 
 @convolution_weight.gradient
