@@ -75,6 +75,7 @@ class _Side:
     elements: Dim  # of the packed buffer
     size: int  # elements to copy
     copies: int  # how often the contraction's tasks would copy them
+    in_runs: bool  # does memory run along the panels' rows?
     is_read: bool = False  # few rows read it where it is, in an order that memory likes less
 
 
@@ -212,7 +213,10 @@ class Packing:
     def _is_worth(self, side: _Side) -> bool:
         if self._is_constant(side):
             return side.size >= WORTH_KEPT
-        return not side.is_read and (self._copies[side.key] - 1) * side.size >= WORTH
+        nbytes = side.size * side.kernel.value.dtype.itemsize
+        # what lies in runs is copied as fast as panels that no core keeps are read again
+        saved = self._copies[side.key] - 1 - (side.in_runs and nbytes > self._target.l2_bytes)
+        return not side.is_read and saved * side.size >= WORTH
 
     def _pack(self, side: _Side) -> Lowered:
         arguments = side.arguments
@@ -293,7 +297,8 @@ class Packing:
         key = (pack, id(source.call), source.index, dims)
         rows = (counts[2] + 1) // 2 * 2 if in_pairs(pack) else counts[2]
         elements = counts[0] * ((counts[1] + (width - 1)) // width) * width * rows
-        return [_Side(number, pack, arguments, key, elements, hint, copies)]
+        in_runs = seen.plain and seen.kind == "runs"
+        return [_Side(number, pack, arguments, key, elements, hint, copies, in_runs)]
 
 
 def _rewritten(one: Lowered, loops: tuple[Loops, ...], value: Expr, arguments: Arguments) -> Expr:

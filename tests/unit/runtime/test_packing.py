@@ -49,6 +49,19 @@ def test_two_turned_sides_change_places() -> None:
     assert _packs(Graph([x, w], [lookup("matmul")(*sides)])) == 0
 
 
+def test_runs_are_packed_where_more_than_two_tasks_would_copy_them() -> None:
+    """A batch of images larger than the caches: panels would be written and read once more."""
+
+    def packs(filters: int) -> int:
+        builder = Builder()
+        shapes = (16, 1024, 14, 14), (filters, 1024, 1, 1)
+        x, w = (builder.input(Spec(s, rb.float32)) for s in shapes)
+        return _packs(Graph([x, w], [lookup("conv2d")(x, w)]))
+
+    assert packs(256) == 0
+    assert packs(2048) == 1
+
+
 def test_packed_or_not_the_bits_are_the_same(rng: np.random.Generator) -> None:
     """Row by row nothing is packed; all rows at once the weight is."""
     x, w = (rng.standard_normal(s).astype(np.float32) for s in ((700, 300), (520, 300)))
