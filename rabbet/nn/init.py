@@ -169,7 +169,9 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
             f"the shape is {show(tensor.shape)}"
         )
     found = np.zeros(tensor.shape, np.float32)
-    middle = found[(..., *(n // 2 for n in tensor.shape[2:]))]
+    middle = found
+    for n in reversed(tensor.shape[2:]):
+        middle = middle[..., n // 2]
     each = tensor.shape[0] // groups
     same = np.arange(min(each, tensor.shape[1]))
     for first in range(0, tensor.shape[0], each):
