@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import rabbet as rb
 from rabbet import targets
@@ -70,3 +71,22 @@ def test_packed_or_not_the_bits_are_the_same(rng: np.random.Generator) -> None:
     for i in (0, 350, 698):
         part = (rb.asarray(x[i : i + 2]) @ b).numpy()
         np.testing.assert_array_equal(whole[i : i + 2], part)
+
+
+@pytest.mark.parametrize("stride", (1, 2))
+def test_windows_from_bands_or_copied_the_bits_are_the_same(
+    stride: int, rng: np.random.Generator
+) -> None:
+    """Many channels (20) read windows from bands, few (10) have them copied."""
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((3, 20, 17, 33), (20, 20, 3, 3)))
+
+    def run(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        image = rb.asarray(x).requires_grad_()
+        y = rb.conv2d(image, rb.asarray(w), stride=stride, padding=1)
+        y.sum().backward()
+        assert image.grad is not None
+        return y.numpy(), image.grad.numpy()
+
+    whole, slope = run(x, w)
+    np.testing.assert_array_equal(whole[:, :10], run(x, w[:10])[0])
+    np.testing.assert_array_equal(slope[:, :10], run(x[:, :10], w[:, :10])[1])
