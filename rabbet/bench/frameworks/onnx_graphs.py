@@ -189,8 +189,6 @@ def network(problem: Any) -> tuple[bytes, dict[str, np.ndarray]]:
 
 def product(problem: Any) -> tuple[bytes, dict[str, np.ndarray]]:
     """a @ b; b inside the model where it is constant."""
-    if problem.dtype != "float32":
-        raise ValueError(f"there is no product of {problem.dtype} on the CPU")
     graph, given = Graph(), problem.inputs()
     if problem.constant:
         graph.weights["b"] = given.pop("b")

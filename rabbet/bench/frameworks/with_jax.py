@@ -381,6 +381,7 @@ def _decode(problem: Any) -> Running:
 
 BUILDERS: Builders = {
     "gemm": {"jit": _gemm},
+    "gemm_bfloat16": {"jit": _gemm},
     "gemm_constant": {"jit": _gemm},
     "conv": {"jit": _convolution(False), "jit_channels_last": _convolution(True)},
     **{kind: {"jit": _train} for kind in NETWORKS if kind.endswith("train")},

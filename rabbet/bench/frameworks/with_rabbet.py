@@ -297,6 +297,7 @@ TRAIN: dict[str, Builder] = {"jit": _train(True), "eager": _train(False)}
 INFER: dict[str, Builder] = {"jit": _infer, "exported": _exported}
 BUILDERS: Builders = {
     "gemm": {"eager": _gemm, "jit": _gemm_jit},
+    "gemm_bfloat16": {"eager": _gemm, "jit": _gemm_jit},
     "gemm_constant": {"exported": _gemm_constant, "jit": _gemm_jit},
     "conv": {"eager": _conv(False), "jit": _conv(True)},
     "mlp_train": TRAIN,

@@ -328,6 +328,7 @@ def _ways(make: Callable[[Wrap], Any]) -> dict[str, Any]:
 
 BUILDERS: Builders = {
     "gemm": _ways(_gemm),
+    "gemm_bfloat16": _ways(_gemm),
     "gemm_constant": _ways(_gemm),
     "conv": {"graph": _conv},
     **{kind: _ways(_train) for kind in NETWORKS if kind.endswith("train")},

@@ -251,6 +251,7 @@ IMAGES: dict[str, Builder] = {
 INFER: dict[str, Builder] = {"eager": _infer(), "compile": _infer(compiled)}
 BUILDERS: Builders = {
     "gemm": {"eager": _gemm},
+    "gemm_bfloat16": {"eager": _gemm},
     "gemm_constant": {"eager": _gemm},
     "conv": {"eager": _conv(False), "channels_last": _conv(True)},
     "mlp_train": DENSE,

@@ -23,6 +23,8 @@ class Gemm:
 
     @property
     def kind(self) -> str:
+        if self.dtype == "bfloat16":  # not every framework has it
+            return "gemm_bfloat16"
         return "gemm_constant" if self.constant else "gemm"
 
     @property
