@@ -79,6 +79,27 @@ def _softsign(x: Array) -> Array:
     return kept / (1 + abs(kept))
 
 
+def _gelu(x: Array) -> Array:
+    size = np.minimum(abs(x), 100.0)
+    tail = size * special.ndtr(-size)
+    return np.where(x < 0, -tail, x - tail)
+
+
+def _selu(x: Array) -> Array:
+    return SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(x))
+
+
+def _softsign(x: Array) -> Array:
+    """With its limits at the infinities."""
+    kept = np.clip(x, -1e300, 1e300)
+    return kept / (1 + abs(kept))
+
+
+def _gelu(x: Array) -> Array:
+    size = np.minimum(abs(x), 100.0)
+    return np.where(x < 0, 0.0, x) - size * special.ndtr(-size) * np.where(x == 0, 0.0, 1.0)
+
+
 def _hardswish(x: Array) -> Array:
     return np.where(x < -3, -0.0, x) * np.clip(x / 6 + 0.5, 0, 1)
 
@@ -185,7 +206,7 @@ FUNCTIONS: dict[str, Checked] = {
 _LOW = (-1.0, -17.0, -88.0, -103.0)
 ACTIVATIONS: dict[str, Checked] = {
     "silu": Checked(meaning.silu, hard=(1.28, *_LOW)),
-    "gelu": Checked(meaning.gelu, hard=(0.75, 5.0, -1.0, -5.0, -13.0, -14.2)),
+    "gelu": Checked(_gelu, hard=(0.75, 5.0, -1.0, -5.0, -13.0, -14.2)),
     "gelu_tanh": Checked(
         meaning.gelu_tanh, hard=(-5.0, -10.0), call=partial(rb.gelu, approximate="tanh")
     ),

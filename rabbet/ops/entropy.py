@@ -13,6 +13,7 @@ from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import multiply, negative, subtract
 from rabbet.ops.checks import need_float
 from rabbet.ops.compare import equal, isinf, isnan, less, less_equal, logical_and, logical_or, where
+from rabbet.ops.create import zeros_like
 from rabbet.ops.functions import log, log1p
 from rabbet.ops.rules import binary_samples, unary_samples, wide
 
@@ -55,7 +56,7 @@ def entr(x: Value) -> Value:
     need_float("entr", "input", x.dtype)
     inside = logical_or(less(0.0, x), isnan(x))
     kept = where(inside, x, 1.0)
-    outside = where(less(x, 0.0), -math.inf, 0.0)
+    outside = where(less(x, 0.0), -math.inf, zeros_like(x))
     return where(inside, negative(multiply(kept, log(kept))), outside)
 
 

@@ -34,7 +34,7 @@ from rabbet.ops.special import erfinv, polynomial
 ROOT_2 = math.sqrt(2.0)
 ROOT_PI = math.sqrt(math.pi)
 NORMAL = 1 / math.sqrt(2 * math.pi)  # the density's factor
-_FAR = 30.0  # exp(-x * x) is 0 there
+_FAR = 45.0  # exp(-x * x / 2) is 0 there
 
 
 def in_double(name: str, body: Callable[..., Any], *operands: Any) -> Any:
@@ -55,7 +55,10 @@ def _erfcx_above(z: Any) -> Any:
 
 
 def _exp_square(a: Any, sign: float) -> Any:
-    """exp(sign * a * a) for a >= 0; the rounding error of the square is put right."""
+    """exp(sign * a * a) for a >= 0; the rounding error of the square is put right.
+
+    `sign` is a power of two, at most 1 in size.
+    """
     a = minimum(a, _FAR)
     upper = cast(cast(a, float32), float64)
     rest = multiply(subtract(a, upper), add(a, upper))
@@ -74,13 +77,21 @@ def _erfcx(x: Any) -> Any:
     return where(less(x, 0.0), subtract(multiply(_exp_square(a, 1.0), 2.0), above), above)
 
 
+def _ndtr(x: Any) -> Any:
+    """By erfcx of |x| / sqrt(2) and the exact square of x, not of the rounded quotient."""
+    a = abs_(x)
+    scaled = _erfcx_above(multiply(a, 1 / ROOT_2))
+    tail = multiply(multiply(scaled, 0.5), _exp_square(a, -0.5))
+    return where(less(x, 0.0), tail, subtract(1.0, tail))
+
+
 def _log_ndtr(x: Any) -> Any:
     z = multiply(x, -1 / ROOT_2)
     low = less(x, -1.0)
     below = where(low, z, 1.0)
     square_ = multiply(square(where(low, x, 0.0)), -0.5)
     tail = add(log(multiply(_erfcx_above(below), 0.5)), square_)
-    above = log1p(multiply(_erfc(negative(where(low, 0.0, z))), -0.5))
+    above = log1p(negative(_ndtr(where(low, 0.0, negative(x)))))
     return where(isinf(where(low, x, 0.0)), -math.inf, where(low, tail, above))
 
 
@@ -186,7 +197,7 @@ def ndtr(x: Value) -> Value:
     >>> rb.ndtr(rb.asarray([0.0, 1.0]))
     tensor([0.5      , 0.8413448])
     """
-    return in_double("ndtr", lambda x: multiply(_erfc(multiply(x, -1 / ROOT_2)), 0.5), x)
+    return in_double("ndtr", _ndtr, x)
 
 
 @ndtr.gradient

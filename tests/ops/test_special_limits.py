@@ -51,3 +51,7 @@ def test_tanhshrink_cancels_nowhere() -> None:
 def test_slopes_at_the_ends(name: str, at: float, wanted: float) -> None:
     slope = rb.grad(lambda x: getattr(rb, name)(x).sum())(rb.asarray([at])).numpy()
     assert slope == wanted
+
+
+def test_entr_keeps_its_dtype() -> None:
+    assert rb.entr(rb.asarray([0.5, 0.0], dtype=rb.float16)).dtype is rb.float16
