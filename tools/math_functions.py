@@ -82,22 +82,7 @@ def _softsign(x: Array) -> Array:
 def _gelu(x: Array) -> Array:
     size = np.minimum(abs(x), 100.0)
     tail = size * special.ndtr(-size)
-    return np.where(x < 0, -tail, x - tail)
-
-
-def _selu(x: Array) -> Array:
-    return SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(x))
-
-
-def _softsign(x: Array) -> Array:
-    """With its limits at the infinities."""
-    kept = np.clip(x, -1e300, 1e300)
-    return kept / (1 + abs(kept))
-
-
-def _gelu(x: Array) -> Array:
-    size = np.minimum(abs(x), 100.0)
-    return np.where(x < 0, 0.0, x) - size * special.ndtr(-size) * np.where(x == 0, 0.0, 1.0)
+    return np.copysign(np.where(x < 0, tail, x - tail), x)
 
 
 def _hardswish(x: Array) -> Array:
