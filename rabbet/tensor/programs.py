@@ -24,7 +24,7 @@ from rabbet.recorder import Node, Segment, current, note_run, remember, runs
 from rabbet.runtime import buffers
 from rabbet.runtime.errors import NativeIndexFailure
 from rabbet.tensor.residuals import residuals_of
-from rabbet.tensor.segment import Output, Pattern, find_pattern, graph_of
+from rabbet.tensor.segment import Output, Pattern, find_pattern, general_pattern, graph_of
 from rabbet.tensor.singly import OneByOne, Single, single_of
 
 MASKS_BEFORE_UNION = 4
@@ -334,7 +334,10 @@ def _whole(
 ) -> tuple[Pattern, Any]:
     """One program for all of the segment, with the sizes that were seen to change as symbols."""
     interpreted = config.engine == "reference"  # gains nothing from symbols
-    pattern = find_pattern([segment.sizes] if interpreted else family.sightings)
+    if isinstance(segment, Single):
+        pattern = general_pattern(segment)
+    else:
+        pattern = find_pattern([segment.sizes] if interpreted else family.sightings)
     try:
         return pattern, _made(segment, pattern, keep, fused)
     except RabbetError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rabbet.base import sizes as base_sizes
-from rabbet.base.sizes import Dim, SizeScope
+from rabbet.base.sizes import Dim, SizeExpr, SizeScope
 from rabbet.base.spec import Spec
 from rabbet.graph import encode
 from rabbet.graph.value import Builder, Graph, Value
@@ -75,6 +75,64 @@ def _related(column: tuple[int, ...], base: tuple[int, ...], symbol: Dim) -> Dim
             return k * symbol
     offsets = {c - b for c, b in zip(column, base, strict=True)}
     return symbol + offsets.pop() if len(offsets) == 1 else None
+
+
+def general_pattern(single: Single) -> Pattern:
+    """All sizes of one op as symbols: one symbol where its rule wants sizes to be equal, several
+    where they only happen to be.
+
+    0 and 1 are not like other sizes, so they stay. Nothing can be said of symbols where an operand
+    has no elements: then all sizes stay.
+    """
+    sizes = single.sizes
+    if any(0 in node.specs[index].shape for node, index in single.leaves):
+        return Pattern([*sizes])
+    first = [None if size in (0, 1) else at for at, size in enumerate(sizes)]
+    while True:
+        pattern = _symbols_at(sizes, first)
+        if pattern.scope is None:
+            return pattern
+        graph_of(single, pattern.dims, [])
+        guards = [*pattern.scope.guards.values()]
+        pattern.scope.guards.clear()
+        equal = [g.expr for g in guards if g.relation == "=="]
+        if not any([_unite(expr, pattern.defined_at, first) for expr in equal]):
+            return pattern
+
+
+def _symbols_at(sizes: Sequence[int], first: Sequence[int | None]) -> Pattern:
+    """The size at i is the symbol whose first place is `first[i]`; None: it is a number."""
+    scope, symbols = SizeScope(), {}
+    pattern = Pattern([], scope)
+    for at, size in enumerate(sizes):
+        place = first[at]
+        if place is None:
+            pattern.dims.append(size)
+            continue
+        if place not in symbols:
+            symbols[place] = scope.symbol(f"n{len(symbols)}", size)
+            pattern.defined_at.append(at)
+        pattern.dims.append(symbols[place])
+    return pattern if symbols else Pattern([*sizes])
+
+
+def _unite(expr: SizeExpr, places: Sequence[int], first: list[int | None]) -> bool:
+    """Where `expr == 0` says that two symbols are equal, or what one is, write so into `first`."""
+    found = [(m, c) for m, c in expr.terms.items() if m]
+    if any(len(m) != 1 or m[0][0] != "symbol" for m, _ in found) or len(found) > 2:
+        return False
+    if len(found) == 2 and (() in expr.terms or found[0][1] != -found[1][1]):
+        return False
+    equal = [place for m, _ in found if (place := first[places[m[0][1]]]) is not None]
+    if len(equal) < len(found):  # it has become a number
+        return False
+    keep, *others = sorted(equal)
+    for at, place in enumerate(first):
+        if len(found) == 1 and place == keep:
+            first[at] = None
+        elif place in others:
+            first[at] = keep
+    return True
 
 
 def graph_of(
