@@ -13,10 +13,13 @@ from rabbet.base.pack import Pack, write_pack
 from rabbet.base.target import Target
 from rabbet.codegen import bundle, machine
 from rabbet.codegen.build import build
+from rabbet.codegen.store import Wanted as Known
 from rabbet.codegen.store import generator_version, object_key
 from rabbet.kernel.loops import Kernel
+from rabbet.kernel.show import kernel_name
 from rabbet.pack.workloads import Wanted
 from rabbet.runtime.compile import CompiledPart, Staging, compile_stages
+from rabbet.runtime.saved import Launchable, Ready, encode_ready, ready_key
 
 PROCESSES = min(os.cpu_count() or 1, 8)
 
@@ -26,7 +29,8 @@ def make(
 ) -> Iterator[tuple[Path, int]]:
     """Write the pack of each target into `folder`; (its path, how many kernels are in it)."""
     for target in chosen:
-        entries = _objects(kernels_of(graphs, target), target)
+        kernels, ready = compiled(graphs, target)
+        entries = _objects(kernels, target) | ready
         path = path_of(target, folder)
         write_pack(path, entries | {whole_key(target): b""})
         yield path, len(entries)
@@ -52,13 +56,21 @@ def whole_key(target: Target) -> str:
     return digest.hexdigest()
 
 
-def kernels_of(graphs: Iterable[Wanted], target: Target) -> list[Kernel]:
-    """The distinct kernels that compute some graphs."""
+def compiled(graphs: Iterable[Wanted], target: Target) -> tuple[list[Kernel], dict[str, bytes]]:
+    """The distinct kernels that compute some graphs, and by key the programs of single ops."""
     found: dict[str, Kernel] = {}
-    for graph, scope, fuse in graphs:
-        for kernel in _kernels(compile_stages(graph, target, scope=scope, fuse=fuse)):
-            found[object_key(kernel, target)] = kernel
-    return list(found.values())
+    ready: dict[bytes, list[Ready]] = {}
+    for graph, scope, fuse, single in graphs:
+        staging = compile_stages(graph, target, scope=scope, fuse=fuse)
+        kernels = {object_key(kernel, target): kernel for kernel in _kernels(staging)}
+        found |= kernels
+        whole = staging.whole
+        if single is not None and whole is not None:
+            keys = [Known(kernel_name(k), object_key(k, target), None) for k in whole.kernels]
+            program = Launchable(whole.words, keys, whole.ops, whole.positions)
+            ready.setdefault(single.family, []).append(Ready(single.dims, single.keep, program))
+    programs = {ready_key(family, target): encode_ready(some) for family, some in ready.items()}
+    return list(found.values()), programs
 
 
 def _kernels(staging: Staging) -> Iterator[Kernel]:

@@ -1,7 +1,8 @@
 """What a pack is for, as a rule: the first tier, and the layers of small networks.
 
-- Every op by itself, on the operands of its samples (a composite: of its first), in float32 where
-  it takes that; elementwise ops also with whole arrays, rows, columns and numbers against a matrix.
+- Every op by itself and its gradient, on the operands of its samples, in float32 where it takes
+  that; elementwise ops also with numbers, rows and columns against arrays of every rank.
+- Products in every orientation; slices, pads, sums and joined arrays along every axis.
 - Small networks of every common layer, with each activation, loss and optimizer: their forward
   passes, gradients and updates, op by op and fused, for one row and for several.
 
@@ -11,10 +12,11 @@ NumPy reference, and the graphs that a compiler would be given are written down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import permutations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,20 +25,31 @@ from rabbet import nn, optim
 from rabbet.base.config import config
 from rabbet.base.errors import RabbetError
 from rabbet.base.sizes import SizeScope
-from rabbet.base.spec import Spec
 from rabbet.graph import sample
 from rabbet.graph.op import Op
 from rabbet.graph.sample import Sample
-from rabbet.graph.value import Builder, Graph, registry
+from rabbet.graph.value import Graph, registry
 from rabbet.nn.stateless import functional_call
+from rabbet.recorder import record
 from rabbet.runtime import program
 from rabbet.tensor import asarray, functions
+from rabbet.tensor.flush import flush
 from rabbet.tensor.functional import grad, value_and_grad
+from rabbet.tensor.programs import families
 from rabbet.tensor.several import split
 from rabbet.tensor.vmap import vmap
 
-MATRIX = (3, 4)
-AGAINST = (MATRIX, (4,), (3, 1), ())
+SHAPE = (2, 3, 4, 5)  # its last axes are an array of fewer
+COMMON = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "where", "equal", "less")
+OFTEN = (  # composites that come in all forms of their samples
+    *("mse_loss", "cross_entropy", "mean", "sum", "var", "std", "topk", "one_hot"),
+    *("put_along_axis", "take_along_axis", "index_reduce", "index_add"),
+)
+REDUCTIONS = ("sum", "mean", "max", "argmax")
+ALONG = ("softmax", "log_softmax", "cumulative_sum", "sort", "argsort")
+ROWS_OF = (("concat", (1,)), ("concat", (1, 4)), ("stack", ()), ("stack", (4,)))
+MOST_ROWS = 16  # put together, each of them an operand
+BATCH, M, N, K = 3, 0, 1, 2  # axes of a product
 ACTIVATIONS = ("ReLU", "Tanh", "Sigmoid", "GELU", "SiLU", "LeakyReLU", "ELU", "Softplus")
 OPTIMIZERS: tuple[Callable[[Any], Any], ...] = (
     lambda p: optim.SGD(p, lr=0.1),
@@ -55,11 +68,26 @@ class Wanted(NamedTuple):
     graph: Graph
     scope: SizeScope | None
     fuse: bool
+    single: Single | None = None
+
+
+class Single(NamedTuple):
+    """What a program of one op is known by: the op with its operands, sizes, kept outputs."""
+
+    family: bytes
+    dims: tuple[int | str, ...]
+    keep: tuple[tuple[int, int], ...]
 
 
 def wanted() -> list[Wanted]:
     """Every graph whose kernels belong into a pack."""
-    found = [Wanted(graph, None, False) for op in registry.values() for graph in singles(op)]
+    found: list[Wanted] = []
+    with written_down(found, fuse=False):
+        for op in registry.values():
+            for run in singles(op):
+                run()
+        for run in (*products(), *moves()):
+            run()
     with written_down(found):
         for run in networks():
             run()
@@ -69,40 +97,173 @@ def wanted() -> list[Wanted]:
 # ---- one op --------------------------------------------------------------------------------------
 
 
-def singles(op: Op) -> Iterator[Graph]:
-    """An op's samples as graphs of one call, elementwise ones in every layout."""
+def singles(op: Op) -> Iterator[Callable[[], None]]:
+    """An op on its samples, with its gradient; elementwise ones in every layout."""
     if op.samples is None or op.kind in ("input", "control", "host"):
         return
     cases = list(op.samples())
-    for case in cases[:1] if op.kind == "composite" else cases:
-        yield from _single(op, case, [d.shape for d in sample.draws(case)])
+    for case in cases[:1] if op.kind == "composite" and op.name not in OFTEN else cases:
+        shapes = [d.shape for d in sample.draws(case)]
+        for dtype in _dtypes(op, case):
+            yield partial(_one, op, case, shapes, dtype)
     if op.kind == "elementwise":
-        count = len(sample.draws(cases[0]))
-        for shape, place in product(AGAINST, range(count)):
-            yield from _single(
-                op, cases[0], [shape if i == place else MATRIX for i in range(count)]
-            )
+        yield from _layouts(op, cases[0])
+    if "shape" in op.sizes and not any(shapes):  # made out of nothing, or numbers
+        for rank in range(1, 5):
+            drawn = replace(case, attrs=case.attrs | {"shape": SHAPE[:rank]})
+            yield partial(_one, op, drawn, shapes, _dtypes(op, case)[0])
 
 
-def _single(op: Op, case: Sample, shapes: list[tuple[int, ...]]) -> Iterator[Graph]:
-    """The graph of one call; none where the op refuses these operands."""
-    draws = sample.draws(case)
+def _dtypes(op: Op, case: Sample) -> list[str]:
+    """float32, or what comes first; whole numbers too where indices are computed."""
+    first = "float32" if "float32" in case.dtypes else case.dtypes[0]
+    also = {
+        "elementwise": ("int64", "bool"),
+        "movement": ("int64",),
+        "gather": ("int64", "bool"),
+    }.get(op.kind, ())
+    return [first, *(d for d in also if d in case.dtypes and d != first)]
+
+
+def _layouts(op: Op, case: Sample) -> Iterator[Callable[[], None]]:
+    """One operand after the other in every layout, against whole arrays of every rank."""
+    count = len(sample.draws(case))
+    places = range(count) if count > 1 else ()
+    for dtype in _dtypes(op, case)[:2]:
+        is_common = op.name in COMMON and dtype == "float32"
+        for rank in range(5):
+            whole = SHAPE[4 - rank :]
+            yield partial(_one, op, case, [whole] * count, dtype)
+            met = _against(whole) if is_common or rank == 2 else [()][: dtype == "int64"]
+            for shape, place in product(met, places):
+                shapes = [shape if i == place else whole for i in range(count)]
+                yield partial(_one, op, case, shapes, dtype)
+        if is_common:
+            yield partial(_one, op, case, [(3, 1), (1, 4), (3, 4)][:count], dtype)
+
+
+def _against(whole: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """What meets an array: numbers, rows, columns, and arrays with one axis of one element."""
+    found = [(), whole[-1:], whole[1:]]
+    found += [(*whole[:at], 1, *whole[at + 1 :]) for at in range(len(whole))]
+    if len(whole) == 4:
+        found.append((whole[1], 1, 1))
+    return [shape for shape in dict.fromkeys(found) if shape != whole]
+
+
+def _one(op: Op, case: Sample, shapes: Sequence[tuple[int, ...]], dtype: str) -> None:
+    """One call and its gradient; nothing where the op refuses these operands."""
+    draws, source = sample.draws(case), np.random.default_rng(0)
     if len(shapes) != len(draws):
         return
-    dtype = "float32" if "float32" in case.dtypes else case.dtypes[0]
-    builder = Builder()
-    specs = [Spec(s, sample.drawn_dtype(d, dtype)) for s, d in zip(shapes, draws, strict=True)]
     defaults = {p.name: p.default for p in op.parameters if p.role == "attribute"}
-    operands: dict[str, Any] = {p.name: [] if p.role == "list" else None for p in op.operands}
+    holes: dict[str, Any] = {p.name: [] if p.role == "list" else None for p in op.operands}
     try:
-        kinds = op.operand_dtypes(specs)
-        inputs = [builder.input(s.with_dtype(k)) for s, k in zip(specs, kinds, strict=True)]
-        attrs = op.bind((), operands | defaults | case.attrs)[1]
-        made = op.infer_specs([v.spec for v in inputs], attrs, sample.form(case))
+        attrs = op.bind((), holes | defaults | case.attrs)[1]
+        arrays = [
+            sample.array(replace(draw, shape=shape), dtype, source)
+            for draw, shape in zip(draws, shapes, strict=True)
+        ]
+        operands = [asarray(array) for array in arrays]
+        for operand in operands:
+            operand.requires_grad = op.differentiable and operand.dtype.is_inexact
+        made = record(op, operands, attrs, sample.form(case))
+        results = made if isinstance(made, tuple) else (made,)
+        flush()
+        _differentiate(*results)
     except RabbetError:
         return
-    outputs = builder.call(op, tuple(inputs), attrs, sample.form(case), made)
-    yield Graph(inputs, list(outputs))
+
+
+def _differentiate(*results: Any) -> None:
+    """The gradients of what has some."""
+    for result in results:
+        if result.requires_grad:
+            result.backward(asarray(np.ones(result.shape, result.dtype.numpy)))
+            flush()
+
+
+def products() -> Iterator[Callable[[], None]]:
+    """Products of matrices in every orientation, of one and of many, with a side of one."""
+    size = {BATCH: 2, M: 3, N: 5, K: 8}
+    for batch, alone in product(("", "both", "a", "b", "sum"), (None, M, N, K)):
+        if alone is None or batch in ("", "both"):
+            for a, b, out in product(permutations((M, K)), permutations((K, N)), ((M, N), (N, M))):
+                axes = {
+                    "a_axes": (BATCH,) * (batch in ("both", "a", "sum")) + a,
+                    "b_axes": (BATCH,) * (batch in ("both", "b", "sum")) + b,
+                    "out_axes": (BATCH,) * (batch in ("both", "a", "b")) + out,
+                }
+                yield partial(_product, axes, size | ({} if alone is None else {alone: 1}))
+    for rows, ends, has_bias in product(((), (1,), (3,), (2, 3)), (1, 5), (False, True)):
+        yield partial(_linear, rows, ends, has_bias)
+
+
+def _product(axes: dict[str, tuple[int, ...]], size: dict[int, int]) -> None:
+    operands = [_floats(*(size[axis] for axis in axes[name])) for name in ("a_axes", "b_axes")]
+    found = record(registry["contract"], operands, axes, ())
+    flush()  # of what is alive
+    del found
+
+
+def _linear(rows: tuple[int, ...], ends: int, has_bias: bool) -> None:
+    operands = [_floats(*rows, 8), _floats(ends, 8), *([_floats(ends)] if has_bias else [])]
+    for operand in operands:
+        operand.requires_grad = True
+    found = functions["linear"](*operands)
+    flush()
+    _differentiate(found)
+
+
+def moves() -> Iterator[Callable[[], None]]:
+    """Parts of arrays, arrays put together, and sums along each axis, with their gradients."""
+    for rank, dtype in product(range(1, 5), ("float32", "int64")):
+        for move in _moves(rank):
+            yield partial(_moved, move, (4, 5, 3, 6)[:rank], dtype)
+        for at, count, size in product({0, rank - 1}, (2, 3, 4), (1, 3)):
+            shape = tuple(size if axis == at else 4 for axis in range(rank))
+            yield partial(_joined, "concat", [_ones(shape, dtype) for _ in range(count)], at)
+    for count, (name, shape) in product(range(2, MOST_ROWS + 1), ROWS_OF):
+        yield partial(_joined, name, [_ones(shape, "float32") for _ in range(count)], 0)
+
+
+def _moves(rank: int) -> Iterator[Callable[[Any], Any]]:
+    for at in range(rank):
+        for part in (0, 2, slice(2), slice(1), slice(1, 3), slice(2, 3), slice(2, None)):
+            yield partial(_part, at, part)
+        for name, keeps in product(REDUCTIONS, (False, True)):
+            yield partial(functions[name], axis=at, keepdims=keeps)
+        for name in (*ALONG, "flip"):
+            yield partial(functions[name], axis=at)
+        for other in range(at):
+            yield partial(functions["swapaxes"], axis1=at, axis2=other)
+    yield partial(functions["expand_dims"], axis=0)
+
+
+def _part(axis: int, part: int | slice, x: Any) -> Any:
+    return x[(slice(None),) * axis + (part,)]
+
+
+def _ones(shape: tuple[int, ...], dtype: str) -> Any:
+    found = asarray(np.ones(shape, dtype))
+    found.requires_grad = dtype == "float32"
+    return found
+
+
+def _joined(name: str, parts: list[Any], axis: int) -> None:
+    found = functions[name](parts, axis=axis)
+    flush()
+    _differentiate(found)
+
+
+def _moved(move: Callable[[Any], Any], shape: tuple[int, ...], dtype: str) -> None:
+    x = _ones(shape, dtype)
+    try:
+        found = move(x)
+        flush()
+        _differentiate(found)
+    except RabbetError:
+        return
 
 
 # ---- networks ------------------------------------------------------------------------------------
@@ -241,16 +402,22 @@ def _classes(y: Any) -> Any:
 
 
 @contextmanager
-def written_down(found: list[Wanted]) -> Iterator[None]:
-    """Within, programs run on the reference, and `found` gets the graphs they are made of."""
+def written_down(found: list[Wanted], *, fuse: bool = True) -> Iterator[None]:
+    """Within, programs run on the reference, and `found` gets the graphs they are made of; without
+    `fuse` all are op by op.
+    """
 
-    def note(graph: Graph, scope: SizeScope | None, fuse: bool) -> None:
-        found.append(Wanted(graph, scope, fuse))
+    def note(graph: Graph, scope: SizeScope | None, fused: bool, parts: Any) -> None:
+        single = None if fused or parts is None else Single(parts[0], parts[1][0], parts[2])
+        found.append(Wanted(graph, scope, fused, single))
 
-    engine, config.engine = config.engine, "reference"
+    before = config.engine, config.fuse
+    config.engine, config.fuse = "reference", fuse and config.fuse
+    families.clear()
     program.observers.append(note)
     try:
         yield
     finally:
         program.observers.remove(note)
-        config.engine = engine
+        families.clear()
+        config.engine, config.fuse = before

@@ -44,12 +44,13 @@ class Program(Protocol):
 class ReferenceProgram:
     """The NumPy reference, one op at a time: the oracle, never the product."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, scope: SizeScope | None) -> None:
         self.graph = graph
+        self.scope = scope
 
     def accepts(self, symbols: tuple[int, ...]) -> bool:
-        """Always: the interpreter asks nothing of sizes."""
-        return True
+        """True where what the graph asked of its sizes has the same answers."""
+        return self.scope is None or self.scope.holds(symbols)
 
     def run(self, symbols: tuple[int, ...], inputs: Sequence[Any]) -> list[Any]:
         """The outputs by interpretation."""
@@ -123,8 +124,9 @@ class CompiledProgram:
 
 
 BOUND_KEPT = 16
+Told = Callable[[Graph, SizeScope | None, bool, tuple[Any, ...] | None], None]
 # Told of each graph that the reference engine takes: what a compiler would have been given.
-observers: list[Callable[[Graph, SizeScope | None, bool], None]] = []
+observers: list[Told] = []
 _stores: dict[Target, KernelStore] = {}
 
 
@@ -168,12 +170,27 @@ def find_or_compile(
     if config.engine == "reference":
         made, scope = graph()
         for observer in observers:
-            observer(made, scope, fuse)
-        return ReferenceProgram(made)
+            observer(made, scope, fuse, parts)
+        return ReferenceProgram(made, scope)
     store = store_of(host_target())
     key = None if parts is None else _key(parts, fuse, store)
     found = None if key is None else _stored(key, store)
     return found or make(key, graph, fuse=fuse, store=store)
+
+
+def ready_programs(family: bytes) -> list[saved.Ready]:
+    """What the pack has for one op with such operands."""
+    if config.engine == "reference":
+        return []
+    store = store_of(host_target())
+    data = None if store.pack is None else store.pack.get(saved.ready_key(family, store.target))
+    return [] if data is None else saved.decode_ready(data)
+
+
+def loaded(program: Launchable) -> CompiledProgram | None:
+    """The program with its kernels mapped; None where one of them is gone."""
+    found = store_of(host_target()).load_named(program.kernels)
+    return None if found is None else CompiledProgram(program, *found)
 
 
 def find_or_ask(
@@ -205,8 +222,8 @@ def _key(parts: tuple[Any, ...], fuse: bool, store: KernelStore) -> str:
 def _stored(key: str, store: KernelStore) -> CompiledProgram | None:
     """The program of this key on disk or in the pack, with its kernels."""
     program = saved.load(key, store)
-    loaded = None if program is None else store.load_named(program.kernels)
-    return None if program is None or loaded is None else CompiledProgram(program, *loaded)
+    found = None if program is None else store.load_named(program.kernels)
+    return None if program is None or found is None else CompiledProgram(program, *found)
 
 
 def make(
@@ -230,9 +247,9 @@ def make(
 
 
 def _loaded(program: Launchable, store: KernelStore) -> CompiledProgram:
-    loaded = store.load_named(program.kernels)
-    assert loaded is not None, "kernels at hand can always be made"
-    return CompiledProgram(program, *loaded)
+    found = store.load_named(program.kernels)
+    assert found is not None, "kernels at hand can always be made"
+    return CompiledProgram(program, *found)
 
 
 class PackProgram(NamedTuple):

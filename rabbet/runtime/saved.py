@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,14 @@ class Packed(NamedTuple):
 
     main: Launchable
     packs: list[Pack]
+
+
+class Ready(NamedTuple):
+    """A program of one op for sizes `dims`: numbers, or names of symbols (tensor/segment.py)."""
+
+    dims: tuple[int | str, ...]
+    keep: tuple[tuple[int, int], ...]
+    program: Launchable
 
 
 @lru_cache(maxsize=1)
@@ -110,6 +119,30 @@ def load_packed(key: str, store: KernelStore) -> Packed | None:
         rest = rest[length:]
     named = zip(header["packs"], programs[1:], strict=True)
     return Packed(programs[0], [Pack(name, constants, made) for (name, constants), made in named])
+
+
+def ready_key(family: bytes, target: Target) -> str:
+    """The key of all programs of one op that a pack has: `family` is the op with its operands."""
+    return program_key(("ready", family), target)
+
+
+def encode_ready(programs: Sequence[Ready]) -> bytes:
+    """Programs of one family as bytes."""
+    codes = [_encode(ready.program) for ready in programs]
+    found = [
+        [ready.dims, ready.keep, len(code)] for ready, code in zip(programs, codes, strict=True)
+    ]
+    return _headed({"ready": found}, b"".join(codes))
+
+
+def decode_ready(data: bytes) -> list[Ready]:
+    """What `encode_ready` wrote."""
+    header, rest = _split(data)
+    programs = []
+    for dims, keep, length in header["ready"]:
+        programs.append(Ready(tuple(dims), tuple(map(tuple, keep)), _decode(rest[:length])))
+        rest = rest[length:]
+    return programs
 
 
 def _encode(program: Launchable) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -32,6 +32,7 @@ ENTRIES_KEPT = 64
 FAMILIES_KEPT = 4096
 KEY_BYTES_KEPT = 1 << 25
 SIGHTINGS_KEPT = 4
+LARGE_BYTES = 1 << 22  # of one op: worth a program that was planned for such sizes
 EARLY_BYTES = 1 << 25  # op by op all values lie in memory: larger segments wait for their program
 
 
@@ -44,6 +45,7 @@ class Entry:
     program: Any  # rabbet.runtime.program.Program
     fused: bool
     is_early: bool = False  # runs while the program is being compiled
+    is_large: bool = False  # one op, planned for many bytes
     matches: dict[tuple[int, ...], tuple[int, ...] | None] = field(default_factory=dict)
 
     def match(self, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -66,6 +68,7 @@ class Family:
     masks: list[frozenset[Output]] = field(default_factory=list)
     needs: dict[tuple[Output, ...], frozenset[Output]] = field(default_factory=dict)
     asked: list[tuple[tuple[Output, ...], Pattern]] = field(default_factory=list)  # of background
+    ready: list[Any] | None = None  # programs of one op that came with the package, not used yet
     sights: int = 0
 
 
@@ -238,7 +241,8 @@ def find_single(node: Node, wanted: list[int]) -> tuple[Found, Any, tuple[int, .
     single, needed = single_of(node), frozenset((0, i) for i in wanted)
     family = _family(single.key)
     try:
-        known = _known(family, single.sizes, needed, False)
+        known = _known(family, single.sizes, needed, False, is_large=_is_large(node))
+        known = known or _ready(single, family, needed)
         found = Found(*(known or _compile(single, family, needed, False)), "found")
     except RabbetError as error:
         error.position = node.position  # type: ignore[attr-defined]
@@ -260,16 +264,52 @@ def _family(key: bytes) -> Family:
 
 
 def _known(
-    family: Family, sizes: tuple[int, ...], needed: frozenset[Output], want_fused: bool
+    family: Family,
+    sizes: tuple[int, ...],
+    needed: frozenset[Output],
+    want_fused: bool,
+    *,
+    is_large: bool = False,
 ) -> tuple[Entry, tuple[int, ...]] | None:
     for entry in family.entries:
-        if want_fused and not entry.fused:
+        if want_fused and not entry.fused or entry.is_large != is_large:
             continue
         if needed <= frozenset(entry.keep):
             symbols = entry.match(sizes)
             if symbols is not None:
                 return entry, symbols
     return None
+
+
+def _ready(
+    single: Single, family: Family, needed: frozenset[Output]
+) -> tuple[Entry, tuple[int, ...]] | None:
+    """The program of an op on few bytes that came with the package, if one fits."""
+    if _is_large(single.nodes[0]):
+        return None
+    if family.ready is None:
+        family.ready = compiler().ready_programs(single.key)
+    for ready in family.ready:
+        if needed <= frozenset(ready.keep):
+            entry = Entry(ready.keep, Pattern.of(ready.dims), None, False)
+            symbols = entry.pattern.match(single.sizes)
+            if symbols is None:
+                continue
+            entry.program = compiler().loaded(ready.program)
+            if entry.program is not None and entry.program.accepts(symbols):
+                family.entries.insert(0, entry)
+                return entry, symbols
+    return None
+
+
+def _is_large(node: Node) -> bool:
+    return sum(spec.nbytes for spec in _specs_of(node)) >= LARGE_BYTES
+
+
+def _specs_of(node: Node) -> Iterator[Spec]:
+    yield from node.specs
+    for source, index in node.inputs:
+        yield source.specs[index]
 
 
 def _compile(
@@ -298,7 +338,8 @@ def _compile(
         assert isinstance(segment, Segment)
         pattern, program = Pattern(list(segment.sizes)), OneByOne(segment, keep, find_single)
     statistics["programs_compiled"] += 1
-    entry = Entry(keep, pattern, program, fused, is_early)
+    is_large = isinstance(segment, Single) and _is_large(segment.nodes[0])
+    entry = Entry(keep, pattern, program, fused, is_early, is_large)
     if fused or isinstance(segment, Single) or not config.fuse:  # else it is never used again
         family.entries.insert(0, entry)
         del family.entries[ENTRIES_KEPT:]
@@ -334,7 +375,7 @@ def _whole(
 ) -> tuple[Pattern, Any]:
     """One program for all of the segment, with the sizes that were seen to change as symbols."""
     interpreted = config.engine == "reference"  # gains nothing from symbols
-    if isinstance(segment, Single):
+    if isinstance(segment, Single) and not _is_large(segment.nodes[0]):
         pattern = general_pattern(segment)
     else:
         pattern = find_pattern([segment.sizes] if interpreted else family.sightings)

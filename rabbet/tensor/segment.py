@@ -20,18 +20,39 @@ Output = tuple[int, int]  # (position of the node in its segment, output index)
 class Pattern:
     """The sizes of a segment with what was seen to change as symbols.
 
-    `dims[i]` is the i-th size of the segment's key; symbol s is the size at `defined_at[s]`.
+    `dims[i]` is the i-th size of the segment's key; symbol s is the size at `defined_at[s]`. In a
+    general pattern it is neither 0 nor 1.
     """
 
     dims: list[Dim]
     scope: SizeScope | None = None
     defined_at: list[int] = field(default_factory=list)
+    is_general: bool = False
+
+    @classmethod
+    def of(cls, plain: Sequence[int | str]) -> Pattern:
+        """The general pattern that `plain` tells of."""
+        scope = SizeScope()
+        pattern = cls([], scope, is_general=True)
+        symbols: dict[str, Dim] = {}
+        for at, size in enumerate(plain):
+            if isinstance(size, str) and size not in symbols:
+                symbols[size] = scope.symbol(size, 0)
+                pattern.defined_at.append(at)
+            pattern.dims.append(symbols[size] if isinstance(size, str) else size)
+        return pattern if symbols else cls(pattern.dims)
+
+    def plain(self) -> tuple[int | str, ...]:
+        """Numbers as they are, expressions as text: equal ones, equal patterns."""
+        return tuple(d if isinstance(d, int) else repr(d) for d in self.dims)
 
     def match(self, sizes: Sequence[int]) -> tuple[int, ...] | None:
         """The symbols' values for these sizes, or None where the pattern does not fit."""
         if self.scope is None:
             return () if self.dims == [*sizes] else None
         symbols = tuple(sizes[i] for i in self.defined_at)
+        if self.is_general and not {0, 1}.isdisjoint(symbols):
+            return None
         for dim, size in zip(self.dims, sizes, strict=True):
             if base_sizes.evaluate(dim, symbols) != size:
                 return None
@@ -40,7 +61,7 @@ class Pattern:
     def describe(self) -> tuple[object, ...]:
         """The pattern in plain data: equal descriptions, equal programs."""
         hints = tuple(self.scope.hints) if self.scope else ()
-        return tuple(d if isinstance(d, int) else d.key for d in self.dims), hints
+        return self.plain(), hints
 
 
 def find_pattern(sightings: Sequence[tuple[int, ...]]) -> Pattern:
@@ -102,8 +123,8 @@ def general_pattern(single: Single) -> Pattern:
 
 def _symbols_at(sizes: Sequence[int], first: Sequence[int | None]) -> Pattern:
     """The size at i is the symbol whose first place is `first[i]`; None: it is a number."""
-    scope, symbols = SizeScope(), {}
-    pattern = Pattern([], scope)
+    scope, symbols = SizeScope(), dict[int, Dim]()
+    pattern = Pattern([], scope, is_general=True)
     for at, size in enumerate(sizes):
         place = first[at]
         if place is None:

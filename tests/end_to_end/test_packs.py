@@ -14,8 +14,9 @@ from rabbet.base.pack import Pack, write_pack
 from rabbet.codegen import machine
 from rabbet.codegen.store import KernelStore, object_key
 from rabbet.graph.value import registry
+from rabbet.kernel.loops import Kernel
 from rabbet.pack import workloads
-from rabbet.pack.make import is_complete, kernels_of, make, path_of
+from rabbet.pack.make import compiled, is_complete, make, path_of
 from rabbet.runtime import program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,10 +36,24 @@ print(machine.compilations)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the pack of a few ops for this machine."""
-    few = [workloads.Wanted(g, None, False) for op in OPS for g in workloads.singles(registry[op])]
-    ((path, entries),) = make([HOST], tmp_path_factory.mktemp("packs"), few)
+    ((path, entries),) = make([HOST], tmp_path_factory.mktemp("packs"), noted(*OPS))
     assert entries > 5
     return path.parent
+
+
+def noted(*ops: str) -> list[workloads.Wanted]:
+    """What the rule wants of a few ops."""
+    found: list[workloads.Wanted] = []
+    with workloads.written_down(found, fuse=False):
+        for name in ops:
+            for each in workloads.singles(registry[name]):
+                each()
+    return found
+
+
+def kernels_of(*ops: str) -> list[Kernel]:
+    """Their distinct kernels."""
+    return compiled(noted(*ops), HOST)[0]
 
 
 def run(folder: Path, cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -78,17 +93,13 @@ def test_a_damaged_pack_is_said_once_and_not_used(folder: Path, tmp_path: Path) 
 def test_the_pack_of_another_target_has_nothing_for_this_one(folder: Path, tmp_path: Path) -> None:
     others = [t for t in targets.all_targets().values() if t is not HOST]
     pack = Pack(folder / f"{HOST.name}.pack")
-    kernels = kernels_of([workloads.Wanted(g, None, False) for g in _graphs()], HOST)
+    kernels = kernels_of("exp")
     assert all(pack.get(object_key(k, HOST)) for k in kernels)
     assert not any(pack.get(object_key(k, t)) for k in kernels for t in others)
 
 
-def _graphs() -> list[workloads.Graph]:
-    return list(workloads.singles(registry["exp"]))
-
-
 def test_a_store_takes_the_disk_first_and_writes_nothing_for_the_pack(tmp_path: Path) -> None:
-    (kernel, *_) = kernels_of([workloads.Wanted(g, None, False) for g in _graphs()], HOST)
+    (kernel, *_) = kernels_of("exp")
     key = object_key(kernel, HOST)
     cache = DiskCache(tmp_path / "cache")
     (code,) = KernelStore(HOST, cache).objects([kernel]).values()
@@ -104,7 +115,7 @@ def test_a_pack_is_complete_as_long_as_no_source_changes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert is_complete(HOST, folder) and not is_complete(HOST, tmp_path)
-    (one,) = kernels_of([workloads.Wanted(next(iter(_graphs())), None, False)], HOST)
+    (one, *_) = kernels_of("exp")
     write_pack(path_of(HOST, tmp_path), {object_key(one, HOST): b"code"})
     assert not is_complete(HOST, tmp_path)
     monkeypatch.setattr(sys.modules[make.__module__], "generator_version", lambda: "another")
