@@ -18,6 +18,9 @@ METHODS = {
     **LINEAR_ALGEBRA,
     "cuda": "there is only the device 'cpu'",
     "data": "use .detach()",
+    "values": "x.max(axis) is the largest values alone, x.argmax(axis) their places; "
+    "rb.sort and rb.argsort likewise",
+    "indices": "x.argmax(axis) gives the places of the largest values, rb.argsort those of all",
     "type": "use .astype(dtype)",
     "stride": "tensors are values: only the compiler knows how they lie in memory",
     "as_strided": "use indexing, or rb.nn.functional.unfold",

@@ -417,7 +417,21 @@ def _scatter_add(x: Any, axis: int, index: Any, src: Any) -> Tensor:
     return placing.scatter_reduce(x, axis, index, src, "sum")
 
 
+@spoken
+def _fill_diagonal(x: Any, value: Any) -> Tensor:
+    """`value` where all indices of an element are the same."""
+    if x.ndim < 2:
+        raise ShapeError(f"fill_diagonal_: {show(x.shape)} has no diagonal; two axes are needed")
+    number = arange(max(x.shape))
+    places = [number[:n].reshape(n, *(1,) * (x.ndim - 1 - at)) for at, n in enumerate(x.shape)]
+    same = places[0] == places[1]
+    for place in places[2:]:
+        same = same & (place == places[0])
+    return functions["where"](same, asarray(value, dtype=x.dtype), x)
+
+
 METHODS: dict[str, Any] = {
+    "fill_diagonal_": in_place(_fill_diagonal),
     "scatter_add": _scatter_add,
     "scatter_add_": in_place(_scatter_add),
     **{n: f for n, f in FUNCTIONS.items() if n not in (*_NO_METHODS, "view_as_complex")},

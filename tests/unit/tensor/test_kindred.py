@@ -119,3 +119,14 @@ def test_refusals() -> None:
             call()
     with pytest.raises(rb.DTypeError, match="not complex"):
         rb.view_as_real(rb.ones(2))
+
+
+def test_fill_diagonal() -> None:
+    for shape in ((3, 3), (2, 4), (4, 2), (3, 3, 3)):
+        x, wanted = rb.zeros(shape), np.zeros(shape, np.float32)
+        x.fill_diagonal_(5)
+        for i in range(min(shape)):
+            wanted[(i,) * len(shape)] = 5
+        assert np.array_equal(x.numpy(), wanted)
+    with pytest.raises(rb.ShapeError, match="two axes"):
+        rb.ones(3).fill_diagonal_(1)
