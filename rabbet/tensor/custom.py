@@ -144,6 +144,7 @@ class custom_jvp(_Custom):
     def _transposed(self, primals: tuple[Any, ...], g: Any) -> tuple[Any, ...]:
         """Gradients for the primals: what their tangents do to the result, backward."""
         assert self.rule is not None
+        keep = current().grad_enabled  # off where nobody will differentiate these gradients
         leaves, structure = tree.flatten(list(primals))
         floating = [isinstance(x, Tensor) and x.dtype.kind in "fc" for x in leaves]
         probes = [linear_probe(x) if f else None for x, f in zip(leaves, floating, strict=True)]
@@ -156,7 +157,7 @@ class custom_jvp(_Custom):
         found: list[Any] = [None] * len(wanted)
         if pairs:
             found = backward.gradients(
-                [y for y, _ in pairs], [u for _, u in pairs], wanted, create_graph=True
+                [y for y, _ in pairs], [u for _, u in pairs], wanted, create_graph=keep
             )
         rest = iter(found)
         flat = [next(rest) if isinstance(p, Tensor) else None for p in probes]

@@ -326,3 +326,14 @@ def test_custom_functions_are_found_again() -> None:
         leaf.grad = None
         counts.append(programs.statistics["programs_compiled"] - before)
     assert counts[3:] == [0, 0]
+
+
+def test_gradients_of_custom_jvp_are_values() -> None:
+    """Nobody asked to differentiate them; asked, they are differentiable."""
+    x = draw(3)
+    first = rb.grad(lambda x: softplus(x, rb.ones(3)).sum())
+    assert not first(x).requires_grad
+    p = draw(3).requires_grad_()
+    (g,) = rb.autograd.grad(softplus(p, rb.ones(3)).sum(), [p], create_graph=True)
+    assert g.requires_grad
+    same(rb.grad(lambda x: first(x).sum())(x), rb.sigmoid(x) * (1 - rb.sigmoid(x)))
