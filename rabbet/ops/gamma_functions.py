@@ -99,10 +99,13 @@ def _zeta(x: Any, q: Any) -> Any:
     s = where(fits, x, 2.0)
     part = where(reflected, subtract(q, whole), 0.5)
     above = _zeta_above(s, where(fits, where(low, part, q), 1.0))
-    missed = _zeta_above(s, subtract(1.0, part))
-    missed = subtract(missed, _zeta_above(s, where(reflected, subtract(1.0, q), 2.0)))
+    # The way up to the next whole number, exact near it as `part` is near the one below.
+    other = _zeta_above(s, where(reflected, subtract(add(whole, 1.0), q), 0.5))
+    later = _zeta_above(s, where(reflected, subtract(1.0, q), 2.0))
     is_odd = not_equal(multiply(floor(multiply(s, 0.5)), 2.0), s)
-    below = add(above, where(is_odd, negative(missed), missed))
+    # Halfway the two large sums are equal: their difference comes first, so that it is 0.
+    both = where(is_odd, subtract(above, other), add(above, other))
+    below = add(both, where(is_odd, later, negative(later)))
     # Both sums are infinite: the nearest pole is the larger one.
     below = where(isnan(below), where(less(part, 0.5), math.inf, -math.inf), below)
     below = where(equal(floor(s), s), below, math.nan)

@@ -18,7 +18,7 @@ import numpy as np
 import rabbet as rb
 from rabbet import nn
 
-BATCH, WIDTH = 6000, 1500
+BATCH, WIDTH = 12000, 1500
 
 
 def square(n: int) -> Any:
