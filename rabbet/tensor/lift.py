@@ -27,7 +27,9 @@ RENAMED = {  # PyTorch's word -> ours, the first that the function knows
     "diagonal": ("k",),
     "shifts": ("shift",),
     "exponent": ("x2",),
+    "ddof": ("correction",),
 }
+UNSAID = ("out", "dtype")  # NumPy's functions say None for these to every array
 ROLES = {"operand": "o", "optional": "?", "list": "l", "attribute": "a"}  # as in caller.cpp
 SCALED = ("add", "subtract")  # take PyTorch's `alpha`, a factor of the second operand
 PAIRED = {"max": "maximum", "min": "minimum"}  # what PyTorch's mean with two tensors
@@ -50,7 +52,9 @@ def lift(op: Op) -> Callable[..., Any]:
         given = args, kwargs
         if kwargs:
             kwargs = {
-                _rename(n, names): v for n, v in kwargs.items() if v is not None or n != "out"
+                _rename(n, names): v
+                for n, v in kwargs.items()
+                if v is not None or n in names or n not in UNSAID
             }
             if op.name in SCALED and "alpha" in kwargs:
                 return _scaled(function, args, kwargs)

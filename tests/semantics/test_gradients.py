@@ -324,6 +324,9 @@ def test_numpy_functions_refuse_what_requires_gradients(tmp_path: Path) -> None:
         with pytest.raises(rb.GradientError, match=r"x.detach\(\)"):
             refused(x * 2 if refused is np.exp else x)
     assert np.sum(x).requires_grad and np.max(x * 2).item() == 2  # NumPy asks the tensor itself
+    assert np.mean(x).requires_grad and np.std(rb.asarray([1.0, 3.0]), ddof=1).item() == np.float32(
+        2**0.5
+    )
     assert np.exp(x.detach()).shape == x.numpy().shape == np.asarray(rb.ones(3)).shape
     assert (np.arange(3.0) + x).requires_grad and (np.float32(2) * x).requires_grad
     rb.save({"x": rb.nn.Parameter(x.detach())}, tmp_path / "x")
