@@ -16,9 +16,9 @@ from rabbet.base.dtypes import bfloat16
 from rabbet.base.errors import CompileError
 from rabbet.base.target import Target
 from rabbet.codegen import contract_tile
-from rabbet.codegen.contract_axes import Roles, View, roles, view
+from rabbet.codegen.contract_axes import Roles, View, roles
 from rabbet.codegen.contract_bands import Bander, lines_of_task, sizes_of_tasks
-from rabbet.codegen.contract_blocks import Blocks, Operands, band_target, blocks
+from rabbet.codegen.contract_blocks import Blocks, band_target, blocks, operands
 from rabbet.codegen.contract_direct import emit_direct, launch_direct
 from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotient, split
 from rabbet.codegen.contract_pack import Packer
@@ -32,7 +32,6 @@ from rabbet.codegen.launch import Launch
 from rabbet.codegen.operations import has_masks, memory_type
 from rabbet.expr.expr import topological
 from rabbet.expr.scalars import expand_all
-from rabbet.kernel.bands import bands
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Operand, Store
 from rabbet.kernel.sums import as_computed
 from rabbet.kernel.windows import is_direct
@@ -73,20 +72,6 @@ def _checked_roles(kernel: ContractKernel) -> Roles:
             f"have one dtype of {', '.join(DTYPES)}; cast them first"
         )
     return chosen
-
-
-def operands(kernel: ContractKernel, chosen: Roles) -> Operands:
-    """How the operands are read: A along its rows where memory runs so, or in panels."""
-    a, b = view(chosen.m, chosen.k, chosen.a), view(chosen.k, chosen.n, chosen.b)
-    by_rows = a.kind != "turned"
-    if not by_rows:
-        a = view(chosen.k, chosen.m, chosen.a)
-    a_packed, b_packed = reversed(kernel.packed) if chosen.swapped else kernel.packed
-    if kernel.banded:
-        places = bands(kernel)
-        assert places is not None and chosen.swapped
-        return Operands(a, b, True, False, b_packed, False, places)
-    return Operands(a, b, by_rows, a_packed, b_packed, chosen.pairs)
 
 
 @dataclass(frozen=True)

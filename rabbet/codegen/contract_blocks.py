@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from rabbet.base.dtypes import int64
 from rabbet.base.target import Target
-from rabbet.codegen.contract_axes import Loop, Loops, Roles, View
+from rabbet.codegen.contract_axes import Loop, Loops, Roles, View, view
 from rabbet.codegen.contract_thin import MOST_ROWS
 from rabbet.codegen.contract_tile import STRIP, panel_rows, tile_shape
 from rabbet.expr.expr import Expr, call, const
-from rabbet.kernel.bands import Bands
-from rabbet.kernel.loops import CONTRACT_BLOCK
+from rabbet.kernel.bands import Bands, bands
+from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel
 from rabbet.kernel.windows import Place
 
 QUANTUM = 1 << 18  # products that make a task worth its packing
@@ -80,6 +80,20 @@ class Operands:
     def a_copied(self) -> bool:
         """May a task have to copy its rows of A?"""
         return not (self.a_packed or self.a_in_place)
+
+
+def operands(kernel: ContractKernel, chosen: Roles) -> Operands:
+    """How the operands are read: A along its rows where memory runs so, or in panels."""
+    a, b = view(chosen.m, chosen.k, chosen.a), view(chosen.k, chosen.n, chosen.b)
+    by_rows = a.kind != "turned"
+    if not by_rows:
+        a = view(chosen.k, chosen.m, chosen.a)
+    a_packed, b_packed = reversed(kernel.packed) if chosen.swapped else kernel.packed
+    if kernel.banded:
+        places = bands(kernel)
+        assert places is not None and chosen.swapped
+        return Operands(a, b, True, False, b_packed, False, places)
+    return Operands(a, b, by_rows, a_packed, b_packed, chosen.pairs)
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,14 @@ def scatter_batch(name: str) -> Callable[..., Any]:
     return rule
 
 
+def check_same_dtype(name: str, base: Spec, what: str, other: Spec) -> None:
+    """What is written has the dtype of what it is written into; DTypeError if not."""
+    if base.dtype is not other.dtype:
+        raise DTypeError(
+            f"{name}: base is {base.dtype.name} and {what} {other.dtype.name}; cast one"
+        )
+
+
 def scatter_spec(name: str) -> Callable[..., Spec]:
     """The shape and dtype rule of a scatter."""
 
@@ -156,10 +164,7 @@ def scatter_spec(name: str) -> Callable[..., Spec]:
                 f"{name}: base {show(base.shape)} with indices {show(indices.shape)} along axis "
                 f"{at} needs updates {show(wanted)}, not {show(updates.shape)}"
             )
-        if base.dtype is not updates.dtype:
-            raise DTypeError(
-                f"{name}: base is {base.dtype.name} and updates are {updates.dtype.name}; cast one"
-            )
+        check_same_dtype(name, base, "updates are", updates)
         return base
 
     return infer
@@ -282,10 +287,7 @@ def _slice_set_spec(base: Spec, value: Spec, start: Shape, stop: Shape, step: Sh
             f"slice_set: a value of shape {show(value.shape)} does not fit in a slice of shape "
             f"{show(place)}"
         )
-    if base.dtype is not value.dtype:
-        raise DTypeError(
-            f"slice_set: base is {base.dtype.name} and value is {value.dtype.name}; cast one"
-        )
+    check_same_dtype("slice_set", base, "value is", value)
     return base
 
 

@@ -19,9 +19,8 @@ from rabbet.base.dtypes import DType, int64
 from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
 from rabbet.base.target import Target
-from rabbet.codegen.contract import operands
 from rabbet.codegen.contract_axes import Loops, Roles, roles, view
-from rabbet.codegen.contract_blocks import blocks
+from rabbet.codegen.contract_blocks import blocks, operands
 from rabbet.codegen.contract_thin import MOST_ROWS
 from rabbet.codegen.contract_tile import half, panel_rows
 from rabbet.expr import expr

@@ -49,16 +49,20 @@ def drawn(case: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, .
     return x, w, np.ascontiguousarray(seen).reshape(images, rows * columns, -1), sizes
 
 
-@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
-def test_convolutions(case: tuple) -> None:
+def check_all_targets(kernel: ContractKernel, case: tuple) -> None:
+    """The kernel's convolution beside the model's."""
     x, w, lanes, sizes = drawn(case)
-    images, filters, rows, columns, channels, *k = sizes[:7]
-    stride, pad = case[6:]
+    images, filters, rows, columns = sizes[:4]
     for target in TARGETS:
         found = np.zeros((images, filters, rows, columns), np.float32)
-        run(convolution(stride), target, (x, w, found), sizes, (1,))
+        run(kernel, target, (x, w, found), sizes, (1,))
         wanted = model(w.reshape(1, filters, -1), lanes, target)
         check(found, wanted.reshape(found.shape))
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_convolutions(case: tuple) -> None:
+    check_all_targets(convolution(case[6]), case)
 
 
 MANY = (
@@ -74,14 +78,7 @@ MANY = (
 
 @pytest.mark.parametrize("case", MANY, ids=str)
 def test_windows_are_read_from_bands(case: tuple) -> None:
-    x, w, lanes, sizes = drawn(case)
-    images, filters, rows, columns = sizes[:4]
-    kernel = replace(convolution(*case[6:]), lanes=0, banded=True)
-    for target in TARGETS:
-        found = np.zeros((images, filters, rows, columns), np.float32)
-        run(kernel, target, (x, w, found), sizes, (1,))
-        wanted = model(w.reshape(1, filters, -1), lanes, target)
-        check(found, wanted.reshape(found.shape))
+    check_all_targets(replace(convolution(*case[6:]), lanes=0, banded=True), case)
 
 
 FEW = (
