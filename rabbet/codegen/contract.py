@@ -481,7 +481,7 @@ class _Contraction:
         at |= {loop.variable: across for loop in operand.across()[0]}
         here = em.inner(at)
         index = fn.add(here.scalar(operand.parts[0]), here.scalar(operand.parts[1]))
-        number = operand.load.value[0]  # type: ignore[index]
+        number = operand.load.operand
         dtype = operand.load.dtype
         place = fn.address(self.frame.pointer(number), fn.add(index, along), memory_type(dtype))
         return place, fn.mul(here.scalar(operand.across_step()), dtype.itemsize)

@@ -105,7 +105,7 @@ class Packer:
     def _source(self) -> tuple[Value, str]:
         """The operand's address and the type of its elements in memory."""
         assert self.view.load is not None
-        operand = self.view.load.value[0]  # type: ignore[index]
+        operand = self.view.load.operand
         return self.part.pointer(operand), memory_type(self.view.load.dtype)
 
     def _emitter(self) -> Emitter:

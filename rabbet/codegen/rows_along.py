@@ -94,7 +94,7 @@ class Along(Writer):
             step = coefficient(e.args[0], last) if e.op == "load" else None
             if step is not None and step.op == "const" and step.value:
                 row = frozenset((m, c) for m, c in polynomial(e.args[0]).items() if m)
-                rows.setdefault(e.value[0], {}).setdefault(row, []).append(e)  # type: ignore[index]
+                rows.setdefault(e.operand, {}).setdefault(row, []).append(e)
         return [
             loads[0]
             for found in rows.values()
@@ -107,11 +107,10 @@ class Along(Writer):
         last = self.rank + len(self.kernel.inner) - 1
         for e in self.windows_read:
             step = coefficient(e.args[0], last)
-            assert step is not None
-            length = em.lanes * int(step.value) * e.dtype.itemsize  # type: ignore[call-overload]
-            operand = e.value[0]  # type: ignore[index]
+            assert step is not None and isinstance(step.value, int)  # see `windows`
+            length = em.lanes * step.value * e.dtype.itemsize
             kind = memory_type(e.dtype)
-            here = self.fn.address(self.frame.pointer(operand), em.scalar(e.args[0]), kind)
+            here = self.fn.address(self.frame.pointer(e.operand), em.scalar(e.args[0]), kind)
             for line in range(0, max(length, 1), _LINE):
                 prefetch(self.fn, self.fn.address(here, i64(_AHEAD + line), "i8"), soon=False)
 
@@ -127,7 +126,7 @@ class Along(Writer):
         if len(sweeps) < 2 or len(self.kernel.inner) != 1 or self.rank == 0 or self.lanes == 1:
             return []
         loads = [e for e in topological(sweep_roots(sweeps[0])) if e.op == "load"]
-        reads = [(e.value[0], e.args[0]) for e in loads if len(e.args) == 1]  # type: ignore[index]
+        reads = [(e.operand, e.args[0]) for e in loads if len(e.args) == 1]
         found: list[Ahead] = []
         if number == max(range(1, len(sweeps)), key=lambda n: operations(sweep_roots(sweeps[n]))):
             row = {self.rank - 1: self.fn.add(em.variables[self.rank - 1], 1)}

@@ -28,6 +28,12 @@ class Expr:
     dtype: DType
     value: object
 
+    @property
+    def operand(self) -> int:
+        """The number of the operand that a load reads."""
+        assert isinstance(self.value, tuple)
+        return int(self.value[0])
+
     def __add__(self, other: Expr | float) -> Expr:
         return binary("add", self, other)
 

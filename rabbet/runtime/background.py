@@ -109,11 +109,12 @@ class Background:
     def forget(self) -> None:
         """In a forked child: the worker is the parent's, and sees its end by ours."""
         process = self.process
-        self.__init__()  # type: ignore[misc]
+        Background.__init__(self)
         if process is not None:
             process.returncode = 0  # nobody here waits for it
             for pipe in (process.stdin, process.stdout):
-                os.close(pipe.fileno())  # type: ignore[union-attr]
+                assert pipe is not None, "both are pipes"
+                os.close(pipe.fileno())
             _inherited.append(process)
 
     def _serve(self) -> None:
@@ -151,8 +152,9 @@ class Background:
                 process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout):
+                assert pipe is not None, "both are pipes"
                 with contextlib.suppress(OSError):
-                    pipe.close()  # type: ignore[union-attr]
+                    pipe.close()
 
     def _running(self) -> subprocess.Popen[bytes]:
         """The worker, started anew if there is none or it has ended."""
