@@ -30,7 +30,7 @@ help:
 	@echo "make lint       style and types only        make format  write the style"
 	@echo "make bench      beside its peers            make clean   remove $(VENV) and builds"
 
-# With ready kernels for this machine (rabbet/packs), made again when the sources have changed: half a
+# With ready kernels for this machine (rabbet/packs), made again when the sources have changed: a
 # minute. Nothing needs them; a program's first run is quicker with them.
 install: $(stamp)
 	@$(python) -m rabbet.pack --if-needed
