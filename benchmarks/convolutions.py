@@ -17,8 +17,8 @@ from dataclasses import replace
 
 from rabbet import conv2d
 from rabbet.bench.workloads.products import WORKLOADS, Convolution
+from rabbet.higher.jit import jit
 from rabbet.tensor import asarray
-from rabbet.tensor.jit import jit
 
 ROUNDS = 5
 

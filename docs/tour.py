@@ -5,13 +5,13 @@ from __future__ import annotations
 import rabbet as rb
 from rabbet.codegen.build import build
 from rabbet.codegen.machine import assembly
+from rabbet.engine.segment import graph_of
 from rabbet.kernel.fuse import Fusion
 from rabbet.kernel.lower import lower
 from rabbet.kernel.show import show
 from rabbet.recorder import current
 from rabbet.runtime.compile import compile_plan
 from rabbet.runtime.program import host_target
-from rabbet.tensor.segment import graph_of
 from rabbet.transform.decompose import decompose
 
 

@@ -50,48 +50,14 @@ from rabbet.base.errors import (
     RabbetError,
     ShapeError,
 )
-from rabbet.tensor import (
-    Tensor,
-    arange,
-    asarray,
-    empty,
-    empty_like,
-    enable_grad,
-    eye,
-    flush,
-    from_dlpack,
-    from_numpy,
-    full,
-    full_like,
-    is_grad_enabled,
-    linspace,
-    logspace,
-    no_grad,
-    ones,
-    ones_like,
-    tensor,
-    zeros,
-    zeros_like,
-)
-from rabbet.tensor import (
-    absent as _absent,
-)
-from rabbet.tensor import (
-    functions as _functions,
-)
-from rabbet.tensor.checkpoint import checkpoint
-from rabbet.tensor.chosen import (
-    argwhere,
-    bincount,
-    nonzero,
-    unique,
-    unique_all,
-    unique_consecutive,
-    unique_counts,
-    unique_inverse,
-    unique_values,
-)
-from rabbet.tensor.combine import (
+from rabbet.higher.checkpoint import checkpoint
+from rabbet.higher.control import cond, scan, switch, while_loop
+from rabbet.higher.custom import custom_jvp, custom_vjp
+from rabbet.higher.functional import grad, value_and_grad
+from rabbet.higher.jit import jit
+from rabbet.higher.transforms import hessian, hvp, jacfwd, jacrev, jvp, stop_gradient, vjp
+from rabbet.higher.vmap import vmap
+from rabbet.library.combine import (
     atleast_1d,
     atleast_2d,
     atleast_3d,
@@ -112,9 +78,18 @@ from rabbet.tensor.combine import (
     unflatten,
     vstack,
 )
-from rabbet.tensor.control import cond, scan, switch, while_loop
-from rabbet.tensor.custom import custom_jvp, custom_vjp
-from rabbet.tensor.distributions import (
+from rabbet.library.data_dependent import (
+    argwhere,
+    bincount,
+    nonzero,
+    unique,
+    unique_all,
+    unique_consecutive,
+    unique_counts,
+    unique_inverse,
+    unique_values,
+)
+from rabbet.library.draws import (
     bernoulli,
     categorical,
     exponential,
@@ -125,9 +100,8 @@ from rabbet.tensor.distributions import (
     truncated_normal,
     uniform,
 )
-from rabbet.tensor.families import beta, binomial, dirichlet, gamma, poisson
-from rabbet.tensor.functional import grad, value_and_grad
-from rabbet.tensor.habits import (
+from rabbet.library.families import beta, binomial, dirichlet, gamma, poisson
+from rabbet.library.habits import (
     is_floating_point,
     is_tensor,
     masked_select,
@@ -136,8 +110,7 @@ from rabbet.tensor.habits import (
     select,
     t,
 )
-from rabbet.tensor.jit import jit
-from rabbet.tensor.kindred import (
+from rabbet.library.kindred import (
     addmv,
     addr,
     clamp_max,
@@ -170,7 +143,7 @@ from rabbet.tensor.kindred import (
     view_as_real,
     vsplit,
 )
-from rabbet.tensor.placing import (
+from rabbet.library.placing import (
     gather,
     index_add,
     index_copy,
@@ -181,11 +154,18 @@ from rabbet.tensor.placing import (
     scatter_add,
     scatter_reduce,
 )
-from rabbet.tensor.printing import get_printoptions, printoptions, set_printoptions
-from rabbet.tensor.products import addmm, baddbmm, bmm, cross, dot, mm, mv
-from rabbet.tensor.random import Generator, manual_seed, rand, rand_like, randint, randn, randn_like
-from rabbet.tensor.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
-from rabbet.tensor.spectra import (
+from rabbet.library.products import addmm, baddbmm, bmm, cross, dot, mm, mv
+from rabbet.library.random import (
+    Generator,
+    manual_seed,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+)
+from rabbet.library.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
+from rabbet.library.spectra import (
     bartlett_window,
     blackman_window,
     hamming_window,
@@ -194,13 +174,41 @@ from rabbet.tensor.spectra import (
     kaiser_window,
     stft,
 )
-from rabbet.tensor.standard import repeat, reshape, searchsorted, take, where
-from rabbet.tensor.summary import allclose, aminmax, histogram, kthvalue, std_mean, var_mean
-from rabbet.tensor.transforms import hessian, hvp, jacfwd, jacrev, jvp, stop_gradient, vjp
-from rabbet.tensor.triangles import tril_indices, triu_indices
+from rabbet.library.standard import repeat, reshape, searchsorted, take, where
+from rabbet.library.summary import allclose, aminmax, histogram, kthvalue, std_mean, var_mean
+from rabbet.library.triangles import tril_indices, triu_indices
+from rabbet.tensor import (
+    Tensor,
+    arange,
+    asarray,
+    empty,
+    empty_like,
+    enable_grad,
+    eye,
+    flush,
+    from_dlpack,
+    from_numpy,
+    full,
+    full_like,
+    is_grad_enabled,
+    linspace,
+    logspace,
+    no_grad,
+    ones,
+    ones_like,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from rabbet.tensor import (
+    absent as _absent,
+)
+from rabbet.tensor import (
+    functions as _functions,
+)
+from rabbet.tensor.printing import get_printoptions, printoptions, set_printoptions
 from rabbet.tensor.types import astype, can_cast, finfo, iinfo, isdtype, result_type
 from rabbet.tensor.types import namespace_info as __array_namespace_info__
-from rabbet.tensor.vmap import vmap
 
 if TYPE_CHECKING:
     from rabbet import data, distributed, nn, optim, train
@@ -220,9 +228,9 @@ globals().update({n: f for n, f in _functions.items() if n not in _TAKEN and f.o
 # Loaded when first used, so that `import rabbet` stays quick.
 _LAZY: dict[str, tuple[str, str]] = {
     "nn": ("rabbet.nn", ""),
-    "linalg": ("rabbet.tensor.linalg", ""),
-    "fft": ("rabbet.tensor.fft", ""),
-    "special": ("rabbet.tensor.special", ""),
+    "linalg": ("rabbet.linalg", ""),
+    "fft": ("rabbet.fft", ""),
+    "special": ("rabbet.special", ""),
     "optim": ("rabbet.optim", ""),
     "data": ("rabbet.data", ""),
     "train": ("rabbet.train", ""),
@@ -235,11 +243,11 @@ _LAZY: dict[str, tuple[str, str]] = {
     "export": ("rabbet.export", "export"),
     "load_program": ("rabbet.export", "load_program"),
     "build": ("rabbet.export", "build"),
-    "explain": ("rabbet.tensor.explain", "explain"),
-    "autograd": ("rabbet.tensor.autograd", ""),
-    "draw": ("rabbet.tensor.draw", "draw"),
-    "profile": ("rabbet.tensor.profile", "profile"),
-    "detect_anomaly": ("rabbet.tensor.anomaly", "detect_anomaly"),
+    "explain": ("rabbet.debug.explain", "explain"),
+    "autograd": ("rabbet.autograd", ""),
+    "draw": ("rabbet.debug.draw", "draw"),
+    "profile": ("rabbet.debug.profile", "profile"),
+    "detect_anomaly": ("rabbet.debug.anomaly", "detect_anomaly"),
 }
 
 

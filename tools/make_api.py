@@ -36,9 +36,9 @@ NAMESPACES = {
     "rabbet.train": "Trainer, callbacks, metrics",
     "rabbet.distributed": "Several processes",
 }
-MODULES = {"rabbet.linalg": "rabbet.tensor.linalg", "rabbet.fft": "rabbet.tensor.fft"}
-MODULES["rabbet.autograd"] = "rabbet.tensor.autograd"
-MODULES["rabbet.special"] = "rabbet.tensor.special"
+MODULES = {"rabbet.linalg": "rabbet.linalg", "rabbet.fft": "rabbet.fft"}
+MODULES["rabbet.autograd"] = "rabbet.autograd"
+MODULES["rabbet.special"] = "rabbet.special"
 
 
 def module_of(namespace: str) -> Any:

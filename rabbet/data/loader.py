@@ -25,8 +25,8 @@ from rabbet.data.dataset import (
     fetches_batches,
 )
 from rabbet.data.order import random_bits, shuffled
+from rabbet.library.random import default_generator
 from rabbet.tensor import flush
-from rabbet.tensor.random import default_generator
 
 SYNONYMS = {"workers": "num_workers", "prefetch_factor": "prefetch"}  # others' words -> ours
 Batch = Any  # a tensor, or tuples, lists and dicts of them

@@ -6,7 +6,7 @@ from typing import Any
 
 from rabbet import nn, optim
 from rabbet.data import ArrayDataset, digits
-from rabbet.tensor.random import manual_seed
+from rabbet.library.random import manual_seed
 from rabbet.train import Trainer
 from rabbet.train.callbacks import LearningRateScheduler
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rabbet import linalg
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.distributions.distribution import Distribution, floats
+from rabbet.library.combine import broadcast_shapes
+from rabbet.library.families import beta, dirichlet, gamma
+from rabbet.library.random import rand, randn
 from rabbet.ops.arithmetic import abs_, sign, square
 from rabbet.ops.compare import logical_and, where
 from rabbet.ops.functions import exp, expm1, log, log1p
 from rabbet.ops.moves import expand
 from rabbet.ops.pointwise import xlogy
 from rabbet.ops.special import digamma, erf, erfinv, lgamma
-from rabbet.tensor import Tensor, asarray, linalg
-from rabbet.tensor.combine import broadcast_shapes
-from rabbet.tensor.families import beta, dirichlet, gamma
-from rabbet.tensor.random import rand, randn
+from rabbet.tensor import Tensor, asarray
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

@@ -7,6 +7,11 @@ from typing import Any
 
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.distributions.distribution import Distribution, floats
+from rabbet.library.combine import broadcast_shapes
+from rabbet.library.draws import bernoulli, categorical
+from rabbet.library.families import binomial, poisson
+from rabbet.library.random import rand
+from rabbet.library.several import broadcast_arrays
 from rabbet.nn import functional
 from rabbet.ops.arithmetic import floor
 from rabbet.ops.compare import where
@@ -17,11 +22,6 @@ from rabbet.ops.network import log_softmax
 from rabbet.ops.pointwise import logit, xlogy
 from rabbet.ops.special import lgamma
 from rabbet.tensor import Tensor, asarray
-from rabbet.tensor.combine import broadcast_shapes
-from rabbet.tensor.distributions import bernoulli, categorical
-from rabbet.tensor.families import binomial, poisson
-from rabbet.tensor.random import rand
-from rabbet.tensor.several import broadcast_arrays
 
 
 def _one_of(name: str, probs: Any, logits: Any) -> Tensor:

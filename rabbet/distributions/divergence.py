@@ -6,18 +6,19 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from rabbet import linalg
 from rabbet.base.errors import RabbetError
 from rabbet.distributions import continuous as c
 from rabbet.distributions import discrete as d
 from rabbet.distributions.distribution import Distribution, Independent
+from rabbet.library.several import broadcast_arrays
 from rabbet.nn import functional
 from rabbet.ops.arithmetic import abs_, square
 from rabbet.ops.compare import logical_and, where
 from rabbet.ops.functions import exp, log
 from rabbet.ops.pointwise import xlogy
 from rabbet.ops.special import digamma, lgamma
-from rabbet.tensor import Tensor, linalg
-from rabbet.tensor.several import broadcast_arrays
+from rabbet.tensor import Tensor
 
 
 def kl_divergence(p: Distribution, q: Distribution) -> Tensor:

@@ -10,9 +10,10 @@ from rabbet.base.dtypes import DType
 from rabbet.base.errors import ExportError
 from rabbet.base.shapes import show
 from rabbet.base.spec import intern
+from rabbet.engine import site
 from rabbet.graph.value import lookup
 from rabbet.recorder import scalar_node
-from rabbet.tensor import Tensor, site, zeros
+from rabbet.tensor import Tensor, zeros
 
 NUMBERS = (bool, int, float)
 

@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 from rabbet.base import tree
 from rabbet.base.errors import ExportError
 from rabbet.base.tree import Structure
+from rabbet.engine import site
 from rabbet.export.regions import Recorded, Regions, Split
 from rabbet.export.rewrite import reason, rewriting, rewritten
 from rabbet.nn.module import Module
 from rabbet.recorder import Handle, Segment, Tape, current
-from rabbet.tensor import Tensor, flush, no_grad, site
+from rabbet.tensor import Tensor, flush, no_grad
 
 NEVER = 1 << 60  # nodes or bytes: a recording is one segment, however long
 VALUES = (
@@ -47,7 +48,7 @@ class Recording:
 
 @dataclass(eq=False)
 class Notes:
-    """What the recorder and Tensor report to during a recording (see tensor/jit.py for the other
+    """What the recorder and Tensor report to during a recording (see higher/jit.py for the other
     one).
     """
 

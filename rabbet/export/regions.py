@@ -16,12 +16,13 @@ from rabbet.base import tree
 from rabbet.base.dtypes import promote, weak
 from rabbet.base.errors import ExportError
 from rabbet.base.spec import Spec
+from rabbet.engine import site
 from rabbet.export.merge import NUMBERS, Change, Undefined, as_tensor, filler, same_value
 from rabbet.export.merge import merge as merge_leaves
 from rabbet.graph.op import Op, make_op
 from rabbet.graph.value import Value, lookup
 from rabbet.recorder import Handle, Node, current, leaf_node, record
-from rabbet.tensor import Tensor, site
+from rabbet.tensor import Tensor
 
 Key = tuple[Any, int]  # a Node from outside or a Recorded, and which of its outputs
 

@@ -21,8 +21,8 @@ from rabbet.export.branches import Branches
 from rabbet.export.choices import Choices
 from rabbet.export.jumps import PREFIX, VALUE, Lowering, NotRewritten
 from rabbet.export.liveness import Liveness, stored
+from rabbet.higher.jit import Jitted
 from rabbet.nn.module import Module
-from rabbet.tensor.jit import Jitted
 
 OURS = ("rabbet", "numpy", "scipy", "builtins")
 REFUSED = (ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)

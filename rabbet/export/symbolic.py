@@ -18,6 +18,7 @@ from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim, SizeScope
 from rabbet.base.spec import Spec
 from rabbet.base.tree import LEAF
+from rabbet.engine import site
 from rabbet.export.fit import fit
 from rabbet.export.portable import (
     Body,
@@ -38,7 +39,6 @@ from rabbet.export.varying import as_call
 from rabbet.graph import encode
 from rabbet.recorder import Node
 from rabbet.runtime import buffers
-from rabbet.tensor import site
 
 Key = tuple[Any, int]  # a Node from outside or a Recorded, and which of its outputs
 

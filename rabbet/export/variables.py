@@ -8,9 +8,10 @@ from typing import Any
 
 from rabbet.base import tree
 from rabbet.base.errors import ExportError
+from rabbet.engine import site
 from rabbet.export.jumps import PREFIX
 from rabbet.export.merge import Undefined, same_value
-from rabbet.tensor import Tensor, site
+from rabbet.tensor import Tensor
 
 EXPLICIT = {
     "if": "rb.cond(condition, f, g, *operands)",

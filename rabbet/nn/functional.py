@@ -12,11 +12,11 @@ from typing import Any
 from rabbet.base import dtypes
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
+from rabbet.library.random import dropout_operands
 from rabbet.nn import functional_activations as activations
 from rabbet.nn import functional_images as images
 from rabbet.nn import functional_losses as losses
 from rabbet.tensor import Tensor, functions, no_grad
-from rabbet.tensor.random import dropout_operands
 
 Function = Callable[..., Any]
 

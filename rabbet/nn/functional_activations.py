@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from rabbet.base.errors import RabbetError
+from rabbet.library.random import default_generator, rand
 from rabbet.tensor import Tensor, functions, ones
-from rabbet.tensor.random import default_generator, rand
 
 
 def celu(input: Tensor, alpha: float = 1.0) -> Tensor:

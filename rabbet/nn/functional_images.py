@@ -8,9 +8,9 @@ from typing import Any
 
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
+from rabbet.library.random import default_generator
 from rabbet.nn.axes import per_axis
 from rabbet.tensor import Tensor, functions, ones
-from rabbet.tensor.random import default_generator
 
 Function = Callable[..., Any]
 Sizes = int | tuple[int, ...]

@@ -12,8 +12,8 @@ import numpy as np
 
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
+from rabbet.library.random import Generator, rand, randn
 from rabbet.tensor import Tensor, from_numpy, functions, no_grad
-from rabbet.tensor.random import Generator, rand, randn
 
 _GAINS = {
     "linear": 1.0,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import axis_of, show
+from rabbet.library.random import randn
 from rabbet.nn.container import ModuleDict
 from rabbet.nn.module import Module
 from rabbet.nn.parameter import Parameter
 from rabbet.tensor import Tensor, functions, no_grad
-from rabbet.tensor.random import randn
 
 
 class ParametrizationList(Module):

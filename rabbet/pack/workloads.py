@@ -25,19 +25,19 @@ from rabbet import nn, optim
 from rabbet.base.config import config
 from rabbet.base.errors import RabbetError
 from rabbet.base.sizes import SizeScope
+from rabbet.engine.flush import flush
+from rabbet.engine.programs import families
 from rabbet.graph import sample
 from rabbet.graph.op import Op
 from rabbet.graph.sample import Sample
 from rabbet.graph.value import Graph, registry
+from rabbet.higher.functional import grad, value_and_grad
+from rabbet.higher.vmap import vmap
+from rabbet.library.several import split
 from rabbet.nn.stateless import functional_call
 from rabbet.recorder import record
 from rabbet.runtime import program
 from rabbet.tensor import asarray, functions
-from rabbet.tensor.flush import flush
-from rabbet.tensor.functional import grad, value_and_grad
-from rabbet.tensor.programs import families
-from rabbet.tensor.several import split
-from rabbet.tensor.vmap import vmap
 
 SHAPE = (2, 3, 4, 5)  # its last axes are an array of fewer
 COMMON = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "where", "equal", "less")

@@ -52,7 +52,7 @@ class Packed(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """A program of one op for sizes `dims`: numbers, or names of symbols (tensor/segment.py)."""
+    """A program of one op for sizes `dims`: numbers, or names of symbols (engine/segment.py)."""
 
     dims: tuple[int | str, ...]
     keep: tuple[tuple[int, int], ...]

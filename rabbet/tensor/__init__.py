@@ -1,4 +1,4 @@
-"""The user's tensor: recording, running, gradients."""
+"""The user's tensor: what it can do, how it is made, and what the recorder needs to know of it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import functools
 import rabbet.ops  # noqa: F401  (declares the ops)
 from rabbet import recorder
 from rabbet.base.config import config
+from rabbet.engine.backward import rule_of
+from rabbet.engine.flush import failed, flush, value_of
+from rabbet.engine.prepare import prepare
+from rabbet.engine.programs import scalar_buffer
+from rabbet.engine.recipes import learn
 from rabbet.graph.value import lookup
-from rabbet.tensor import chosen, combine, habits, kindred, placing, products, several, summary
-from rabbet.tensor import random as random
-from rabbet.tensor.backward import rule_of
 from rabbet.tensor.create import (
     arange,
     asarray,
@@ -28,26 +30,11 @@ from rabbet.tensor.create import (
     zeros,
     zeros_like,
 )
-from rabbet.tensor.flush import failed, flush, value_of
 from rabbet.tensor.lift import functions, install_all
 from rabbet.tensor.modes import enable_grad, is_grad_enabled, no_grad
-from rabbet.tensor.prepare import prepare
-from rabbet.tensor.programs import scalar_buffer
-from rabbet.tensor.recipes import learn
 from rabbet.tensor.tensor import Tensor, from_numpy
 
 install_all()
-for _name, _method in {
-    **several.METHODS,
-    **chosen.METHODS,
-    **placing.METHODS,
-    **combine.METHODS,
-    **summary.METHODS,
-    **products.METHODS,
-    **habits.METHODS,
-    **kindred.METHODS,
-}.items():
-    setattr(Tensor, _name, _method)
 recorder.configure(
     prepare=prepare,
     handle=Tensor,
@@ -82,7 +69,6 @@ __all__ = [
     "no_grad",
     "ones",
     "ones_like",
-    "random",
     "tensor",
     "value_of",
     "zeros",

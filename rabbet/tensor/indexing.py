@@ -13,10 +13,10 @@ import numpy as np
 
 from rabbet.base import dtypes, shapes
 from rabbet.base.errors import IndexKeyError
+from rabbet.engine import site
 from rabbet.graph.value import lookup
 from rabbet.ops import indexing as index_ops
 from rabbet.recorder import Handle
-from rabbet.tensor import site
 
 
 def get(x: Any, key: Any) -> Any:

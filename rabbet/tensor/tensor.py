@@ -13,12 +13,13 @@ from rabbet.base import dtypes, shapes
 from rabbet.base.dtypes import DType, dtype_of
 from rabbet.base.errors import DeviceError, DTypeError, GradientError, ShapeError
 from rabbet.base.spec import Spec, intern
+from rabbet.engine import backward as backward_module
+from rabbet.engine import hooks
+from rabbet.engine.flush import value_of
 from rabbet.graph.value import lookup
 from rabbet.recorder import Handle, current, elements, leaf_node, number
 from rabbet.runtime import buffers
-from rabbet.tensor import absent, hooks, indexing, printing
-from rabbet.tensor import backward as backward_module
-from rabbet.tensor.flush import value_of
+from rabbet.tensor import absent, indexing, printing
 from rabbet.tensor.outside import array_of
 
 API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")  # of the array API, newest last

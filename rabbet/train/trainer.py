@@ -14,13 +14,13 @@ from rabbet.base import tree
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.interrupt import Interrupts
 from rabbet.data import DataLoader
+from rabbet.higher.jit import jit
+from rabbet.library.random import default_generator
 from rabbet.nn import Module
 from rabbet.nn.gradients import clip_grad_norm_
 from rabbet.nn.modes import modes_kept
 from rabbet.optim import Optimizer
 from rabbet.tensor import Tensor, asarray, flush, functions, no_grad
-from rabbet.tensor.jit import jit
-from rabbet.tensor.random import default_generator
 from rabbet.train.callbacks import Callback, History, ModelCheckpoint
 from rabbet.train.logs import RunningMeans
 from rabbet.train.losses import find_loss, weighted

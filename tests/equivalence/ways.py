@@ -18,9 +18,10 @@ import numpy as np
 import rabbet as rb
 from rabbet import recorder
 from rabbet.base.config import config
+from rabbet.engine import programs
+from rabbet.engine.prepare import prepare
 from rabbet.graph.value import lookup
-from rabbet.tensor import Tensor, flush, programs
-from rabbet.tensor.prepare import prepare
+from rabbet.tensor import Tensor, flush
 from tests.equivalence.programs import (
     Leaf,
     Program,
@@ -159,7 +160,7 @@ def setting(**values: Any) -> Iterator[None]:
             setattr(config, name, value)
 
 
-SINGLE = b"one"  # how the keys of single ops begin (tensor/singly.py)
+SINGLE = b"one"  # how the keys of single ops begin (engine/singly.py)
 SINGLES_KEPT = 3000
 _singles: dict[tuple[str, str], dict[bytes, Any]] = {}
 

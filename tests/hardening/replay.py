@@ -13,6 +13,8 @@ import numpy as np
 from rabbet.base.target import Target
 from rabbet.codegen.bundle import object_files
 from rabbet.codegen.store import KernelStore
+from rabbet.engine import programs
+from rabbet.engine.segment import graph_of
 from rabbet.export.graph import build
 from rabbet.export.read import read_program
 from rabbet.kernel.loops import Kernel
@@ -22,8 +24,6 @@ from rabbet.runtime.assembly import Compiled
 from rabbet.runtime.buffers import Buffer, from_numpy
 from rabbet.runtime.compile import compile_plan
 from rabbet.runtime.program import CompiledProgram
-from rabbet.tensor import programs
-from rabbet.tensor.segment import graph_of
 
 NAME_BYTES = 128
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from rabbet.base.sizes import SizeScope
 from rabbet.codegen import contract
+from rabbet.engine import programs, residuals
 from rabbet.graph.value import lookup
 from rabbet.kernel import access, collapse, fuse, lower
 from rabbet.runtime import plan
-from rabbet.tensor import programs, residuals
 
 
 def broadcast_stride() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 import rabbet as rb
 from rabbet.codegen import machine
-from rabbet.tensor import flush, programs
+from rabbet.engine import programs
+from rabbet.tensor import flush
 
 ROOT = Path(__file__).resolve().parents[2]
 

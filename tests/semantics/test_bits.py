@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rabbet as rb
-from rabbet.tensor import programs
+from rabbet.engine import programs
 
 WORK = """
 import hashlib

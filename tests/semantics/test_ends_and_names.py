@@ -12,8 +12,8 @@ import pytest
 import rabbet as rb
 from rabbet import nn
 from rabbet.data import ArrayDataset, DataLoader
+from rabbet.engine import programs
 from rabbet.recorder import current
-from rabbet.tensor import programs
 
 
 def three(x: rb.Tensor) -> list[rb.Tensor]:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import rabbet as rb
+from rabbet.engine import programs
 from rabbet.optim import SGD, Adam
-from rabbet.tensor import flush, programs
+from rabbet.tensor import flush
 
 ROOT = Path(__file__).resolve().parents[2]
 

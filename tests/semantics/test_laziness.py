@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import rabbet as rb
-from rabbet.tensor import flush, programs
+from rabbet.engine import programs
+from rabbet.tensor import flush
 
 
 def test_reused_batch_buffer_does_not_change_a_recorded_op() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 import rabbet as rb
 from rabbet import nn
+from rabbet.engine import programs
 from rabbet.optim import SGD, Adam
 from rabbet.tensor import functions as F
-from rabbet.tensor import programs
 from tests.semantics.conftest import Counts
 
 Batch = tuple[np.ndarray, np.ndarray]

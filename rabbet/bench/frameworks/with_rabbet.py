@@ -17,8 +17,8 @@ from rabbet.bench.frameworks.networks import NETWORKS, chain10
 from rabbet.bench.frameworks.running import Builder, Builders, Running, repeat
 from rabbet.bench.workload import Arrays
 from rabbet.export import export, load_program
+from rabbet.higher.jit import jit
 from rabbet.tensor import Tensor, arange, asarray, flush, functions, no_grad, tensor
-from rabbet.tensor.jit import jit
 
 relu, maximum, add = functions["relu"], functions["maximum"], functions["add"]
 

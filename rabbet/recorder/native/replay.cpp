@@ -15,7 +15,7 @@ namespace rabbet {
 
 namespace {
 
-// Where a value comes from: see tensor/jit.py, which writes these as tuples.
+// Where a value comes from: see higher/jit.py, which writes these as tuples.
 enum SourceKind { MADE = 0, ARGUMENT, HANDLE, GRAD, CONSTANT, OFFSET, NOTHING };
 
 struct Source {

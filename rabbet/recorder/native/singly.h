@@ -1,4 +1,4 @@
-// Steps: a segment's ops one after the other, each by a small program of its own (tensor/singly.py says when).
+// Steps: a segment's ops one after the other, each by a small program of its own (engine/singly.py says when).
 //
 // Which program computes an op follows from its Prepared (op, attributes, form, Specs of operands), which of its operands
 // are the same value, and which outputs are wanted. That is the key of a Single; they are found through the Prepared, as recipes are, and all live in one table.

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from rabbet.base.errors import ShapeError
 from rabbet.data import ArrayDataset, DataLoader, Dataset, Subset, default_collate
 from rabbet.data import loader as loader_module
+from rabbet.library.random import manual_seed
 from rabbet.tensor import Tensor
-from rabbet.tensor.random import manual_seed
 
 
 def numbers(batches: Any) -> list[list[int]]:

@@ -12,10 +12,10 @@ from rabbet import recorder
 from rabbet.base import dtypes
 from rabbet.base.config import config
 from rabbet.base.spec import intern
+from rabbet.engine.flush import flush
+from rabbet.engine.prepare import prepare
 from rabbet.graph.value import lookup
 from rabbet.recorder import Handle, Prepared, Segment, Tape
-from rabbet.tensor.flush import flush
-from rabbet.tensor.prepare import prepare
 from rabbet.tensor.tensor import Tensor
 
 
@@ -82,7 +82,7 @@ class World:
         )
 
     def flush(self, tape: Tape) -> None:
-        """Compute like rabbet.tensor.flush: what is alive gets a buffer."""
+        """Compute like rabbet.engine.flush: what is alive gets a buffer."""
         with tape.lock:
             if not tape.count:
                 return

@@ -20,11 +20,11 @@ from rabbet.base.dtypes import float32
 from rabbet.base.sizes import SizeScope
 from rabbet.base.spec import Spec
 from rabbet.codegen.store import KernelStore
+from rabbet.engine import programs
+from rabbet.engine.flush import flush
 from rabbet.graph import interpret, parcel
 from rabbet.graph.value import Builder, Graph, attrs_key, lookup
 from rabbet.runtime import background, program
-from rabbet.tensor import programs
-from rabbet.tensor.flush import flush
 
 pytestmark = pytest.mark.skipif(config.engine != "compiled", reason="nothing is compiled there")
 ROOT = Path(__file__).resolve().parents[3]

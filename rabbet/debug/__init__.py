@@ -1,0 +1,1 @@
+"""Looking at what runs: profile, explain, draw, and which op made the first NaN."""

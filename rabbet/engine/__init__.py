@@ -1,0 +1,1 @@
+"""Segments of recorded nodes: their gradients, their programs, and when they run."""

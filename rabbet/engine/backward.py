@@ -1,0 +1,208 @@
+"""Reverse mode over recorded nodes: `backward()` records gradient ops on the same tape.
+
+What is recorded on a tape goes through `recorder.pull`, which follows recipes (recipes.py). The
+same loop is here in Python for nodes on no tape: inside vmap, and with opaque Values for the dry
+run that finds which forward values gradients will need (residuals.py).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rabbet.base import shapes
+from rabbet.base.errors import DroppedValue, GradientError
+from rabbet.engine import hooks, site
+from rabbet.graph.value import lookup
+from rabbet.recorder import GradMode, Handle, Node, current, pull
+from rabbet.transform.rules import call_rule, call_rule_sparingly
+
+Ref = tuple[Node, int]
+Wrap = Callable[[Node, int], Any]
+
+
+def reverse(
+    seeds: Iterable[tuple[Node, int, Any]],
+    wrap: Wrap,
+    done: Callable[[Node, int, Any], None],
+    visited: Callable[[Node], None] = lambda node: None,
+    within: Callable[[Node], bool] = lambda node: True,
+    passed: Callable[[Node, int, Any], Any] = lambda node, index, g: g,
+) -> None:
+    """Send gradients from the seeds back through every node that requires gradients.
+
+    `wrap(node, index)` gives a forward value as rules take it; `done(node, index, g)` gets what
+    arrives at leaves and at nodes outside `within`; `visited(node)` is called after a node's rule
+    ran; `passed(node, index, g)` may replace a gradient that has arrived. Later nodes first, so
+    each node's gradient is complete when its rule runs.
+    """
+    arrived: dict[Ref, Any] = {}
+    queue: list[tuple[int, Node]] = []
+    queued: set[int] = set()
+
+    def send(node: Node, index: int, g: Any) -> None:
+        if node.is_leaf or node.op is None or not within(node):
+            done(node, index, g)
+            return
+        known = arrived.get((node, index))
+        arrived[node, index] = g if known is None else known + g
+        if id(node) not in queued:
+            queued.add(id(node))
+            heapq.heappush(queue, (-node.sequence, node))
+
+    for node, index, g in seeds:
+        send(node, index, g)
+    while queue:
+        _, node = heapq.heappop(queue)
+        incoming = [arrived.pop((node, i), None) for i in range(len(node.specs))]
+        incoming = [None if g is None else passed(node, i, g) for i, g in enumerate(incoming)]
+        grads = _rule(node, incoming, wrap)
+        for (source, index), g in zip(node.inputs, grads, strict=True):
+            if g is not None and source.requires_grad:
+                send(source, index, g)
+        visited(node)
+
+
+def rule_of(wrap: Wrap, node: Node, incoming: Sequence[Any] | None) -> list[Any]:
+    """The gradients of a node's operands, recorded by its rule; GradientError for one that is cut.
+
+    `wrap` makes a handle; `incoming` has the gradient of each output, None where there is none.
+    """
+    return _rule(node, incoming, wrap)
+
+
+def _rule(node: Node, incoming: Sequence[Any] | None, wrap: Wrap) -> list[Any]:
+    if node.cut or incoming is None:
+        raise GradientError(
+            f"the graph behind {node.op.name} ({site.describe(node.site)}) was freed by an "
+            "earlier backward(); pass retain_graph=True there to keep it"
+        )
+    outputs = [wrap(node, i) for i in range(len(node.specs))]
+    inputs = [wrap(n, i) for n, i in node.inputs]
+    needs = [n.requires_grad for n, _ in node.inputs]
+    parts = (node.op, incoming, outputs, inputs, node.attrs, node.form, needs)
+    try:
+        return call_rule(*parts)
+    except DroppedValue:  # by a part of the rule whose gradient nobody needs, it may be
+        if node.op.is_opaque:
+            raise
+        return call_rule_sparingly(*parts)
+
+
+def backward(
+    roots: Sequence[Handle],
+    grads: Sequence[Handle | None],
+    *,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> None:
+    """Accumulate d sum(roots * grads) / d leaf into every leaf's `.grad`."""
+    found = _pull(roots, grads, None, retain_graph, create_graph)
+    with GradMode(create_graph):
+        for node, _, g in found:
+            owner = node.owner() if node.owner is not None else None
+            if owner is not None:
+                g = hooks.passed(node, 0, g)
+                old = owner.grad
+                owner.set_grad(g if old is None else old + g)
+                hooks.run_after(owner)
+
+
+def gradients(
+    roots: Sequence[Handle],
+    grads: Sequence[Handle | None],
+    wrt: Sequence[Handle],
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+) -> list[Handle | None]:
+    """d sum(roots * grads) / d wrt without touching `.grad`; None where there is no path."""
+    keep = create_graph if retain_graph is None else retain_graph
+    ends = _pull(roots, grads, wrt, keep, create_graph)
+    found = {(node, index): hooks.passed(node, index, g) for node, index, g in ends}
+    return [found.get((h._node, h._index)) for h in wrt]
+
+
+def _pull(
+    roots: Sequence[Handle],
+    grads: Sequence[Handle | None],
+    wrt: Sequence[Handle] | None,
+    retain_graph: bool,
+    create_graph: bool,
+) -> list[tuple[Node, int, Any]]:
+    """(node, output, gradient) of the leaves, or of `wrt`, that gradients reach."""
+    with GradMode(create_graph):
+        seeds = tuple(
+            _seed(r) if g is None else _checked(r, g) for r, g in zip(roots, grads, strict=True)
+        )
+        wanted = None if wrt is None else tuple(wrt)
+        tape = current()
+        watch = [w] if (w := getattr(tape.runner, "ruled", None)) is not None else []
+        if tape.interpreter is None and not watch and not hooks.are_there():
+            return pull(tuple(roots), seeds, wanted, create_graph, retain_graph)
+        return _pull_in_python(roots, seeds, wanted, retain_graph, *watch)
+
+
+def _pull_in_python(
+    roots: Sequence[Handle],
+    seeds: Sequence[Handle],
+    wrt: Sequence[Handle] | None,
+    retain_graph: bool,
+    ruled: Callable[[Node | None], None] = lambda node: None,
+) -> list[tuple[Node, int, Any]]:
+    """As `recorder.pull`, for nodes that an interpreter takes instead of the tape, and for hooks.
+
+    `ruled(node)` is told when a node's rule has run, and None at the beginning.
+    """
+    found: dict[Ref, Any] = {}
+    wanted = {(h._node, h._index) for h in wrt or ()}
+    nodes = {n for n, _ in wanted}
+    visited: list[Node] = []
+
+    def done(node: Node, index: int, g: Any) -> None:
+        if (node, index) in wanted or wrt is None and node.is_leaf:
+            found[node, index] = found[node, index] + g if (node, index) in found else g
+
+    def visit(node: Node) -> None:
+        ruled(node)
+        visited.append(node)
+
+    starts = [(r._node, r._index, g) for r, g in zip(roots, seeds, strict=True)]
+    ruled(None)
+    reverse(starts, type(roots[0]), done, visit, lambda n: n not in nodes, hooks.passed)
+    if not retain_graph:
+        for node in visited:
+            node.cut = True
+            if node.tape is None:
+                node.inputs = ()
+    return [(node, index, g) for (node, index), g in found.items()]
+
+
+def _seed(root: Handle) -> Any:
+    spec = root._node.specs[root._index]
+    if not root._node.requires_grad:
+        raise GradientError(
+            "backward: this tensor does not depend on anything that requires gradients "
+            "(created under no_grad, detached, or no leaf has requires_grad=True)"
+        )
+    if spec.shape != ():
+        raise GradientError(
+            f"backward: a tensor of shape {shapes.show(spec.shape)} needs an explicit gradient of "
+            "its shape; only a scalar has the implicit gradient 1"
+        )
+    if spec.dtype.kind == "c":
+        raise GradientError(
+            "backward: a complex number has no gradient without a direction; take real(), imag() "
+            "or abs(), or give the gradient"
+        )
+    return lookup("ones_like")(root)
+
+
+def _checked(root: Handle, g: Handle) -> Handle:
+    spec, given = root._node.specs[root._index], g._node.specs[g._index]
+    if spec.shape != given.shape or spec.dtype is not given.dtype:
+        raise GradientError(f"backward: the gradient given is {given}, the tensor is {spec}")
+    if not root._node.requires_grad:
+        raise GradientError("backward: this tensor does not require gradients")
+    return g

@@ -1,0 +1,426 @@
+"""From a segment's key to a program: families, patterns of sizes, masks of what is alive, tiers.
+
+A *family* is all segments of one structure. Its entries are programs for a pattern of sizes and a
+set of kept outputs; one whose set covers what is alive now may run (SEMANTICS 5). A family seen for
+the first time runs op by op (singly.py); from the second sight on it is compiled whole (9).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from weakref import WeakSet
+
+from rabbet import recorder
+from rabbet.base.config import config
+from rabbet.base.errors import RabbetError
+from rabbet.base.spec import Spec
+from rabbet.engine.residuals import residuals_of
+from rabbet.engine.segment import Output, Pattern, find_pattern, general_pattern, graph_of
+from rabbet.engine.singly import OneByOne, Single, single_of
+from rabbet.graph.value import lookup as lookup
+from rabbet.recorder import Node, Segment, current, note_run, remember, runs
+from rabbet.runtime import buffers
+from rabbet.runtime.errors import NativeIndexFailure
+
+MASKS_BEFORE_UNION = 4
+ENTRIES_KEPT = 64
+FAMILIES_KEPT = 4096
+KEY_BYTES_KEPT = 1 << 25
+SIGHTINGS_KEPT = 4
+LARGE_BYTES = 1 << 22  # of one op: worth a program that was planned for such sizes
+EARLY_BYTES = 1 << 25  # op by op all values lie in memory: larger segments wait for their program
+
+
+@dataclass(eq=False)
+class Entry:
+    """One program of a family."""
+
+    keep: tuple[Output, ...]
+    pattern: Pattern
+    program: Any  # rabbet.runtime.program.Program
+    fused: bool
+    is_early: bool = False  # runs while the program is being compiled
+    is_large: bool = False  # one op, planned for many bytes
+    matches: dict[tuple[int, ...], tuple[int, ...] | None] = field(default_factory=dict)
+
+    def match(self, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Symbol values for these sizes, remembered."""
+        if sizes not in self.matches:
+            if len(self.matches) > 1000:
+                self.matches.clear()
+            symbols = self.pattern.match(sizes)
+            fits = symbols is not None and self.program.accepts(symbols)
+            self.matches[sizes] = symbols if fits else None
+        return self.matches[sizes]
+
+
+@dataclass(eq=False)
+class Family:
+    """All programs of one segment structure."""
+
+    entries: list[Entry] = field(default_factory=list)
+    sightings: list[tuple[int, ...]] = field(default_factory=list)
+    masks: list[frozenset[Output]] = field(default_factory=list)
+    needs: dict[tuple[Output, ...], frozenset[Output]] = field(default_factory=dict)
+    asked: list[tuple[tuple[Output, ...], Pattern]] = field(default_factory=list)  # of background
+    ready: list[Any] | None = None  # programs of one op that came with the package, not used yet
+    sights: int = 0
+
+
+@dataclass(eq=False)
+class Found:
+    """The program of a segment: an entry at the values of its symbols, and how it was found."""
+
+    entry: Entry
+    symbols: tuple[int, ...]
+    how: str
+    inputs: list[Any] | None = None  # of a program whose stages run on the host: for explain()
+
+    def run(self, inputs: list[Any]) -> list[Any]:
+        """The outputs in fresh buffers."""
+        return self.entry.program.run(self.symbols, inputs)
+
+    @property
+    def bound(self) -> Any:
+        """The native program, or None for one that is run by Python."""
+        program = self.entry.program
+        return program.bind(self.symbols) if hasattr(program, "native") else None
+
+
+@dataclass(eq=False)
+class LastRun:
+    """What `rb.explain()` tells of: the last segment run on any tape."""
+
+    segment_ops: list[tuple[str, Any]]
+    found: Found
+
+    @property
+    def entry(self) -> Entry:
+        """The entry that was run."""
+        return self.found.entry
+
+
+class _Statistics(dict[str, int]):
+    """Counts since the start; segments are counted where they are run."""
+
+    def __getitem__(self, name: str) -> int:
+        return runs() if name == "segments_run" else super().__getitem__(name)
+
+
+class _Families(OrderedDict[bytes, Family]):
+    key_bytes = 0  # of all keys: structures that never repeat are long
+
+    def clear(self) -> None:
+        """Forget all programs, those of single ops too."""
+        super().clear()
+        self.key_bytes = 0
+        recorder.forget_singles()
+
+
+families = _Families()  # the last one is the most recently used
+statistics = _Statistics(programs_compiled=0, segments_run=0)
+jitted: WeakSet[Any] = WeakSet()  # for explain: which functions cannot be replayed
+observers: list[Callable[[Segment, Entry, tuple[int, ...]], None]] = []
+
+
+def run(segment: Segment, live: tuple[Output, ...]) -> None:
+    """Compute a segment into its nodes: the outputs alive, and what their gradients will need."""
+    family, found = find(segment, live)
+    entry, bound = found.entry, found.bound
+    if bound is not None:
+        _run_native(segment, found, bound)
+        if entry.fused:
+            remember(segment, family, Found(entry, found.symbols, "found"), bound, entry.keep)
+    else:
+        inputs = segment.leaf_buffers()
+        _keep(segment, entry.keep, found.run(inputs))
+        if not isinstance(entry.program, OneByOne):
+            found.inputs = inputs
+    _note(segment, found)
+
+
+def run_timed(segment: Segment, live: tuple[Output, ...]) -> tuple[Found, list[int]]:
+    """As `run`, with the program that was run and the nanoseconds of each of its kernels."""
+    found = find(segment, live)[1]
+    inputs = segment.leaf_buffers()
+    times: list[int] = []
+    _keep(segment, found.entry.keep, found.entry.program.run_timed(found.symbols, inputs, times))
+    _note(segment, found)
+    return found, times
+
+
+def _keep(segment: Segment, places: Sequence[Output], outputs: Sequence[Any]) -> None:
+    for (position, index), buffer in zip(places, outputs, strict=True):
+        segment.nodes[position].buffers[index] = buffer
+    segment.computed()
+
+
+def _note(segment: Segment, found: Found) -> None:
+    note_run(segment, found)
+    for observer in observers:
+        observer(segment, found.entry, found.symbols)
+
+
+def _run_native(segment: Segment, found: Found, bound: Any) -> None:
+    try:
+        segment.execute(found, bound, found.entry.keep)
+    except BaseException as failure:
+        raise failure_of(found, failure) from None
+
+
+def failure_of(found: Found, failure: BaseException) -> BaseException:
+    """What went wrong in a native program, in terms of its segment's ops."""
+    if isinstance(failure, NativeIndexFailure):
+        return found.entry.program.explain_failure(failure)
+    return failure
+
+
+def rescue(segment: Segment, culprit: int) -> tuple[int, ...]:
+    """The op at `culprit` failed: compute what does not depend on it. Returns the positions of all
+    such ops; what of them is alive, or will be needed by gradients, has its value.
+    """
+    culprits = {culprit}
+    while True:
+        innocent = _without(segment, culprits)
+        live = tuple(place for place in segment.live() if place[0] in innocent)
+        keep = tuple(sorted({*live, *residuals_of(segment, live)}))
+        inputs = segment.leaf_buffers()
+        try:
+            outputs = OneByOne(segment, keep, find_single).run((), inputs)
+        except RabbetError as failure:
+            if getattr(failure, "position", None) is None:
+                return ()
+            culprits.add(failure.position)  # type: ignore[attr-defined]
+            continue
+        for (position, index), buffer in zip(keep, outputs, strict=True):
+            segment.nodes[position].buffers[index] = buffer
+        return tuple(sorted(innocent))
+
+
+def _without(segment: Segment, culprits: set[int]) -> set[int]:
+    """Positions of the ops that depend on none of the culprits."""
+    guilty = {id(segment.nodes[c]) for c in culprits}
+    found = set()
+    for position, node in enumerate(segment.nodes):
+        if id(node) in guilty or any(id(n) in guilty for n, _ in node.inputs):
+            guilty.add(id(node))
+        else:
+            found.add(position)
+    return found
+
+
+def last_run() -> LastRun | None:
+    """The segment that was run last, on any tape; None if there was none."""
+    noted = recorder.last_run()
+    return None if noted is None else LastRun(*noted)
+
+
+def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Family, Found]:
+    """The family of `segment` and the program that computes it, compiled if there is none."""
+    family = _family(segment.key)
+    if live not in family.needs:
+        family.needs[live] = frozenset(live) | residuals_of(segment, live)
+    needed = family.needs[live]
+    family.sights += 1
+    want_fused = config.fuse and (family.sights > 1 or current().capture is not None)
+    found = _known(family, segment.sizes, needed, want_fused)
+    if found is not None:
+        return family, Found(*found, "found")
+    entry, symbols = _compile(segment, family, needed, want_fused)
+    how = "first sight" if not want_fused else "compiled"
+    return family, Found(entry, symbols, "being compiled" if entry.is_early else how)
+
+
+def find_single(node: Node, wanted: list[int]) -> tuple[Found, Any, tuple[int, ...]]:
+    """What computes one op by itself, compiled if nothing does: see singly.Find."""
+    single, needed = single_of(node), frozenset((0, i) for i in wanted)
+    family = _family(single.key)
+    try:
+        known = _known(family, single.sizes, needed, False, is_large=_is_large(node))
+        known = known or _ready(single, family, needed)
+        found = Found(*(known or _compile(single, family, needed, False)), "found")
+    except RabbetError as error:
+        error.position = node.position  # type: ignore[attr-defined]
+        raise
+    return found, found.bound, tuple(i for _, i in found.entry.keep)
+
+
+def _family(key: bytes) -> Family:
+    family = families.get(key)
+    if family is None:
+        families.key_bytes += len(key)
+        while len(families) >= FAMILIES_KEPT or families and families.key_bytes > KEY_BYTES_KEPT:
+            oldest, _ = families.popitem(last=False)
+            families.key_bytes -= len(oldest)
+        family = families[key] = Family()
+    else:
+        families.move_to_end(key)
+    return family
+
+
+def _known(
+    family: Family,
+    sizes: tuple[int, ...],
+    needed: frozenset[Output],
+    want_fused: bool,
+    *,
+    is_large: bool = False,
+) -> tuple[Entry, tuple[int, ...]] | None:
+    for entry in family.entries:
+        if want_fused and not entry.fused or entry.is_large != is_large:
+            continue
+        if needed <= frozenset(entry.keep):
+            symbols = entry.match(sizes)
+            if symbols is not None:
+                return entry, symbols
+    return None
+
+
+def _ready(
+    single: Single, family: Family, needed: frozenset[Output]
+) -> tuple[Entry, tuple[int, ...]] | None:
+    """The program of an op on few bytes that came with the package, if one fits."""
+    if _is_large(single.nodes[0]):
+        return None
+    if family.ready is None:
+        family.ready = compiler().ready_programs(single.key)
+    for ready in family.ready:
+        if needed <= frozenset(ready.keep):
+            entry = Entry(ready.keep, Pattern.of(ready.dims), None, False)
+            symbols = entry.pattern.match(single.sizes)
+            if symbols is None:
+                continue
+            entry.program = compiler().loaded(ready.program)
+            if entry.program is not None and entry.program.accepts(symbols):
+                family.entries.insert(0, entry)
+                return entry, symbols
+    return None
+
+
+def _is_large(node: Node) -> bool:
+    return sum(spec.nbytes for spec in _specs_of(node)) >= LARGE_BYTES
+
+
+def _specs_of(node: Node) -> Iterator[Spec]:
+    yield from node.specs
+    for source, index in node.inputs:
+        yield source.specs[index]
+
+
+def _compile(
+    segment: Segment | Single, family: Family, needed: frozenset[Output], fused: bool
+) -> tuple[Entry, tuple[int, ...]]:
+    if needed not in family.masks:
+        family.masks.append(needed)
+    if len(family.masks) >= MASKS_BEFORE_UNION:
+        needed = frozenset().union(*family.masks)
+        family.masks = [needed]
+    if segment.sizes not in family.sightings:
+        family.sightings = [*family.sightings, segment.sizes][-SIGHTINGS_KEPT:]
+    else:  # the last sighting gives the hints
+        family.sightings.remove(segment.sizes)
+        family.sightings.append(segment.sizes)
+    keep = tuple(sorted(needed))
+    pattern = Pattern(list(segment.sizes))
+    program: Any = None
+    is_early = False
+    if isinstance(segment, Single):
+        pattern, program = _whole(segment, family, keep, fused)
+    elif fused:
+        keep, pattern, program = _fused(segment, family, keep, needed)
+        is_early, fused = program is None, program is not None
+    if program is None:
+        assert isinstance(segment, Segment)
+        pattern, program = Pattern(list(segment.sizes)), OneByOne(segment, keep, find_single)
+    statistics["programs_compiled"] += 1
+    is_large = isinstance(segment, Single) and _is_large(segment.nodes[0])
+    entry = Entry(keep, pattern, program, fused, is_early, is_large)
+    if fused or isinstance(segment, Single) or not config.fuse:  # else it is never used again
+        family.entries.insert(0, entry)
+        del family.entries[ENTRIES_KEPT:]
+    symbols = entry.match(segment.sizes)
+    assert symbols is not None, "a new pattern must fit the sizes it was made from"
+    return entry, symbols
+
+
+def _fused(
+    segment: Segment, family: Family, keep: tuple[Output, ...], needed: frozenset[Output]
+) -> tuple[tuple[Output, ...], Pattern, Any]:
+    """What is kept, the pattern, and the program for all of the segment: None while it is being
+    compiled. What was asked for comes first: sizes that change meanwhile ask for nothing new.
+    """
+    for asked in [*family.asked]:
+        symbols = asked[1].match(segment.sizes)
+        if symbols is None or not needed <= frozenset(asked[0]):
+            continue
+        program = _made(segment, asked[1], asked[0], True)
+        if program is None:
+            return *asked, None
+        family.asked.remove(asked)
+        if program.accepts(symbols):
+            return *asked, program
+    pattern, program = _whole(segment, family, keep, True)
+    if program is None:
+        family.asked = [*family.asked, (keep, pattern)][-SIGHTINGS_KEPT:]
+    return keep, pattern, program
+
+
+def _whole(
+    segment: Segment | Single, family: Family, keep: tuple[Output, ...], fused: bool
+) -> tuple[Pattern, Any]:
+    """One program for all of the segment, with the sizes that were seen to change as symbols."""
+    interpreted = config.engine == "reference"  # gains nothing from symbols
+    if isinstance(segment, Single) and not _is_large(segment.nodes[0]):
+        pattern = general_pattern(segment)
+    else:
+        pattern = find_pattern([segment.sizes] if interpreted else family.sightings)
+    try:
+        return pattern, _made(segment, pattern, keep, fused)
+    except RabbetError:
+        if pattern.scope is None or 0 not in segment.sizes:
+            raise
+    # Nothing can be said of a symbol that happens to be 0 now (the maximum of no elements, say).
+    pattern = Pattern(list(segment.sizes))
+    return pattern, _made(segment, pattern, keep, fused)
+
+
+def _made(
+    segment: Segment | Single, pattern: Pattern, keep: tuple[Output, ...], fused: bool
+) -> Any:
+    """The program of a segment for a pattern; None while another process compiles it."""
+    may_come_later = fused and isinstance(segment, Segment) and _is_small(segment)
+    find = compiler().find_or_ask if may_come_later else compiler().find_or_compile
+    return find(
+        (segment.key, pattern.describe(), keep),
+        lambda: (graph_of(segment, pattern.dims, keep)[0], pattern.scope),
+        fuse=fused,
+    )
+
+
+def _is_small(segment: Segment) -> bool:
+    return sum(spec.nbytes for node in segment.nodes for spec in node.specs) <= EARLY_BYTES
+
+
+@lru_cache(maxsize=1)
+def compiler() -> Any:
+    """The compiler, imported when something is computed: `import rabbet` must not wait for LLVM."""
+    return importlib.import_module("rabbet.runtime.program")
+
+
+def leaf_buffer(node: Node, index: int) -> Any:
+    """The buffer of an outside operand; numbers and random offsets become 0-d buffers."""
+    if node.number is not None:
+        return scalar_buffer(node.number, node.specs[0])
+    if node.offset is not None:
+        return scalar_buffer(node.offset, node.specs[0])
+    return node.buffers[index]
+
+
+def scalar_buffer(number: Any, spec: Spec) -> Any:
+    """A number as a 0-d buffer of the dtype of `spec`."""
+    return buffers.scalar(number, spec.dtype)

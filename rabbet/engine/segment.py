@@ -1,0 +1,197 @@
+"""A recorded segment as a Graph, and its sizes as a pattern of symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rabbet.base import sizes as base_sizes
+from rabbet.base.sizes import Dim, SizeExpr, SizeScope
+from rabbet.base.spec import Spec
+from rabbet.engine.singly import Single
+from rabbet.graph import encode
+from rabbet.graph.value import Builder, Graph, Value
+from rabbet.recorder import Segment
+
+Output = tuple[int, int]  # (position of the node in its segment, output index)
+
+
+@dataclass(eq=False)
+class Pattern:
+    """The sizes of a segment with what was seen to change as symbols.
+
+    `dims[i]` is the i-th size of the segment's key; symbol s is the size at `defined_at[s]`. In a
+    general pattern it is neither 0 nor 1.
+    """
+
+    dims: list[Dim]
+    scope: SizeScope | None = None
+    defined_at: list[int] = field(default_factory=list)
+    is_general: bool = False
+
+    @classmethod
+    def of(cls, plain: Sequence[int | str]) -> Pattern:
+        """The general pattern that `plain` tells of."""
+        scope = SizeScope()
+        pattern = cls([], scope, is_general=True)
+        symbols: dict[str, Dim] = {}
+        for at, size in enumerate(plain):
+            if isinstance(size, str) and size not in symbols:
+                symbols[size] = scope.symbol(size, 0)
+                pattern.defined_at.append(at)
+            pattern.dims.append(symbols[size] if isinstance(size, str) else size)
+        return pattern if symbols else cls(pattern.dims)
+
+    def plain(self) -> tuple[int | str, ...]:
+        """Numbers as they are, expressions as text: equal ones, equal patterns."""
+        return tuple(d if isinstance(d, int) else repr(d) for d in self.dims)
+
+    def match(self, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        """The symbols' values for these sizes, or None where the pattern does not fit."""
+        if self.scope is None:
+            return () if self.dims == [*sizes] else None
+        symbols = tuple(sizes[i] for i in self.defined_at)
+        if self.is_general and not {0, 1}.isdisjoint(symbols):
+            return None
+        for dim, size in zip(self.dims, sizes, strict=True):
+            if base_sizes.evaluate(dim, symbols) != size:
+                return None
+        return symbols
+
+    def describe(self) -> tuple[object, ...]:
+        """The pattern in plain data: equal descriptions, equal programs."""
+        hints = tuple(self.scope.hints) if self.scope else ()
+        return self.plain(), hints
+
+
+def find_pattern(sightings: Sequence[tuple[int, ...]]) -> Pattern:
+    """One pattern for all sightings (the last gives the hints): constant sizes stay numbers; sizes
+    that changed become symbols, multiples of a symbol or a symbol plus a constant where all
+    sightings agree.
+    """
+    columns = list(zip(*sightings, strict=True))
+    if all(len(set(c)) == 1 for c in columns):
+        return Pattern(list(sightings[-1]))
+    scope = SizeScope()
+    pattern = Pattern([], scope)
+    bases: list[tuple[tuple[int, ...], Dim]] = []
+    for position, column in enumerate(columns):
+        if len(set(column)) == 1:
+            pattern.dims.append(column[0])
+            continue
+        dim = next((d for b, s in bases if (d := _related(column, b, s)) is not None), None)
+        if dim is None:
+            dim = scope.symbol(f"n{len(scope.names)}", column[-1])
+            pattern.defined_at.append(position)
+            bases.append((column, dim))
+        pattern.dims.append(dim)
+    return pattern
+
+
+def _related(column: tuple[int, ...], base: tuple[int, ...], symbol: Dim) -> Dim | None:
+    """`column` as k * symbol or symbol + c, if one k or c fits every sighting."""
+    if base[0] and column[0] % base[0] == 0:
+        k = column[0] // base[0]
+        if k and all(c == k * b for c, b in zip(column, base, strict=True)):
+            return k * symbol
+    offsets = {c - b for c, b in zip(column, base, strict=True)}
+    return symbol + offsets.pop() if len(offsets) == 1 else None
+
+
+def general_pattern(single: Single) -> Pattern:
+    """All sizes of one op as symbols: one symbol where its rule wants sizes to be equal, several
+    where they only happen to be.
+
+    0 and 1 are not like other sizes, so they stay. Nothing can be said of symbols where an operand
+    has no elements: then all sizes stay.
+    """
+    sizes = single.sizes
+    if any(0 in node.specs[index].shape for node, index in single.leaves):
+        return Pattern([*sizes])
+    first = [None if size in (0, 1) else at for at, size in enumerate(sizes)]
+    while True:
+        pattern = _symbols_at(sizes, first)
+        if pattern.scope is None:
+            return pattern
+        graph_of(single, pattern.dims, [])
+        guards = [*pattern.scope.guards.values()]
+        pattern.scope.guards.clear()
+        equal = [g.expr for g in guards if g.relation == "=="]
+        if not any([_unite(expr, pattern.defined_at, first) for expr in equal]):
+            return pattern
+
+
+def _symbols_at(sizes: Sequence[int], first: Sequence[int | None]) -> Pattern:
+    """The size at i is the symbol whose first place is `first[i]`; None: it is a number."""
+    scope, symbols = SizeScope(), dict[int, Dim]()
+    pattern = Pattern([], scope, is_general=True)
+    for at, size in enumerate(sizes):
+        place = first[at]
+        if place is None:
+            pattern.dims.append(size)
+            continue
+        if place not in symbols:
+            symbols[place] = scope.symbol(f"n{len(symbols)}", size)
+            pattern.defined_at.append(at)
+        pattern.dims.append(symbols[place])
+    return pattern if symbols else Pattern([*sizes])
+
+
+def _unite(expr: SizeExpr, places: Sequence[int], first: list[int | None]) -> bool:
+    """Where `expr == 0` says that two symbols are equal, or what one is, write so into `first`."""
+    found = [(m, c) for m, c in expr.terms.items() if m]
+    if any(len(m) != 1 or m[0][0] != "symbol" for m, _ in found) or len(found) > 2:
+        return False
+    if len(found) == 2 and (() in expr.terms or found[0][1] != -found[1][1]):
+        return False
+    equal = [place for m, _ in found if (place := first[places[m[0][1]]]) is not None]
+    if len(equal) < len(found):  # it has become a number
+        return False
+    keep, *others = sorted(equal)
+    for at, place in enumerate(first):
+        if len(found) == 1 and place == keep:
+            first[at] = None
+        elif place in others:
+            first[at] = keep
+    return True
+
+
+def graph_of(
+    segment: Segment | Single, dims: Sequence[Dim], outputs: Sequence[Output]
+) -> tuple[Graph, Builder]:
+    """The Graph of a segment with the given sizes; inputs are its leaves, Call sites node
+    positions.
+    """
+    rest = list(dims)
+    builder = Builder()
+    builder.site = -1
+    leaves: dict[tuple[int, int], Value] = {}
+    values: list[tuple[Value, ...]] = []
+    graph = Graph()
+
+    def outside(node: object, index: int) -> Value:
+        key = (id(node), index)
+        if key not in leaves:
+            spec = node.specs[index]  # type: ignore[attr-defined]
+            shape = tuple(rest.pop(0) for _ in spec.shape)
+            leaves[key] = builder.input(Spec(shape, spec.dtype, spec.device))
+            graph.inputs.append(leaves[key])
+        return leaves[key]
+
+    positions = {id(n): p for p, n in enumerate(segment.nodes)}
+    static = all(isinstance(d, int) for d in dims)
+    for position, node in enumerate(segment.nodes):
+        inputs = tuple(
+            values[positions[id(n)]][i] if id(n) in positions else outside(n, i)
+            for n, i in node.inputs
+        )
+        attrs = dict(node.attrs)
+        for name in sorted(node.op.sizes & attrs.keys()):
+            attrs[name] = encode.fill_sizes(attrs[name], rest)
+        if static:
+            specs = node.specs
+        else:
+            specs = node.op.infer_specs([v.spec for v in inputs], attrs, node.form)
+        values.append(builder.call(node.op, inputs, attrs, node.form, specs, site=position))
+    graph.outputs = [values[p][i] for p, i in outputs]
+    return graph, builder

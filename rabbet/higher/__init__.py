@@ -1,0 +1,1 @@
+"""Functions of functions: derivatives, vmap, jit, checkpoint, control flow."""
