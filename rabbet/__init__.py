@@ -57,30 +57,10 @@ from rabbet.higher.functional import grad, value_and_grad
 from rabbet.higher.jit import jit
 from rabbet.higher.transforms import hessian, hvp, jacfwd, jacrev, jvp, stop_gradient, vjp
 from rabbet.higher.vmap import vmap
-from rabbet.library.combine import (
-    atleast_1d,
-    atleast_2d,
-    atleast_3d,
-    block_diag,
-    broadcast_shapes,
-    broadcast_tensors,
-    cartesian_prod,
-    column_stack,
-    combinations,
-    dstack,
-    fliplr,
-    flipud,
-    hstack,
-    narrow,
-    ravel,
-    rot90,
-    tensor_split,
-    unflatten,
-    vstack,
-)
 from rabbet.library.data_dependent import (
     argwhere,
     bincount,
+    masked_select,
     nonzero,
     unique,
     unique_all,
@@ -100,71 +80,109 @@ from rabbet.library.draws import (
     truncated_normal,
     uniform,
 )
-from rabbet.library.families import beta, binomial, dirichlet, gamma, poisson
-from rabbet.library.habits import (
-    is_floating_point,
-    is_tensor,
-    masked_select,
-    numel,
-    randint_like,
-    select,
-    t,
-)
-from rabbet.library.kindred import (
-    addmv,
-    addr,
+from rabbet.library.elementwise import (
     clamp_max,
     clamp_min,
-    diagflat,
-    dist,
-    dsplit,
     float_power,
-    hsplit,
-    index_put,
-    inner,
-    is_complex,
-    is_nonzero,
     isneginf,
     isposinf,
     isreal,
     ldexp,
     logaddexp2,
-    masked_scatter,
-    msort,
-    pdist,
     polar,
-    promote_types,
-    select_scatter,
-    slice_scatter,
-    trapz,
-    unravel_index,
-    vdot,
     view_as_complex,
     view_as_real,
+    where,
+)
+from rabbet.library.families import beta, binomial, dirichlet, gamma, poisson
+from rabbet.library.inspection import (
+    is_complex,
+    is_floating_point,
+    is_nonzero,
+    is_tensor,
+    numel,
+    promote_types,
+)
+from rabbet.library.joining import (
+    block_diag,
+    broadcast_arrays,
+    broadcast_shapes,
+    broadcast_tensors,
+    cartesian_prod,
+    chunk,
+    column_stack,
+    combinations,
+    dsplit,
+    dstack,
+    hsplit,
+    hstack,
+    meshgrid,
+    split,
+    tensor_split,
+    unbind,
+    unstack,
     vsplit,
+    vstack,
+)
+from rabbet.library.manipulation import (
+    atleast_1d,
+    atleast_2d,
+    atleast_3d,
+    diagflat,
+    fliplr,
+    flipud,
+    narrow,
+    ravel,
+    repeat,
+    reshape,
+    rot90,
+    select,
+    t,
+    unflatten,
 )
 from rabbet.library.placing import (
     gather,
     index_add,
     index_copy,
     index_fill,
+    index_put,
     index_select,
     masked_fill,
+    masked_scatter,
     scatter,
     scatter_add,
     scatter_reduce,
+    select_scatter,
+    slice_scatter,
+    take,
+    unravel_index,
 )
-from rabbet.library.products import addmm, baddbmm, bmm, cross, dot, mm, mv
+from rabbet.library.products import (
+    addmm,
+    addmv,
+    addr,
+    baddbmm,
+    bmm,
+    cross,
+    dist,
+    dot,
+    einsum,
+    inner,
+    mm,
+    mv,
+    pdist,
+    vdot,
+)
 from rabbet.library.random import (
     Generator,
     manual_seed,
     rand,
     rand_like,
     randint,
+    randint_like,
     randn,
     randn_like,
 )
-from rabbet.library.several import broadcast_arrays, chunk, einsum, meshgrid, split, unbind, unstack
 from rabbet.library.spectra import (
     bartlett_window,
     blackman_window,
@@ -174,8 +192,17 @@ from rabbet.library.spectra import (
     kaiser_window,
     stft,
 )
-from rabbet.library.standard import repeat, reshape, searchsorted, take, where
-from rabbet.library.summary import allclose, aminmax, histogram, kthvalue, std_mean, var_mean
+from rabbet.library.summary import (
+    allclose,
+    aminmax,
+    histogram,
+    kthvalue,
+    msort,
+    searchsorted,
+    std_mean,
+    trapz,
+    var_mean,
+)
 from rabbet.library.triangles import tril_indices, triu_indices
 from rabbet.tensor import (
     Tensor,

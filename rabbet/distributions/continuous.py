@@ -9,8 +9,8 @@ from rabbet import linalg
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.distributions.distribution import Distribution, floats
-from rabbet.library.combine import broadcast_shapes
 from rabbet.library.families import beta, dirichlet, gamma
+from rabbet.library.joining import broadcast_shapes
 from rabbet.library.random import rand, randn
 from rabbet.ops.arithmetic import abs_, sign, square
 from rabbet.ops.compare import logical_and, where

@@ -7,11 +7,10 @@ from typing import Any
 
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.distributions.distribution import Distribution, floats
-from rabbet.library.combine import broadcast_shapes
 from rabbet.library.draws import bernoulli, categorical
 from rabbet.library.families import binomial, poisson
+from rabbet.library.joining import broadcast_arrays, broadcast_shapes
 from rabbet.library.random import rand
-from rabbet.library.several import broadcast_arrays
 from rabbet.nn import functional
 from rabbet.ops.arithmetic import floor
 from rabbet.ops.compare import where

@@ -11,7 +11,7 @@ from typing import Any
 
 from rabbet.base.dtypes import float32
 from rabbet.base.errors import RabbetError
-from rabbet.library.several import broadcast_arrays
+from rabbet.library.joining import broadcast_arrays
 from rabbet.ops.functions import exp, sqrt
 from rabbet.tensor import Tensor, asarray, no_grad
 from rabbet.tensor.types import result_type

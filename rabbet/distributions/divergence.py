@@ -11,7 +11,7 @@ from rabbet.base.errors import RabbetError
 from rabbet.distributions import continuous as c
 from rabbet.distributions import discrete as d
 from rabbet.distributions.distribution import Distribution, Independent
-from rabbet.library.several import broadcast_arrays
+from rabbet.library.joining import broadcast_arrays
 from rabbet.nn import functional
 from rabbet.ops.arithmetic import abs_, square
 from rabbet.ops.compare import logical_and, where

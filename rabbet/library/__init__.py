@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from rabbet.library import (
-    combine,
+    conversion,
     data_dependent,
-    habits,
-    kindred,
+    elementwise,
+    inspection,
+    joining,
+    manipulation,
     placing,
     products,
-    several,
+    random,
     summary,
 )
 from rabbet.tensor import Tensor
 
-for _name, _method in {
-    **several.METHODS,
-    **data_dependent.METHODS,
-    **placing.METHODS,
-    **combine.METHODS,
-    **summary.METHODS,
-    **products.METHODS,
-    **habits.METHODS,
-    **kindred.METHODS,
-}.items():
-    setattr(Tensor, _name, _method)
+for _module in (
+    *(conversion, data_dependent, elementwise, inspection, joining),
+    *(manipulation, placing, products, random, summary),
+):
+    for _name, _method in _module.METHODS.items():
+        setattr(Tensor, _name, _method)

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rabbet.base import dtypes
-from rabbet.base.errors import IndexRangeError, ShapeError
+from rabbet.base.dtypes import bool_
+from rabbet.base.errors import DTypeError, IndexRangeError, ShapeError
 from rabbet.base.shapes import show
+from rabbet.library.joining import broadcast_shapes
 from rabbet.tensor.lift import functions
 from rabbet.tensor.tensor import Tensor, as_operand, from_numpy
 
@@ -189,10 +191,19 @@ def _fresh(array: np.ndarray, like: Tensor | None = None) -> Tensor:
     return from_numpy(np.asarray(array, kind), copy=False)
 
 
+def masked_select(x: Tensor, mask: Any) -> Tensor:
+    """The elements where `mask` is true, in one axis; both broadcast. Reads the mask.
+
+    >>> rb.masked_select(rb.arange(4), rb.arange(4) > 1)
+    tensor([2, 3])
+    """
+    condition = as_operand(mask)
+    if condition.dtype is not bool_:
+        raise DTypeError(f"masked_select: mask is {condition.dtype.name}, it must be bool")
+    shape = broadcast_shapes(x.shape, condition.shape)
+    return functions["expand"](x, shape)[functions["expand"](condition, shape)]
+
+
 METHODS = {
-    "nonzero": nonzero,
-    "argwhere": argwhere,
-    "unique": unique,
-    "unique_consecutive": unique_consecutive,
-    "bincount": bincount,
+    f.__name__: f for f in (nonzero, argwhere, unique, unique_consecutive, bincount, masked_select)
 }

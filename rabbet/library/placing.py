@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.base.errors import DTypeError, RabbetError, ShapeError
 from rabbet.base.shapes import axis_of, show
-from rabbet.tensor.lift import functions, in_place
+from rabbet.tensor.create import arange, asarray
+from rabbet.tensor.lift import functions, in_place, spoken
 from rabbet.tensor.tensor import Tensor, as_operand
 
 _REDUCE: dict[str | None, str] = {
@@ -150,8 +152,127 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
     return functions["where"](mask, value, as_operand(x))
 
 
-_PLACING = (index_add, index_copy, index_fill, masked_fill, scatter, scatter_add, scatter_reduce)
+def take(x: Tensor, indices: Any, /, axis: int | None = None, *, dim: int | None = None) -> Tensor:
+    """Elements at `indices` along `axis` (None: the first), whose place the axes of `indices` take.
+
+    Negative indices count from the end. An index outside the axis is an IndexRangeError when run.
+
+    >>> rb.take(rb.asarray([10, 20, 30]), rb.asarray([2, 0]))
+    tensor([30, 10])
+    """
+    return functions["take"](x, indices, (axis if dim is None else dim) or 0)
+
+
+def _index(numbers: list[int]) -> Tensor:
+    return asarray(numbers, dtype="int64")
+
+
+@spoken
+def select_scatter(x: Any, src: Any, axis: int, index: int) -> Tensor:
+    """`x` with `src` as its slice number `index` along an axis.
+
+    >>> rb.select_scatter(rb.zeros(2, 2), rb.ones(2), 0, 1)
+    tensor([[0., 0.],
+            [1., 1.]])
+    """
+    t = as_operand(x)
+    at = axis_of("select_scatter", axis, t.ndim)
+    place = _index([index % t.shape[at] if -t.shape[at] <= index < 0 else index])
+    return index_copy(t, at, place, functions["unsqueeze"](as_operand(src), at))
+
+
+@spoken
+def slice_scatter(
+    x: Any, src: Any, axis: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Tensor:
+    """`x` with `src` in the place of x[start:end:step] along an axis.
+
+    >>> rb.slice_scatter(rb.zeros(4), rb.ones(2), 0, 0, 4, 2)
+    tensor([1., 0., 1., 0.])
+    """
+    t = as_operand(x)
+    at = axis_of("slice_scatter", axis, t.ndim)
+    places = list(range(t.shape[at]))[start:end:step]
+    return index_copy(t, at, _index(places), src)
+
+
+def masked_scatter(x: Any, mask: Any, source: Any) -> Tensor:
+    """`x` with the elements of `source`, one after another, where the mask is true.
+
+    >>> rb.masked_scatter(rb.zeros(3), rb.asarray([True, False, True]), rb.asarray([5.0, 6.0]))
+    tensor([5., 0., 6.])
+    """
+    t, condition = as_operand(x), as_operand(mask)
+    if condition.dtype.name != "bool":
+        raise DTypeError(f"masked_scatter: mask is {condition.dtype.name}, it must be bool")
+    chosen = functions["expand"](condition, t.shape)
+    counted = functions["cumulative_sum"](chosen.reshape((-1,)).astype("int64"), axis=0)
+    flat = as_operand(source).reshape((-1,))
+    number = functions["clip"](counted - 1, 0, max(flat.shape[0] - 1, 0))
+    values = functions["take"](flat, number, 0).reshape(t.shape) if flat.shape[0] else t
+    wanted = int(functions["count_nonzero"](chosen))
+    if wanted > flat.shape[0]:
+        raise ShapeError(f"masked_scatter: {wanted} places want more than {flat.shape[0]} elements")
+    return functions["where"](chosen, values, t)
+
+
+def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Tensor:
+    """`x` with values at x[indices]; added to what is there with `accumulate`, also repeatedly.
+
+    >>> rb.index_put(rb.zeros(3), (rb.asarray([0, 0]),), rb.ones(2), accumulate=True)
+    tensor([2., 0., 0.])
+    """
+    t = as_operand(x)
+    if not accumulate:
+        found = t.clone()
+        found[tuple(indices)] = values
+        return found
+    numbers = arange(t.size).reshape(t.shape)[tuple(indices)]
+    rows = functions["expand"](as_operand(values, t).astype(t.dtype), numbers.shape)
+    flat = index_add(t.reshape((-1,)), 0, numbers.reshape((-1,)), rows.reshape((-1,)))
+    return flat.reshape(t.shape)
+
+
+def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Tensor, ...]:
+    """Numbers of elements in row-major order -> their places along each axis.
+
+    >>> rb.unravel_index(rb.asarray([5]), (2, 3))
+    (tensor([1]), tensor([2]))
+    """
+    rest, found = as_operand(indices), []
+    for n in reversed(tuple(shape)):
+        found.append(functions["remainder"](rest, n))
+        rest = functions["floor_divide"](rest, n)
+    return tuple(reversed(found))
+
+
+@spoken
+def _scatter_add(x: Any, axis: int, index: Any, src: Any) -> Tensor:
+    """`scatter_reduce` by sums, PyTorch's method; the function `rb.scatter_add` is NumPy's."""
+    return scatter_reduce(x, axis, index, src, "sum")
+
+
+@spoken
+def _fill_diagonal(x: Any, value: Any) -> Tensor:
+    """`value` where all indices of an element are the same."""
+    if x.ndim < 2:
+        raise ShapeError(f"fill_diagonal_: {show(x.shape)} has no diagonal; two axes are needed")
+    number = arange(max(x.shape))
+    places = [number[:n].reshape(n, *(1,) * (x.ndim - 1 - at)) for at, n in enumerate(x.shape)]
+    same = places[0] == places[1]
+    for place in places[2:]:
+        same = same & (place == places[0])
+    return functions["where"](same, asarray(value, dtype=x.dtype), x)
+
+
+_PLACING = (
+    *(index_add, index_copy, index_fill, index_put, masked_fill, masked_scatter),
+    *(scatter, scatter_add, scatter_reduce),
+)
 METHODS: dict[str, Any] = {
-    **{f.__name__: f for f in (gather, index_select, *_PLACING)},
+    **{f.__name__: f for f in (gather, index_select, select_scatter, slice_scatter, *_PLACING)},
     **{f"{f.__name__}_": in_place(f) for f in _PLACING},
+    "scatter_add": _scatter_add,
+    "scatter_add_": in_place(_scatter_add),
+    "fill_diagonal_": in_place(_fill_diagonal),
 }

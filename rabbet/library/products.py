@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
-from rabbet.tensor.lift import functions, spoken
+from rabbet.tensor.create import asarray
+from rabbet.tensor.lift import functions, in_place, spoken
 from rabbet.tensor.tensor import Tensor, as_operand
 
 
@@ -81,7 +83,106 @@ def baddbmm(input: Any, x1: Any, x2: Any, *, beta: float = 1.0, alpha: float = 1
 addmm = baddbmm
 
 
+def inner(x1: Any, x2: Any) -> Tensor:
+    """Sums of products over the last axes: (..., n), (..., n) -> (..., ...).
+
+    >>> rb.inner(rb.asarray([1.0, 2.0]), rb.asarray([3.0, 4.0]))
+    tensor(11.)
+    """
+    a, b = as_operand(x1), as_operand(x2)
+    if not a.ndim or not b.ndim:
+        return a * b
+    return functions["tensordot"](a, b, axes=((a.ndim - 1,), (b.ndim - 1,)))
+
+
+def vdot(x1: Any, x2: Any) -> Tensor:
+    """The sum of products of two vectors, the first conjugated.
+
+    >>> rb.vdot(rb.asarray([1.0, 2.0]), rb.asarray([3.0, 4.0]))
+    tensor(11.)
+    """
+    a, b = as_operand(x1), as_operand(x2)
+    if a.ndim != 1 or b.ndim != 1:
+        raise ShapeError(f"vdot: {show(a.shape)} and {show(b.shape)} must be vectors")
+    return functions["vecdot"](a, b)
+
+
+def addmv(input: Any, mat: Any, vec: Any, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
+    """beta * input + alpha * (mat @ vec).
+
+    >>> rb.addmv(rb.ones(2), rb.ones(2, 3), rb.ones(3))
+    tensor([4., 4.])
+    """
+    return as_operand(input) * beta + functions["matmul"](as_operand(mat), vec) * alpha
+
+
+def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
+    """beta * input + alpha * outer(vec1, vec2).
+
+    >>> rb.addr(rb.zeros(2, 2), rb.ones(2), rb.asarray([1.0, 2.0]))
+    tensor([[1., 2.],
+            [1., 2.]])
+    """
+    return as_operand(input) * beta + functions["outer"](as_operand(vec1), vec2) * alpha
+
+
+def dist(x1: Any, x2: Any, p: float = 2.0) -> Tensor:
+    """The p-norm of x1 - x2, over all elements.
+
+    >>> rb.dist(rb.asarray([0.0, 0.0]), rb.asarray([3.0, 4.0]))
+    tensor(5.)
+    """
+    apart = functions["abs"](as_operand(x1) - as_operand(x2))
+    if math.isinf(p):
+        return functions["max" if p > 0 else "min"](apart)
+    if p == 2:
+        return functions["sqrt"](functions["sum"](apart * apart))
+    return functions["sum"](apart**p) ** (1 / p)
+
+
+def pdist(x: Any, p: float = 2.0) -> Tensor:
+    """Distances of all pairs of rows i < j: (n, m) -> (n (n - 1) / 2,).
+
+    >>> rb.pdist(rb.asarray([[0.0], [3.0], [7.0]]))
+    tensor([3., 7., 4.])
+    """
+    t = as_operand(x)
+    if t.ndim != 2:
+        raise ShapeError(f"pdist: {show(t.shape)} must be (n, m)")
+    n = t.shape[0]
+    first = [i for i in range(n) for _ in range(i + 1, n)]
+    second = [j for i in range(n) for j in range(i + 1, n)]
+    rows = [functions["take"](t, _places(i), 0) for i in (first, second)]
+    apart = functions["abs"](rows[0] - rows[1])
+    if math.isinf(p):
+        return functions["max"](apart, axis=-1)
+    if p == 2:
+        return functions["sqrt"](functions["sum"](apart * apart, axis=-1))
+    return functions["sum"](apart**p, axis=-1) ** (1 / p)
+
+
+def _places(numbers: list[int]) -> Tensor:
+    return asarray(numbers, dtype="int64")
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Sums of products named by letters: `einsum("ij,jk->ik", a, b)`.
+
+    Repeated letters are summed over unless they stand behind `->`; `...` stands for further axes.
+    Operands may also be given as one list. Raises ShapeError where sizes of a letter differ.
+
+    >>> rb.einsum("ij,j->i", rb.ones(2, 3), rb.ones(3)).tolist()
+    [3.0, 3.0]
+    """
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
+    return functions["einsum"](list(operands), equation)
+
+
 METHODS: dict[str, Any] = {
-    **{f.__name__: f for f in (mm, bmm, mv, dot, cross, baddbmm)},
+    **{f.__name__: f for f in (mm, bmm, mv, dot, cross, inner, vdot, dist)},
+    **{f.__name__: f for f in (addmv, addr, baddbmm)},
     "addmm": addmm,
+    "addmv_": in_place(addmv),
+    "addr_": in_place(addr),
 }

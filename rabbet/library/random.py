@@ -14,6 +14,7 @@ from rabbet.base.errors import DTypeError
 from rabbet.base.spec import intern
 from rabbet.graph.value import lookup
 from rabbet.recorder import current, offset_node, record, scalar_node
+from rabbet.tensor.lift import in_place
 from rabbet.tensor.tensor import Tensor, as_operand, check_device, shape_argument
 
 UNIFORM_STEPS = {"float16": 2.0**11, "bfloat16": 2.0**8}  # as many as below 1 are exact
@@ -182,3 +183,24 @@ def randint(
 def dropout_operands(x: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """Key and offset for a mask of x's shape."""
     return (generator or default_generator).reserve(x.size)
+
+
+def randint_like(x: Tensor, low: int, high: int | None = None, *, dtype: Any = None) -> Tensor:
+    """Whole numbers from `low` (0 if only one is given) up to `high`, of x's shape and dtype.
+
+    >>> bool((rb.randint_like(rb.ones(9), 3) < 3).all())
+    True
+    """
+    return randint(low, high, x.shape).astype(dtype or x.dtype)
+
+
+def _uniform(x: Tensor, low: float = 0.0, high: float = 1.0, generator: Any = None) -> Tensor:
+    drawn = rand(x.shape, dtype=x.dtype, generator=generator)
+    return drawn * (high - low) + low
+
+
+def _normal(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
+    return randn(x.shape, dtype=x.dtype, generator=generator) * std + mean
+
+
+METHODS: dict[str, Any] = {"uniform_": in_place(_uniform), "normal_": in_place(_normal)}

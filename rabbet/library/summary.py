@@ -8,7 +8,7 @@ import numpy as np
 
 from rabbet.base.errors import DTypeError, NumberRangeError, ShapeError
 from rabbet.base.shapes import axis_of, show
-from rabbet.library.combine import narrow, ravel
+from rabbet.library.manipulation import narrow, ravel
 from rabbet.tensor.create import asarray, linspace
 from rabbet.tensor.lift import functions, spoken
 from rabbet.tensor.tensor import Tensor, as_operand
@@ -136,4 +136,45 @@ def allclose(
     return bool(functions["isclose"](as_operand(x1), x2, rtol, atol, equal_nan).all())
 
 
-METHODS: dict[str, Any] = {f.__name__: f for f in (aminmax, kthvalue, histogram, allclose)}
+def searchsorted(
+    x1: Tensor, x2: Any, /, *, side: str = "left", sorter: Tensor | None = None
+) -> Tensor:
+    """Where elements of `x2` would stand in the ascending vector `x1` (or `x1[sorter]`); int64.
+
+    "left": before equal elements, "right": behind them. NaN counts as the largest.
+
+    >>> rb.searchsorted(rb.asarray([3, 1, 5]), rb.asarray([3, 4]), sorter=rb.asarray([1, 0, 2]))
+    tensor([1, 2])
+    """
+    line = as_operand(x1)
+    if sorter is not None:
+        line = functions["take"](line, sorter, 0)
+    return functions["searchsorted"](line, x2, side)
+
+
+def msort(x: Any) -> Tensor:
+    """Sorted along the first axis.
+
+    >>> rb.msort(rb.asarray([3, 1, 2]))
+    tensor([1, 2, 3])
+    """
+    return functions["sort"](as_operand(x), axis=0)
+
+
+def trapz(y: Any, x: Any = None, *, dx: float = 1.0, axis: int = -1) -> Tensor:
+    """The integral along an axis by the trapezoidal rule, between points `x` or `dx` apart.
+
+    >>> rb.trapz(rb.asarray([1.0, 2.0, 3.0]))
+    tensor(4.)
+    """
+    t = functions["moveaxis"](as_operand(y), axis, -1)
+    both = t[..., 1:] + t[..., :-1]
+    width: Any = dx
+    if x is not None:
+        points = as_operand(x)
+        points = points if points.ndim == 1 else functions["moveaxis"](points, axis, -1)
+        width = points[..., 1:] - points[..., :-1]
+    return functions["sum"](both * width, axis=-1) * 0.5
+
+
+METHODS: dict[str, Any] = {f.__name__: f for f in (aminmax, kthvalue, histogram, allclose, msort)}

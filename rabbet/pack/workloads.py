@@ -33,7 +33,7 @@ from rabbet.graph.sample import Sample
 from rabbet.graph.value import Graph, registry
 from rabbet.higher.functional import grad, value_and_grad
 from rabbet.higher.vmap import vmap
-from rabbet.library.several import split
+from rabbet.library.joining import split
 from rabbet.nn.stateless import functional_call
 from rabbet.recorder import record
 from rabbet.runtime import program
