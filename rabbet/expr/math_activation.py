@@ -22,6 +22,7 @@ from rabbet.expr.math_base import (
     number,
     polynomial,
     two_product,
+    two_sum,
 )
 from rabbet.expr.math_exp import LOG2_E
 
@@ -30,6 +31,7 @@ _FADING = -600.0
 ROOT_HALF = math.sqrt(0.5)
 TANH_LINEAR = 2 * math.sqrt(2 / math.pi)  # gelu of "tanh": x * sigmoid(x * (a + b * x * x))
 TANH_CUBIC = TANH_LINEAR * 0.044715
+_LINEAR_REST, _CUBIC_REST = -9.9693088091109203e-17, -6.1751499181553155e-19  # what they lack
 
 
 def _in_float64(
@@ -66,10 +68,15 @@ def _silu_short(x: Expr) -> Expr:
     return top / (_short_exp(-at_most(top, 170.0)) + 1.0)
 
 
-def _gate(top: Expr, exponent: Expr) -> Expr:
-    """top * sigmoid(exponent) for float64: the small factor of exp comes last."""
+def _gate(top: Expr, exponent: Expr, rest: Expr | None = None) -> Expr:
+    """top * sigmoid(exponent) for float64: the small factor of exp comes last.
+
+    `rest` is what the exponent lost when it was rounded.
+    """
     e, scale = _fading_exp(-absolute(exponent))
     negative = exponent < 0.0
+    if rest is not None:
+        e = fma(e, select(negative, rest, -rest), e)
     one = number(1.0, top)
     return select(negative, top * e, top) / (e * scale + 1.0) * select(negative, scale, one)
 
@@ -112,7 +119,13 @@ def _gelu_tanh_short(x: Expr) -> Expr:
 def _gelu_tanh_full(x: Expr) -> Expr:
     top = at_least(x, -30.0)
     inner = at_most(top, 30.0)
-    return _gate(top, inner * fma(inner * inner, TANH_CUBIC, TANH_LINEAR))
+    square, square_rest = two_product(inner, inner)
+    cubic, rest = two_product(square, number(TANH_CUBIC, x))
+    rest += fma(square, _CUBIC_REST, square_rest * TANH_CUBIC)
+    slope, slope_rest = two_sum(cubic, number(TANH_LINEAR, x))
+    rest += slope_rest + _LINEAR_REST
+    exponent, exponent_rest = two_product(inner, slope)
+    return _gate(top, exponent, fma(inner, rest, exponent_rest))
 
 
 def _mish_share(e: Expr, scale: Expr) -> Expr:

@@ -10,6 +10,8 @@ double precision and rounded once.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,7 @@ from rabbet.ops.special import digamma, lgamma, polynomial, trigamma
 # ---- zeta and polygamma --------------------------------------------------------------------------
 
 _SUMMED = 10  # terms before the formula takes over
+_MULTIPLIED = 8  # the largest power by multiplication
 # B(2j) / (2j)!, j = 1, 2, ...
 _BERNOULLI = (
     *(1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000),
@@ -65,29 +68,45 @@ _BERNOULLI = (
 )
 
 
-def _zeta_above(s: Any, a: Any) -> Any:
+Power = Callable[[Any], Any]  # a -> a ** -s, for a > 0
+
+
+def _multiplied(s: int) -> Power:
+    """By multiplication: one division is cheaper than `pow`."""
+
+    def power(a: Any) -> Any:
+        inverse = reciprocal(a)
+        return reduce(multiply, [inverse] * s)
+
+    return power
+
+
+def _zeta_above(s: Any, a: Any, power: Power) -> Any:
     """For s > 1 and a > 0."""
-    power = negative(s)
-    total = pow_(a, power)
+    total = power(a)
     for k in range(1, _SUMMED):
-        total = add(total, pow_(add(a, float(k)), power))
+        total = add(total, power(add(a, float(k))))
     end = add(a, float(_SUMMED))
-    last = pow_(end, power)
+    last = power(end)
     total = add(total, multiply(last, 0.5))
     total = add(total, divide(multiply(last, end), subtract(s, 1.0)))
     # Where s is larger, `last` is 0.
     s = minimum(s, 2000.0)
-    factor = divide(s, end)
+    inverse = reciprocal(end)
+    shrink = square(inverse)
+    factor = multiply(s, inverse)
     rest = multiply(factor, _BERNOULLI[0])
     for j, share in enumerate(_BERNOULLI[1:], 1):
         step = multiply(add(s, float(2 * j - 1)), add(s, float(2 * j)))
-        factor = multiply(factor, divide(step, square(end)))
+        factor = multiply(factor, multiply(step, shrink))
         rest = add(rest, multiply(factor, share))
     return add(total, where(equal(last, 0.0), 0.0, multiply(last, rest)))
 
 
-def _zeta(x: Any, q: Any) -> Any:
-    """Below q = 0, for whole x: the sum over all q + k, k of either sign, depends on f = q mod 1
+def _zeta(x: Any, q: Any, power: Power | None = None) -> Any:
+    """Where x is the same for all q, `power` raises to -x.
+
+    Below q = 0, for whole x: the sum over all q + k, k of either sign, depends on f = q mod 1
     alone, and so is zeta(x, f) + (-1)**x zeta(x, 1 - f); less the terms before q.
     """
     converges = greater(x, 1.0)
@@ -98,10 +117,12 @@ def _zeta(x: Any, q: Any) -> Any:
     reflected = logical_and(fits, low)
     s = where(fits, x, 2.0)
     part = where(reflected, subtract(q, whole), 0.5)
-    above = _zeta_above(s, where(fits, where(low, part, q), 1.0))
+    if power is None:
+        power = partial(pow_, x2=negative(s))
+    above = _zeta_above(s, where(fits, where(low, part, q), 1.0), power)
     # The way up to the next whole number, exact near it as `part` is near the one below.
-    other = _zeta_above(s, where(reflected, subtract(add(whole, 1.0), q), 0.5))
-    later = _zeta_above(s, where(reflected, subtract(1.0, q), 2.0))
+    other = _zeta_above(s, where(reflected, subtract(add(whole, 1.0), q), 0.5), power)
+    later = _zeta_above(s, where(reflected, subtract(1.0, q), 2.0), power)
     is_odd = not_equal(multiply(floor(multiply(s, 0.5)), 2.0), s)
     # Halfway the two large sums are equal: their difference comes first, so that it is 0.
     both = where(is_odd, subtract(above, other), add(above, other))
@@ -187,7 +208,8 @@ def polygamma(n: int, x: Value) -> Value:
     if n == 1:
         return in_double("polygamma", trigamma, x)
     scale = float((-1) ** (n + 1) * math.factorial(n))
-    return in_double("polygamma", lambda x: multiply(_zeta(_like(x, n + 1.0), x), scale), x)
+    power = _multiplied(n + 1) if n < _MULTIPLIED else None
+    return in_double("polygamma", lambda x: multiply(_zeta(_like(x, n + 1.0), x, power), scale), x)
 
 
 def _like(x: Any, value: float) -> Any:

@@ -39,6 +39,10 @@ def _gate(share: Real) -> Real:
     return lambda x: x * share(x)
 
 
+def _tanh_share(x: mp.mpf) -> mp.mpf:
+    return 1 / (1 + mp.exp(-mp.sqrt(8 / mp.pi) * (x + mp.mpf("0.044715") * x**3)))
+
+
 # Function, from, to: where the result is neither 0 nor infinite. Rows of the scalar table have
 # tests of their own.
 EXACT: dict[str, tuple[Real, float, float]] = {
@@ -57,6 +61,7 @@ EXACT: dict[str, tuple[Real, float, float]] = {
     "logsigmoid": (lambda x: -mp.log1p(mp.exp(-x)), -700, 700),
     "silu": (_gate(lambda x: 1 / (1 + mp.exp(-x))), -744, 700),
     "gelu": (_gate(mp.ncdf), -37, 40),
+    "gelu_tanh": (_gate(_tanh_share), -21, 30),
     "mish": (_gate(lambda x: mp.tanh(mp.log1p(mp.exp(x)))), -744, 700),
     "softsign": (lambda x: x / (1 + abs(x)), -1e5, 1e5),
     "deg2rad": (lambda x: x * mp.pi / 180, -1e5, 1e5),
