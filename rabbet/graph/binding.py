@@ -168,8 +168,10 @@ def _attributes_key(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, .
 
 def _canonical(argument: Any, op_name: str, name: str) -> Any:
     """An attribute as plain data: lists become tuples, NumPy integers ints, dtype-likes DTypes."""
-    if argument is None or isinstance(argument, bool | int | float | complex | str | DType):
+    if argument is None or isinstance(argument, bool | float | complex | str | DType):
         return argument
+    if isinstance(argument, int):
+        return int(argument)  # an IntEnum is its number
     if name == "dtype":
         return dtype_of(argument)
     if isinstance(argument, list | tuple):

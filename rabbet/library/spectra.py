@@ -203,8 +203,8 @@ def istft(
     """The signal of least squares distance to the pieces' spectra, the inverse of `stft`.
 
     (..., frequencies, pieces) -> (..., samples), `length` of them. Pieces are added times the
-    window, and divided by the sum of its squares there, which must not be 0 (D. Griffin, J. Lim,
-    "Signal estimation from modified short-time Fourier transform", 1984).
+    window, and divided by the sum of its squares there (D. Griffin, J. Lim, "Signal estimation
+    from modified short-time Fourier transform", 1984); RabbetError, when computed, where that is 0.
 
     >>> signal = rb.sin(rb.arange(32) * 0.3)
     >>> again = rb.istft(rb.stft(signal, 8), 8)
@@ -227,14 +227,16 @@ def istft(
     form = _whole_window("istft", like, n_fft, win_length, window)
     count = parts.shape[-2]
     squares = functions["expand"](form * form, (count, n_fft))
-    signal = _overlapped(parts * form, hop) / _overlapped(squares, hop)
     first = n_fft // 2 if center else 0
-    last = signal.shape[-1] - first if length is None else first + length
-    missing = last - signal.shape[-1]
+    end = (count - 1) * hop + n_fft
+    last = min(end, end - first if length is None else first + length)
+    sums = functions["covered"](_overlapped(squares, hop)[first:last])
+    signal = _overlapped(parts * form, hop)[..., first:last] / sums
+    missing = 0 if length is None else length - (last - first)
     if missing > 0:
         none = (0,) * signal.ndim
         signal = functions["pad"](signal, none, (*none[1:], missing), none)
-    return signal[..., first:last]
+    return signal
 
 
 def _overlapped(parts: Tensor, hop: int) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rabbet.base.dtypes import int64
-from rabbet.base.errors import DTypeError, ShapeError
+from rabbet.base.errors import DTypeError, RabbetError, ShapeError
 from rabbet.base.shapes import axis_of
 from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
@@ -178,3 +178,40 @@ def _irfft_gradient(g: Any, y: Any, x: Any, n: Dim, axis: int, norm: str) -> tup
     once = lookup("cast")(real(found), found.dtype)
     whole = lookup("where")(single, once, lookup("multiply")(found, 2.0))
     return (sized(whole, x.shape[at], at),)
+
+
+# ---- pieces --------------------------------------------------------------------------------------
+
+
+def _covered(x: np.ndarray) -> np.ndarray:
+    bare = np.flatnonzero(x < 1e-11)
+    if bare.size:
+        raise RabbetError(
+            f"istft: the window's squares add up to 0 at sample {bare[0]}, which no piece tells; "
+            "take a smaller hop_length or another window"
+        )
+    return x
+
+
+def _covered_spec(x: Spec) -> Spec:
+    if x.dtype.kind != "f":
+        raise DTypeError(f"istft: a window of {x.dtype.name}; real floating numbers are needed")
+    return x
+
+
+@op(
+    "host",
+    public=False,
+    method=None,
+    infer=_covered_spec,
+    lower=_covered,
+    reference=_covered,
+    samples=lambda: [Sample((Draw((5,), 0.5, 2.0),)), Sample((Draw((2, 3), 0.5, 2.0),))],
+)
+def covered(x: Value) -> Value:
+    """`x`, the sums of a window's squares at each sample; RabbetError, when computed, for a 0."""
+
+
+@covered.gradient
+def _covered_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    return (g,)

@@ -12,8 +12,8 @@ from rabbet.base.errors import NumberRangeError, ShapeError
 from rabbet.graph.value import lookup
 from rabbet.recorder import record
 from rabbet.tensor.lift import functions
-from rabbet.tensor.outside import array_of, has_memory
-from rabbet.tensor.tensor import Tensor, check_device, from_numpy, shape_argument
+from rabbet.tensor.outside import array_of, has_memory, holds_tensor
+from rabbet.tensor.tensor import Tensor, check_device, from_numpy, shape_argument, stacked
 
 
 def asarray(
@@ -22,8 +22,9 @@ def asarray(
     """A tensor with the elements of `data` (array, DLPack object, nested lists, number, tensor).
 
     Memory that others can write is copied unless `copy=False`; Python floats become float32, ints
-    int64. Raises DTypeError for data without a dtype of ours, NumberRangeError for integers that
-    the dtype cannot hold, ShapeError for ragged lists, ValueError where `copy=False` cannot be.
+    int64. Lists of tensors are stacked, and gradients flow back to them. Raises DTypeError for data
+    without a dtype of ours, NumberRangeError for integers that the dtype cannot hold, ShapeError
+    for ragged lists, ValueError where `copy=False` cannot be.
 
     >>> rb.asarray([1, 2.5])
     tensor([1. , 2.5])
@@ -35,6 +36,8 @@ def asarray(
             raise ValueError(f"asarray: {data.dtype.name} to {wanted} needs a copy")
         t = data if wanted is None else data.astype(wanted)
         return t.clone() if copy else t
+    if copy is not False and holds_tensor(data):
+        return asarray(stacked(data), dtype=wanted)
     array = array_of(data, wanted)
     if copy is False and (wanted not in (None, dtype_of(array.dtype)) or not has_memory(data)):
         raise ValueError(f"asarray: {type(data).__name__} to {wanted or 'a tensor'} needs a copy")
@@ -47,13 +50,13 @@ def asarray(
 def tensor(
     data: Any, dtype: Any = None, *, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """A new tensor with a copy of `data`.
+    """A new tensor with a copy of `data`: a leaf, no gradient flows back (as `asarray` lets it).
 
     >>> rb.tensor([[1.0, 2.0]], requires_grad=True).shape
     (1, 2)
     """
     t = asarray(data, dtype=dtype, device=device)
-    if t is data:
+    if t.requires_grad or t is data:
         t = lookup("detach")(t)
     return t.requires_grad_() if requires_grad else t
 

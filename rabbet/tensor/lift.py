@@ -87,7 +87,12 @@ def spoken(function: F) -> F:
 
 def tensors(operands: list[Any]) -> list[Any]:
     """Operands as the recorder takes them: Tensors and Python numbers."""
-    return [o if isinstance(o, Tensor) or type(o) in NUMBERS else as_operand(o) for o in operands]
+    return [o if isinstance(o, Tensor) or type(o) in NUMBERS else _operand(o) for o in operands]
+
+
+def _operand(value: Any) -> Any:
+    """An operand that is neither Tensor nor number: an IntEnum or `x.size` is its number."""
+    return int(value) if isinstance(value, int) else as_operand(value)
 
 
 def _scaled(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -130,7 +135,7 @@ def _operator(op: Op, swapped: bool) -> Operator:
 
 def _array_operand(value: Any) -> Any:
     """What an operator makes of an operand that is neither Tensor nor number."""
-    return as_operand(value) if isinstance(value, np.ndarray | np.generic) else NotImplemented
+    return _operand(value) if isinstance(value, np.ndarray | np.generic | int) else NotImplemented
 
 
 def _power(self: Tensor, exponent: Any) -> Any:

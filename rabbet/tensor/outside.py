@@ -3,7 +3,7 @@ says which dtype it has."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +24,6 @@ def array_of(data: Any, wanted: DType | None = None) -> np.ndarray:
         return np.asarray(data)
     if hasattr(data, "__dlpack__"):
         return np.from_dlpack(data)
-    if isinstance(data, list | tuple):
-        data = _plain(data)
     if isinstance(data, bytes):  # of which NumPy makes a string
         data = memoryview(data)
     try:
@@ -48,6 +46,13 @@ def array_of(data: Any, wanted: DType | None = None) -> np.ndarray:
     if array.dtype == object:
         raise DTypeError(f"asarray: cannot make a tensor from {type(data).__name__} objects")
     return array
+
+
+def holds_tensor(data: Any) -> bool:
+    """True for nested lists with a tensor among their elements."""
+    if isinstance(data, list | tuple):
+        return any(holds_tensor(d) for d in data)
+    return isinstance(data, Handle)
 
 
 def has_memory(data: Any) -> bool:
@@ -74,14 +79,6 @@ def _with_whole_numbers(data: Any, array: np.ndarray) -> np.ndarray:
         return array
     numbers = np.asarray(data, object)
     return numbers if _is_whole(numbers) else array
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, Handle):
-        return cast("Any", data).numpy()
-    if isinstance(data, list | tuple):
-        return [_plain(d) for d in data]
-    return data
 
 
 def _has_float64(data: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,8 @@ from rabbet.graph.value import lookup
 from rabbet.recorder import Handle, current, elements, leaf_node, number
 from rabbet.runtime import buffers
 from rabbet.tensor import absent, indexing, printing
-from rabbet.tensor.outside import array_of
+from rabbet.tensor.count import Count
+from rabbet.tensor.outside import array_of, holds_tensor
 
 API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")  # of the array API, newest last
 
@@ -77,9 +79,12 @@ class Tensor(Methods):
         return len(self.shape)
 
     @property
-    def size(self) -> int:
-        """Number of elements (array API; PyTorch's `size()` is `shape`)."""
-        return self.spec.elements  # type: ignore[return-value]
+    def size(self) -> Count:
+        """Number of elements (array API); called, as in PyTorch, the shape: `x.size(0)`."""
+        shape = self._node.specs[self._index].shape
+        count = Count(math.prod(shape))
+        count.shape = shape
+        return count
 
     @property
     def nbytes(self) -> int:
@@ -559,7 +564,30 @@ def as_operand(value: Any, like: Tensor | None = None) -> Tensor:
     if isinstance(value, bool | int | float | complex):
         dtype = dtypes.weak(value, like.dtype) if like is not None else dtypes.number_dtype(value)
         return from_numpy(np.asarray(value, dtype.numpy))
-    return from_numpy(array_of(value))
+    return stacked(value) if holds_tensor(value) else from_numpy(array_of(value))
+
+
+def stacked(data: Sequence[Any]) -> Tensor:
+    """Nested lists with tensors among their elements as one tensor, through which gradients flow.
+
+    Python's numbers take the tensors' dtype; lists without a tensor are arrays. Raises ShapeError
+    for ragged ones.
+    """
+    parts = [d if _is_number(d) else as_operand(d) for d in data]
+    like = [p.dtype for p in parts if isinstance(p, Tensor)]
+    dtype = functools.reduce(dtypes.promote, like)
+    for part in parts:
+        if _is_number(part):
+            dtype = dtypes.promote(dtype, dtypes.weak(part, dtype))
+    made = [(as_operand(p) if _is_number(p) else p).astype(dtype) for p in parts]
+    if any(t.shape != made[0].shape for t in made):
+        listed = ", ".join(shapes.show(t.shape) for t in made)
+        raise ShapeError(f"asarray: nested lists must be rectangular, not of {listed}")
+    return lookup("stack")(made)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic)
 
 
 def shape_argument(shape: Sequence[Any]) -> tuple[int, ...]:

@@ -64,7 +64,7 @@ class Reader {
 
 // Values that stay as they are, or lists of such, which are read as they are now.
 bool Reader::is_constant(PyObject *value, int depth) const {
-    if (value == Py_None || PyLong_CheckExact(value) || PyBool_Check(value) || PyFloat_CheckExact(value) ||
+    if (value == Py_None || PyLong_Check(value) || PyFloat_CheckExact(value) ||
         PyUnicode_CheckExact(value))
         return true;
     if (PyTuple_CheckExact(value) || PyList_CheckExact(value)) {

@@ -99,6 +99,15 @@ def test_what_is_wrong_is_named() -> None:
         rb.istft(np.ones((4, 3)), 8)
 
 
+def test_samples_that_no_window_covers_are_an_error() -> None:
+    spectra = rb.stft(rb.ones(32), 8, 8, window=rb.hann_window(8))
+    with pytest.raises(RabbetError, match="squares add up to 0 at sample 4"):
+        rb.istft(spectra, 8, 8, window=rb.hann_window(8)).numpy()
+    spectra = rb.stft(rb.ones(32), 8, 2, window=rb.hann_window(8)).detach().requires_grad_()
+    rb.istft(spectra, 8, 2, window=rb.hann_window(8)).sum().backward()
+    assert bool(rb.isfinite(rb.abs(spectra.grad)).all())  # also beside samples that are cut off
+
+
 def test_positions_where_a_condition_holds() -> None:
     found = rb.where(rb.asarray([[0, 2], [3, 0]]))
     assert [p.tolist() for p in found] == [[0, 1], [1, 0]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +126,30 @@ def test_modules_are_where_pytorch_has_them() -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_size_is_a_number_and_when_called_a_shape() -> None:
+    x = rb.ones(2, 3)
+    assert x.size == 6 and isinstance(x.size, int) and f"{x.size} {x.size!r}" == "6 6"
+    assert x.size() == (2, 3) and x.size(0) == 2 and x.size(dim=-1) == 3
+    with pytest.raises(rb.ShapeError, match="axis 2"):
+        x.size(2)
+    for again in (copy.deepcopy(x.size), pickle.loads(pickle.dumps(x.size))):
+        assert type(again) is int and again == 6
+    assert (x.astype(rb.int8) * x.size).dtype is rb.int8  # beside a tensor: a Python number
+    assert (x / x.size).sum().item() == pytest.approx(1.0)
+    assert x.reshape(x.size).shape == x.view(1, x.size).shape[1:] == rb.zeros(x.size).shape == (6,)
+
+
+def test_lists_of_tensors_are_stacked_with_their_gradients() -> None:
+    t = rb.tensor([1.0, 2.0], requires_grad=True)
+    made = rb.asarray([[t[0], 3], [t[1], t[0]]], dtype=rb.float64)
+    assert made.tolist() == [[1.0, 3.0], [2.0, 1.0]] and made.dtype is rb.float64
+    made.sum().backward()
+    assert t.grad.tolist() == [2.0, 1.0]
+    leaf = rb.tensor([t, t * 2], requires_grad=True)  # as in PyTorch: a copy, nothing flows back
+    assert leaf.is_leaf and leaf.requires_grad and not rb.tensor([t, t]).requires_grad
+    assert rb.vmap(lambda x: rb.asarray([x, 2 * x]))(t.detach()).tolist() == [[1, 2], [2, 4]]
+    assert rb.asarray([rb.tensor([1], dtype=rb.int8), [2.5]]).dtype is rb.float32
+    with pytest.raises(rb.ShapeError, match="rectangular"):
+        rb.asarray([t, t[0]])
