@@ -88,7 +88,7 @@ def failed(segment: Segment, found: programs.Found, failure: BaseException) -> N
 
 
 def _fail(segment: Segment, failure: BaseException) -> NoReturn:
-    error = _explain(failure, segment)
+    error = explained(failure, [(n.op.name, n.site) for n in segment.nodes])
     culprit = getattr(failure, "position", -1)
     lost = culprit < 0 or getattr(failure, "committed", False)
     segment.fail(error, () if lost else programs.rescue(segment, culprit))
@@ -97,18 +97,20 @@ def _fail(segment: Segment, failure: BaseException) -> NoReturn:
     raise error from None
 
 
-def _explain(failure: BaseException, segment: Segment) -> BaseException:
-    """The error as the user should see it: with the line that recorded the op."""
+def explained(failure: BaseException, ops: Sequence[tuple[str, Any]]) -> BaseException:
+    """The error as the user should see it: with the line that recorded the op. `ops` are name and
+    site of the segment's ops.
+    """
     if isinstance(failure, IndexFailure):
-        return index_error(failure, [(n.op.name, n.site) for n in segment.nodes])
+        return index_error(failure, ops)
     if isinstance(failure, RabbetError) and getattr(failure, "position", None) is not None:
-        node = segment.nodes[failure.position]  # type: ignore[attr-defined]
-        return type(failure)(lines.with_line(str(failure), site.describe(node.site)))
+        where = ops[failure.position][1]  # type: ignore[attr-defined]
+        return type(failure)(lines.with_line(str(failure), site.describe(where)))
     return failure
 
 
 def index_error(failure: IndexFailure, ops: Sequence[tuple[str, Any]]) -> IndexRangeError:
-    """The error of an index out of range; `ops` are name and site of the segment's ops."""
+    """The error of an index out of range; `ops` as for `explained`."""
     name, where = "index", ""
     if 0 <= failure.position < len(ops):
         name, where = ops[failure.position][0], site.describe(ops[failure.position][1])

@@ -25,6 +25,7 @@ from rabbet.engine.singly import OneByOne, Single, single_of
 from rabbet.graph.value import lookup as lookup
 from rabbet.recorder import Node, Segment, current, note_run, remember, runs
 from rabbet.runtime import buffers
+from rabbet.runtime.background import Coming
 from rabbet.runtime.errors import NativeIndexFailure
 
 MASKS_BEFORE_UNION = 4
@@ -44,7 +45,7 @@ class Entry:
     pattern: Pattern
     program: Any  # rabbet.runtime.program.Program
     fused: bool
-    is_early: bool = False  # runs while the program is being compiled
+    coming: Coming | None = None  # the program that this one runs in place of
     is_large: bool = False  # one op, planned for many bytes
     matches: dict[tuple[int, ...], tuple[int, ...] | None] = field(default_factory=dict)
 
@@ -68,6 +69,7 @@ class Family:
     masks: list[frozenset[Output]] = field(default_factory=list)
     needs: dict[tuple[Output, ...], frozenset[Output]] = field(default_factory=dict)
     asked: list[tuple[tuple[Output, ...], Pattern]] = field(default_factory=list)  # of background
+    early: list[Entry] = field(default_factory=list)  # op by op, while a program is coming
     ready: list[Any] | None = None  # programs of one op that came with the package, not used yet
     sights: int = 0
 
@@ -231,9 +233,10 @@ def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Family, Found]:
     found = _known(family, segment.sizes, needed, want_fused)
     if found is not None:
         return family, Found(*found, "found")
-    entry, symbols = _compile(segment, family, needed, want_fused)
+    found = _early(family, segment.sizes, needed) if want_fused else None
+    entry, symbols = found or _compile(segment, family, needed, want_fused)
     how = "first sight" if not want_fused else "compiled"
-    return family, Found(entry, symbols, "being compiled" if entry.is_early else how)
+    return family, Found(entry, symbols, "being compiled" if entry.coming else how)
 
 
 def find_single(node: Node, wanted: list[int]) -> tuple[Found, Any, tuple[int, ...]]:
@@ -278,6 +281,20 @@ def _known(
             symbols = entry.match(sizes)
             if symbols is not None:
                 return entry, symbols
+    return None
+
+
+def _early(
+    family: Family, sizes: tuple[int, ...], needed: frozenset[Output]
+) -> tuple[Entry, tuple[int, ...]] | None:
+    """What runs op by op as long as its program is being compiled."""
+    for entry in family.early:
+        symbols = entry.match(sizes)
+        if symbols is not None and needed <= frozenset(entry.keep):
+            if entry.coming is not None and entry.coming.is_awaited:
+                return entry, symbols
+            family.early.remove(entry)
+            return None
     return None
 
 
@@ -328,19 +345,22 @@ def _compile(
     keep = tuple(sorted(needed))
     pattern = Pattern(list(segment.sizes))
     program: Any = None
-    is_early = False
+    coming: Coming | None = None
     if isinstance(segment, Single):
         pattern, program = _whole(segment, family, keep, fused)
     elif fused:
         keep, pattern, program = _fused(segment, family, keep, needed)
-        is_early, fused = program is None, program is not None
+        if isinstance(program, Coming):
+            coming, program, fused = program, None, False
     if program is None:
         assert isinstance(segment, Segment)
         pattern, program = Pattern(list(segment.sizes)), OneByOne(segment, keep, find_single)
     statistics["programs_compiled"] += 1
     is_large = isinstance(segment, Single) and _is_large(segment.nodes[0])
-    entry = Entry(keep, pattern, program, fused, is_early, is_large)
-    if fused or isinstance(segment, Single) or not config.fuse:  # else it is never used again
+    entry = Entry(keep, pattern, program, fused, coming, is_large)
+    if coming is not None:
+        family.early = [entry, *family.early][:SIGHTINGS_KEPT]
+    elif fused or isinstance(segment, Single) or not config.fuse:  # else it is never used again
         family.entries.insert(0, entry)
         del family.entries[ENTRIES_KEPT:]
     symbols = entry.match(segment.sizes)
@@ -351,21 +371,20 @@ def _compile(
 def _fused(
     segment: Segment, family: Family, keep: tuple[Output, ...], needed: frozenset[Output]
 ) -> tuple[tuple[Output, ...], Pattern, Any]:
-    """What is kept, the pattern, and the program for all of the segment: None while it is being
-    compiled. What was asked for comes first: sizes that change meanwhile ask for nothing new.
+    """What is kept, the pattern, and the program for all of the segment, or that it is coming. What was asked for comes first: sizes that change meanwhile ask for nothing new.
     """
     for asked in [*family.asked]:
         symbols = asked[1].match(segment.sizes)
         if symbols is None or not needed <= frozenset(asked[0]):
             continue
         program = _made(segment, asked[1], asked[0], True)
-        if program is None:
-            return *asked, None
+        if isinstance(program, Coming):
+            return *asked, program
         family.asked.remove(asked)
         if program.accepts(symbols):
             return *asked, program
     pattern, program = _whole(segment, family, keep, True)
-    if program is None:
+    if isinstance(program, Coming):
         family.asked = [*family.asked, (keep, pattern)][-SIGHTINGS_KEPT:]
     return keep, pattern, program
 
@@ -392,7 +411,7 @@ def _whole(
 def _made(
     segment: Segment | Single, pattern: Pattern, keep: tuple[Output, ...], fused: bool
 ) -> Any:
-    """The program of a segment for a pattern; None while another process compiles it."""
+    """The program of a segment for a pattern, or that it is coming."""
     may_come_later = fused and isinstance(segment, Segment) and _is_small(segment)
     find = compiler().find_or_ask if may_come_later else compiler().find_or_compile
     return find(

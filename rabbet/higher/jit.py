@@ -18,15 +18,17 @@ from typing import Any
 import numpy as np
 
 from rabbet.base import tree
+from rabbet.base.errors import RabbetError
 from rabbet.base.interrupt import Interrupts
 from rabbet.base.spec import Spec
 from rabbet.base.tree import Structure
 from rabbet.engine import programs
-from rabbet.engine.flush import flush, index_error, value_of
+from rabbet.engine.flush import explained, flush, index_error, value_of
 from rabbet.engine.kept import graph_to_keep, keeping
 from rabbet.engine.traces import Branch, Final, Source, Stage, Target, native
 from rabbet.recorder import Handle, Node, Segment, current, leaf_node
 from rabbet.runtime import buffers
+from rabbet.runtime.background import Coming
 from rabbet.runtime.errors import IndexFailure, NativeIndexFailure
 from rabbet.tensor.tensor import Tensor, from_numpy
 
@@ -41,9 +43,17 @@ class Trace:
     guards: list[tuple[Any, str, Any]]
     handles: list[tuple[Handle, Any, bool]]  # captured handles with the Spec and requires_grad seen
     grads: list[tuple[Target, bool]]  # whose gradient was looked at, and whether there was none
+    coming: list[Coming]  # programs in whose place stages run op by op
+
+    @property
+    def is_stale(self) -> bool:
+        """True where a program has come since: recorded again, the function uses it."""
+        return any(not coming.is_awaited for coming in self.coming)
 
     def holds(self, arguments: list[Tensor]) -> bool:
         """True where flags and captured tensors are as they were while recording."""
+        if self.coming and self.is_stale:
+            return False
         for target, missing in self.grads:
             if (_resolve(target, arguments)._grad is None) != missing:
                 return False
@@ -75,7 +85,7 @@ class Capture:
         self.path: list[tuple[str, Any, Any]] = []
         self.opaque = ""
         self.stages = 0
-        self.is_early = False  # a segment ran op by op: its program is being compiled
+        self.coming: list[Coming] = []
         self.before: dict[int, tuple[Handle, Any, bool]] = {}
 
     # ---- reports -------------------------------------------------------------------------------
@@ -157,7 +167,7 @@ class Capture:
         inputs = [self._source(leaf.node, leaf.index) for leaf in segment.leaves]
         ops = [(n.op.name, n.site) for n in segment.nodes]
         graph = graph_to_keep(segment, entry)
-        self.is_early |= entry.is_early
+        self.coming += [entry.coming] if entry.coming else []
         self.path.append(("stage", Stage(entry.program, symbols, inputs, ops, graph), None))
         for output, (position, index) in enumerate(entry.keep):
             self.sources[segment.nodes[position], index] = ("made", self.stages, output)
@@ -307,8 +317,6 @@ class Jitted:
         if final is None:
             self.why = capture.opaque
             return result
-        if capture.is_early:  # recorded again until there is something to replay
-            return result
         with Interrupts():  # half a trace must not be replayed
             self._remember(key, trace, capture, final)
         return result
@@ -317,16 +325,17 @@ class Jitted:
         if trace is None:
             handles = list(capture.before.values())
             grads = list(capture.grad_before.values())
-            trace = Trace(Branch(), capture.guards, handles, grads)
+            trace = Trace(Branch(), capture.guards, handles, grads, capture.coming)
             if len(self.traces) >= TRACES_KEPT:
                 self.traces.pop(next(iter(self.traces)))
-            self.traces.setdefault(key, []).insert(0, trace)
-            del self.traces[key][8:]
+            others = [t for t in self.traces.get(key, ()) if not t.is_stale]
+            self.traces[key] = [trace, *others[:7]]
         else:
             known = {id(h) for h, _, _ in trace.handles}
             trace.handles += [t for t in capture.before.values() if id(t[0]) not in known]
             trace.guards += capture.guards
             trace.grads += capture.grad_before.values()
+            trace.coming += capture.coming
         _merge(trace.root, capture.path, final)
 
 
@@ -467,8 +476,8 @@ def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
             inputs = [buffer(s) for s in stage.inputs]
             try:
                 made.append(stage.program.run(stage.symbols, inputs))
-            except IndexFailure as failure:
-                raise index_error(failure, stage.ops) from None
+            except (IndexFailure, RabbetError) as failure:
+                raise explained(failure, stage.ops) from None
         if branch.final is not None:
             return True, _commit(branch.final, buffer, arguments)
         assert branch.decision is not None

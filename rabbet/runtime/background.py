@@ -50,6 +50,17 @@ def receive(pipe: IO[bytes]) -> Any:
     return pickle.loads(data)
 
 
+class Coming(NamedTuple):
+    """A program that another process is asked for."""
+
+    key: str
+
+    @property
+    def is_awaited(self) -> bool:
+        """True until it is there, or must be made here, or is forgotten; it becomes the next."""
+        return background.has(self.key)
+
+
 class Background:
     """Requests by key -> answers.
 

@@ -19,7 +19,7 @@ from rabbet.codegen.store import KernelStore
 from rabbet.graph import interpret, parcel
 from rabbet.graph.value import Call, Graph
 from rabbet.runtime import _runtime, buffers, saved
-from rabbet.runtime.background import Request, background, is_wanted
+from rabbet.runtime.background import Coming, Request, background, is_wanted
 from rabbet.runtime.compile import CompiledPart, Staging, compile_stages
 from rabbet.runtime.compile import compile_kept as compile_kept_plans
 from rabbet.runtime.control import ControlProgram
@@ -195,14 +195,15 @@ def loaded(program: Launchable) -> CompiledProgram | None:
 
 def find_or_ask(
     parts: tuple[Any, ...], graph: Callable[[], tuple[Graph, SizeScope | None]], *, fuse: bool
-) -> Program | None:
-    """As `find_or_compile`; None while another process compiles it (see background.py)."""
+) -> Program | Coming:
+    """As `find_or_compile`; Coming while another process compiles it (see background.py)."""
     store = store_of(host_target())
     if config.engine == "reference" or not is_wanted() or store.disk.problem:
         return find_or_compile(parts, graph, fuse=fuse)
     key = _key(parts, fuse, store)
-    if background.has(key):
-        return None
+    coming = Coming(key)
+    if coming.is_awaited:
+        return coming
     found = _stored(key, store)
     if found is not None or background.is_over(key):
         return found or make(key, graph, fuse=fuse, store=store)
@@ -212,7 +213,7 @@ def find_or_ask(
         return make(key, lambda: made, fuse=fuse, store=store)
     head = Request(key, fuse, saved.made_for(store.target), str(store.disk.directory))
     background.ask(key, head, request)
-    return None
+    return coming
 
 
 def _key(parts: tuple[Any, ...], fuse: bool, store: KernelStore) -> str:

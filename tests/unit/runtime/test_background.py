@@ -118,17 +118,58 @@ def test_sizes_that_change_meanwhile_ask_for_nothing_new(worker: background.Back
     assert _how() in ("compiled", "found")
 
 
-def test_jit_records_until_there_is_something_to_replay(worker: background.Background) -> None:
+def test_ops_of_a_repeated_segment_are_looked_up_once(
+    worker: background.Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_make", lambda message: None)
+    with worker.changed:  # nothing is made meanwhile
+        values = [_value()]
+        for _ in range(3):
+            values.append(_value())
+            last = programs.last_run()
+            assert last is not None and last.found.how == "being compiled"
+        entries = {id(e) for f in programs.families.values() for e in f.early}
+        assert id(last.entry) in entries and len(entries) == 1
+    assert worker.wait(120)
+    values.append(_value())
+    assert _how() == "compiled" and not any(f.early for f in programs.families.values())
+    assert all(v.tobytes() == values[0].tobytes() for v in values)
+
+
+def test_jit_replays_op_by_op_until_the_program_is_there(worker: background.Background) -> None:
+    scale = rb.full((), 2.0)
+
     @rb.jit
     def f(x: rb.Tensor) -> rb.Tensor:
-        return (x @ x.mT).exp().sum()
+        scale.copy_(scale / 2)
+        return (x @ x.mT * scale).exp().sum()
 
     x = rb.ones((4, 3)) / 3
-    values = [f(x).item() for _ in range(2)]
-    assert f.stats["replayed"] == 0 and not f.why
+
+    def calls(count: int) -> list[float]:
+        scale.copy_(rb.full((), 2.0))
+        return [f(x).item() for _ in range(count)]
+
+    with worker.changed:  # the program does not come meanwhile
+        early = calls(3)
+        assert f.stats == {"recorded": 1, "replayed": 2} and not f.why
     assert worker.wait(120)
-    values += [f(x).item() for _ in range(3)]
-    assert f.stats["replayed"] == 2 and len(set(values)) == 1
+    assert calls(3) == early and len(set(early)) == 3
+    assert f.stats == {"recorded": 2, "replayed": 4}
+    assert [t.coming for traces in f.traces.values() for t in traces] == [[]]
+
+
+def test_an_op_that_fails_in_an_early_replay_says_where(worker: background.Background) -> None:
+    @rb.jit
+    def f(x: rb.Tensor, i: rb.Tensor) -> rb.Tensor:
+        return (x * 2)[i] + 1
+
+    x = rb.arange(4.0)
+    with worker.changed:
+        f(x, rb.asarray([1, 2]))
+        with pytest.raises(rb.IndexRangeError, match="test_background.py"):
+            f(x, rb.asarray([1, 9]))
+        assert f.stats == {"recorded": 1, "replayed": 0}
 
 
 def test_a_worker_that_dies_costs_nothing_but_time(
