@@ -371,7 +371,8 @@ def _compile(
 def _fused(
     segment: Segment, family: Family, keep: tuple[Output, ...], needed: frozenset[Output]
 ) -> tuple[tuple[Output, ...], Pattern, Any]:
-    """What is kept, the pattern, and the program for all of the segment, or that it is coming. What was asked for comes first: sizes that change meanwhile ask for nothing new.
+    """What is kept, the pattern, and the program for all of the segment, or that it is coming. What
+    was asked for comes first: sizes that change meanwhile ask for nothing new.
     """
     for asked in [*family.asked]:
         symbols = asked[1].match(segment.sizes)
