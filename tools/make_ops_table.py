@@ -21,11 +21,13 @@ HEAD = """# Ops
 Made from the ops' declarations by `make generated`; not edited by hand. *dtypes* are those an op's
 generated tests sweep; *gradient* is "rule" where the op has one of its own and "body" where it
 follows from its decomposition (forward mode is the transpose of it); *vmap* is "rule", "kind" (the
-rule of all ops of its kind) or "body"; *kind* is how it is computed: composites are taken apart
-into the other kinds when they are compiled, `host` ops run NumPy's LAPACK and FFT between programs.
+rule of all ops of its kind) or "body"; *ONNX* is the operator of the ONNX standard (version 28)
+that computes it, at least for some of its arguments; *kind* is the class of kernels it becomes:
+composites are taken apart into the other kinds when they are compiled, `host` ops run NumPy's
+LAPACK and FFT between programs.
 
-| op | dtypes | gradient | forward | vmap | kind |
-|---|---|---|---|---|---|
+| op | dtypes | gradient | forward | vmap | ONNX | kind |
+|---|---|---|---|---|---|---|
 """
 SHORT = {
     "float16": "f2",
@@ -64,7 +66,8 @@ def row(op: Op) -> str:
     own = "rule" if op.batch is not None else "body" if op.body is not None else "kind"
     batched = own if op.operands else "-"
     forward = "yes" if has_gradient else "-"
-    return f"| `{op.name}` | {dtypes(op)} | {gradient} | {forward} | {batched} | {op.kind} |"
+    cells = (f"`{op.name}`", dtypes(op), gradient, forward, batched, op.onnx or "-", op.kind)
+    return f"| {' | '.join(cells)} |"
 
 
 def text() -> str:
@@ -74,7 +77,7 @@ def text() -> str:
     lines = [row(op) for op in sorted(public, key=lambda op: op.name)]
     inside = [row(op) for op in sorted(hidden, key=lambda op: op.name)]
     rest = "\n\nInside (what composites are made of, or functions under other names):\n\n"
-    rest += "| op | dtypes | gradient | forward | vmap | kind |\n|---|---|---|---|---|---|\n"
+    rest += "".join(HEAD.splitlines(keepends=True)[-2:])
     return HEAD + "\n".join(lines) + rest + "\n".join(inside) + "\n"
 
 

@@ -57,8 +57,10 @@ class Op(Binding):
     outputs: int = 1  # the visible ones
     residuals: int = 0  # how many last outputs are hidden
     awaits: int = 0  # how many last operands (of a movement) are not read, only waited for
-    # The face: its name as a Tensor method, whether users see it, the first version that has it.
+    # The face: its name as a Tensor method, the ONNX operator that computes it (perhaps for some
+    # of its arguments only), whether users see it, the first version that has it.
     method: str | None = None
+    onnx: str | None = None
     public: bool = True
     since: int = 1
     # Gradients. `wirtinger`: the rule is one for complex numbers as it stands; else it is taken as

@@ -145,6 +145,7 @@ from rabbet.nn.pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
+from rabbet.nn.positions import RotaryEmbedding
 from rabbet.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from rabbet.nn.stateless import functional_call
 from rabbet.nn.transformer import (
@@ -284,6 +285,7 @@ __all__ = [
     "ReplicationPad1d",
     "ReplicationPad2d",
     "ReplicationPad3d",
+    "RotaryEmbedding",
     "SELU",
     "Sequential",
     "SiLU",

@@ -54,6 +54,7 @@ def _activation(
     samples: Any,
     lower: Callable[..., Expr] | None = None,
     infer: Callable[..., Spec] = same_as_first,
+    onnx: str | None = None,
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declaration shared by all ops of this file: unary, float, shape kept.
 
@@ -72,6 +73,7 @@ def _activation(
             reference=own,
             samples=samples,
             promote="float",
+            onnx=onnx,
             infer=infer,
             method=None,
         )(function)
@@ -88,7 +90,7 @@ def _activation(
 FAR = 1000.0  # every factor exp(-FAR) is 0: slopes are taken there instead of at infinity
 
 
-@_activation(meaning.silu, _samples, row("silu"))
+@_activation(meaning.silu, _samples, row("silu"), onnx="Swish")
 def silu(x: Value) -> Value:
     """x * sigmoid(x), also called swish; its limits at the infinities are -0 and inf.
 
@@ -121,6 +123,7 @@ def _gelu_spec(x: Spec, approximate: str) -> Spec:
     _with((), {"approximate": "none"}, {"approximate": "tanh"}),
     _gelu_lower,
     _gelu_spec,
+    onnx="Gelu",
 )
 def gelu(x: Value, approximate: str = "none") -> Value:
     """x times the normal distribution function at x; `approximate="tanh"` is the formula of BERT
@@ -173,6 +176,7 @@ def _gelu_gradient(g: Any, y: Any, x: Any, approximate: str) -> tuple[Any]:
 @_activation(
     lambda x, beta, threshold: np.where(beta * x > threshold, x, np.logaddexp(0, beta * x) / beta),
     _with((), {"beta": 1.0, "threshold": 20.0}, {"beta": 2.5, "threshold": 5.0}),
+    onnx="Softplus",
 )
 def softplus(x: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
     """log(1 + exp(beta x)) / beta, never overflowing; x itself where beta x > threshold.
@@ -206,7 +210,7 @@ def _logsigmoid_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     return (g * sigmoid(-x),)
 
 
-@_activation(meaning.mish, _samples, row("mish"))
+@_activation(meaning.mish, _samples, row("mish"), onnx="Mish")
 def mish(x: Value) -> Value:
     """x * tanh(softplus(x)); its limits at the infinities are -0 and inf.
 
@@ -221,7 +225,7 @@ def _mish_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     return (g * (t + clip(x, -FAR, FAR) * sigmoid(x) * (1.0 - t * t)),)
 
 
-@_activation(lambda x: x / (1 + np.abs(x)), _samples)
+@_activation(lambda x: x / (1 + np.abs(x)), _samples, onnx="Softsign")
 def softsign(x: Value) -> Value:
     """x / (1 + |x|).
 
@@ -244,6 +248,7 @@ def _softsign_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
 @_activation(
     lambda x, negative_slope: np.where(x > 0, x, x * negative_slope),
     _with((0.0,), {"negative_slope": 0.01}, {"negative_slope": -0.5}),
+    onnx="LeakyRelu",
 )
 def leaky_relu(x: Value, negative_slope: float = 0.01) -> Value:
     """x where positive, negative_slope * x elsewhere (the slope at 0 too, as in PyTorch).
@@ -262,6 +267,7 @@ def _leaky_relu_gradient(g: Any, y: Any, x: Any, negative_slope: float) -> tuple
 @_activation(
     lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))),
     _with((0.0,), {"alpha": 1.0}, {"alpha": 0.3}),
+    onnx="Elu",
 )
 def elu(x: Value, alpha: float = 1.0) -> Value:
     """x where positive, alpha * (exp(x) - 1) elsewhere.
@@ -285,6 +291,7 @@ SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et 
 @_activation(
     lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
     _with((0.0,), {}),
+    onnx="Selu",
 )
 def selu(x: Value) -> Value:
     """elu with the scale and alpha that keep activations normalised.
@@ -305,6 +312,7 @@ def _selu_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
 @_activation(
     lambda x, min_val, max_val: np.clip(x, min_val, max_val),
     _with((-1.0, 1.0, 0.5), {"min_val": -1.0, "max_val": 1.0}, {"min_val": -1.0, "max_val": 0.5}),
+    onnx="Clip",
 )
 def hardtanh(x: Value, min_val: float = -1.0, max_val: float = 1.0) -> Value:
     """x kept between min_val and max_val; gradient 0 at and beyond both, as in PyTorch.
@@ -322,7 +330,7 @@ def _hardtanh_gradient(g: Any, y: Any, x: Any, min_val: float, max_val: float) -
     return (where((x > float(min_val)) & (x < float(max_val)), g, 0.0),)
 
 
-@_activation(lambda x: np.clip(x, 0, 6), _with((0.0, 6.0), {}))
+@_activation(lambda x: np.clip(x, 0, 6), _with((0.0, 6.0), {}), onnx="Clip")
 def relu6(x: Value) -> Value:
     """x kept between 0 and 6.
 
@@ -332,7 +340,7 @@ def relu6(x: Value) -> Value:
     return hardtanh(x, 0.0, 6.0)
 
 
-@_activation(lambda x: np.clip(x / 6 + 0.5, 0, 1), _with((-3.0, 3.0), {}))
+@_activation(lambda x: np.clip(x / 6 + 0.5, 0, 1), _with((-3.0, 3.0), {}), onnx="HardSigmoid")
 def hardsigmoid(x: Value) -> Value:
     """x / 6 + 1 / 2 kept between 0 and 1.
 
@@ -342,7 +350,7 @@ def hardsigmoid(x: Value) -> Value:
     return hardtanh(x + 3.0, 0.0, 6.0) / 6.0
 
 
-@_activation(lambda x: x * np.clip(x / 6 + 0.5, 0, 1), _with((-3.0, 3.0), {}))
+@_activation(lambda x: x * np.clip(x / 6 + 0.5, 0, 1), _with((-3.0, 3.0), {}), onnx="HardSwish")
 def hardswish(x: Value) -> Value:
     """x * hardsigmoid(x).
 

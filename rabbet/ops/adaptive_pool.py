@@ -307,6 +307,7 @@ def _unpool_array(x: np.ndarray, indices: np.ndarray, output_size: Any) -> np.nd
         Sample((Draw(s), Draw(s, 0, int(np.prod(n)), "int")), {"output_size": n})
         for s, n in (((2, 3, 4), (9,)), ((1, 2, 2, 3), (4, 5)), ((2, 2, 1, 2), (2, 3, 3)))
     ],
+    onnx="MaxUnpool",
 )
 def max_unpool(x: Value, indices: Value, output_size: tuple[Dim, ...]) -> Value:
     """Elements at their places in flattened images of `output_size`, zeros elsewhere.

@@ -92,6 +92,7 @@ def _samples() -> list[Sample]:
     sizes=("size",),
     reference=_resize_array,
     samples=_samples,
+    onnx="Resize",
 )
 def resize_antialiased(
     x: Value,

@@ -79,6 +79,7 @@ def _cast_samples() -> list[Sample]:
     lower=lambda x, dtype: expr.cast(x, dtype),
     reference=cast_array,
     samples=_cast_samples,
+    onnx="Cast",
 )
 def cast(x: Value, dtype: DType) -> Value:
     """Every element as `dtype`; float to integer truncates and saturates, to bool is `!= 0`.
@@ -110,6 +111,7 @@ def _numbers_or_logic(name: str, logic: str) -> Any:
     lower=_numbers_or_logic("add", "or"),
     reference=np.add,
     samples=binary_samples(dtypes=ALL),
+    onnx="Add",
 )
 def add(x1: Value, x2: Value) -> Value:
     """Sum, element by element; bools give their `or`. Example: `x + 1`.
@@ -131,6 +133,7 @@ def _add_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     lower=row("sub"),
     reference=np.subtract,
     samples=binary_samples(dtypes=NUMERIC),
+    onnx="Sub",
 )
 def subtract(x1: Value, x2: Value) -> Value:
     """Difference, element by element. Raises DTypeError for bools.
@@ -152,6 +155,7 @@ def _subtract_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     lower=_numbers_or_logic("mul", "and"),
     reference=np.multiply,
     samples=binary_samples(dtypes=ALL),
+    onnx="Mul",
 )
 def multiply(x1: Value, x2: Value) -> Value:
     """Product, element by element; bools give their `and`.
@@ -173,6 +177,7 @@ def _multiply_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     lower=row("div"),
     reference=np.divide,
     samples=binary_samples(Draw(()), Draw((), avoid=(0,))),
+    onnx="Div",
 )
 def divide(x1: Value, x2: Value) -> Value:
     """Quotient, element by element; integers become floats first.
@@ -233,6 +238,7 @@ def _modulo(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     lower=row("mod"),
     reference=_modulo,
     samples=_division_samples,
+    onnx="Mod",
 )
 def remainder(x1: Value, x2: Value) -> Value:
     """What floor_divide leaves; it has the sign of `x2`. An integer modulo zero gives 0.
@@ -253,6 +259,7 @@ def _remainder_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     lower=row("neg"),
     reference=np.negative,
     samples=unary_samples(dtypes=NUMERIC),
+    onnx="Neg",
 )
 def negative(x: Value) -> Value:
     """-x; unsigned integers wrap around.
@@ -273,6 +280,7 @@ def _negative_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=lambda x: x,
     reference=np.copy,
     samples=unary_samples(dtypes=ALL),
+    onnx="Identity",
 )
 def positive(x: Value) -> Value:
     """The same numbers.
@@ -289,6 +297,7 @@ def positive(x: Value) -> Value:
     lower=lambda x: x,
     reference=np.copy,
     samples=unary_samples(dtypes=ALL),
+    onnx="Identity",
 )
 def detach(x: Value) -> Value:
     """The same numbers, through which no gradient flows.
@@ -310,6 +319,7 @@ def _positive_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=lambda x: x if x.dtype.kind == "u" else call("abs", x),
     reference=np.abs,
     samples=unary_samples(avoid=(0,), dtypes=NUMERIC),
+    onnx="Abs",
 )
 def abs_(x: Value) -> Value:
     """Absolute value; its gradient at 0 is 0.
@@ -338,6 +348,7 @@ def _sign(x: Expr) -> Expr:
     lower=_sign,
     reference=np.sign,
     samples=unary_samples(avoid=(0,), dtypes=NUMERIC),
+    onnx="Sign",
 )
 def sign(x: Value) -> Value:
     """-1, 0 or 1; NaN for NaN.
@@ -374,6 +385,7 @@ def _square_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=lambda x: const(1, x.dtype) / x,
     reference=lambda x: np.divide(np.ones((), x.dtype), x),
     samples=unary_samples(avoid=(0,)),
+    onnx="Reciprocal",
 )
 def reciprocal(x: Value) -> Value:
     """1 / x.
@@ -398,6 +410,7 @@ def _reciprocal_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=_numbers_or_logic("max", "or"),
     reference=np.maximum,
     samples=binary_samples(Draw((), -2, -0.3), Draw((), -0.2, 2), dtypes=ALL),
+    onnx="Max",
 )
 def maximum(x1: Value, x2: Value) -> Value:
     """The larger of two; NaN wins. Where both are equal each gets half of the gradient.
@@ -414,6 +427,7 @@ def maximum(x1: Value, x2: Value) -> Value:
     lower=_numbers_or_logic("min", "and"),
     reference=np.minimum,
     samples=binary_samples(Draw((), -2, -0.3), Draw((), -0.2, 2), dtypes=ALL),
+    onnx="Min",
 )
 def minimum(x1: Value, x2: Value) -> Value:
     """The smaller of two; NaN wins. Where both are equal each gets half of the gradient.
@@ -453,7 +467,7 @@ def _clip_samples() -> list[Sample]:
     ]
 
 
-@op("composite", promote="common", reference=_clip, samples=_clip_samples)
+@op("composite", promote="common", reference=_clip, samples=_clip_samples, onnx="Clip")
 def clip(x: Value, min: Value | None = None, max: Value | None = None) -> Value:
     """`x` limited to the range from `min` to `max`; gradients pass where nothing was limited.
 
@@ -499,6 +513,7 @@ def _rounding_samples(low: float, high: float) -> Callable[[], list[Sample]]:
     lower=float_row("floor"),
     reference=float_reference(np.floor),
     samples=_rounding_samples(0.1, 0.9),
+    onnx="Floor",
 )
 def floor(x: Value) -> Value:
     """Rounded down.
@@ -514,6 +529,7 @@ def floor(x: Value) -> Value:
     lower=float_row("ceil"),
     reference=float_reference(np.ceil),
     samples=_rounding_samples(0.1, 0.9),
+    onnx="Ceil",
 )
 def ceil(x: Value) -> Value:
     """Rounded up.
@@ -544,6 +560,7 @@ def trunc(x: Value) -> Value:
     lower=float_row("round"),
     reference=float_reference(np.rint),
     samples=_rounding_samples(0.6, 1.4),
+    onnx="Round",
 )
 def round_(x: Value) -> Value:
     """Rounded to the nearest whole number, halves to the even one.

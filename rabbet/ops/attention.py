@@ -104,7 +104,14 @@ def _samples() -> list[Sample]:
     ]
 
 
-@op("composite", method=None, residuals=1, reference=_attention_reference, samples=_samples)
+@op(
+    "composite",
+    method=None,
+    residuals=1,
+    reference=_attention_reference,
+    samples=_samples,
+    onnx="Attention",
+)
 def scaled_dot_product_attention(
     query: Value,
     key: Value,

@@ -120,7 +120,13 @@ def _avg_samples(rank: int) -> list[Sample]:
     return plain[: 5 if rank < 3 else 2] + [Sample((x,), options | m) for m in more]
 
 
-@op("composite", method=None, reference=_avg_reference(1), samples=lambda: _avg_samples(1))
+@op(
+    "composite",
+    method=None,
+    reference=_avg_reference(1),
+    samples=lambda: _avg_samples(1),
+    onnx="AveragePool",
+)
 def avg_pool1d(
     x: Value,
     kernel_size: int | Ints,
@@ -144,7 +150,13 @@ def avg_pool1d(
     return _avg_pool("avg_pool1d", 1, x, *attrs)
 
 
-@op("composite", method=None, reference=_avg_reference(2), samples=lambda: _avg_samples(2))
+@op(
+    "composite",
+    method=None,
+    reference=_avg_reference(2),
+    samples=lambda: _avg_samples(2),
+    onnx="AveragePool",
+)
 def avg_pool2d(
     x: Value,
     kernel_size: int | Ints,
@@ -168,7 +180,13 @@ def avg_pool2d(
     return _avg_pool("avg_pool2d", 2, x, *attrs)
 
 
-@op("composite", method=None, reference=_avg_reference(3), samples=lambda: _avg_samples(3))
+@op(
+    "composite",
+    method=None,
+    reference=_avg_reference(3),
+    samples=lambda: _avg_samples(3),
+    onnx="AveragePool",
+)
 def avg_pool3d(
     x: Value,
     kernel_size: int | Ints,
@@ -236,7 +254,13 @@ def _lp_samples(rank: int) -> list[Sample]:
     return [Sample((x,), dict(zip(names, c, strict=True))) for c in cases]
 
 
-@op("composite", method=None, reference=_lp_reference(1), samples=lambda: _lp_samples(1))
+@op(
+    "composite",
+    method=None,
+    reference=_lp_reference(1),
+    samples=lambda: _lp_samples(1),
+    onnx="LpPool",
+)
 def lp_pool1d(
     x: Value,
     norm_type: float,
@@ -254,7 +278,13 @@ def lp_pool1d(
     return _lp_pool("lp_pool1d", 1, x, norm_type, kernel_size, stride, ceil_mode)
 
 
-@op("composite", method=None, reference=_lp_reference(2), samples=lambda: _lp_samples(2))
+@op(
+    "composite",
+    method=None,
+    reference=_lp_reference(2),
+    samples=lambda: _lp_samples(2),
+    onnx="LpPool",
+)
 def lp_pool2d(
     x: Value,
     norm_type: float,
@@ -272,7 +302,13 @@ def lp_pool2d(
     return _lp_pool("lp_pool2d", 2, x, norm_type, kernel_size, stride, ceil_mode)
 
 
-@op("composite", method=None, reference=_lp_reference(3), samples=lambda: _lp_samples(3))
+@op(
+    "composite",
+    method=None,
+    reference=_lp_reference(3),
+    samples=lambda: _lp_samples(3),
+    onnx="LpPool",
+)
 def lp_pool3d(
     x: Value,
     norm_type: float,

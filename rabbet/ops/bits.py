@@ -20,6 +20,7 @@ BIT_TYPES = ("bool", *INTEGERS)
     lower=row("and"),
     reference=np.bitwise_and,
     samples=binary_samples(Draw((), -9, 9), dtypes=BIT_TYPES),
+    onnx="BitwiseAnd",
 )
 def bitwise_and(x1: Value, x2: Value) -> Value:
     """Bits that are set in both.
@@ -37,6 +38,7 @@ def bitwise_and(x1: Value, x2: Value) -> Value:
     lower=row("or"),
     reference=np.bitwise_or,
     samples=binary_samples(Draw((), -9, 9), dtypes=BIT_TYPES),
+    onnx="BitwiseOr",
 )
 def bitwise_or(x1: Value, x2: Value) -> Value:
     """Bits that are set in either.
@@ -54,6 +56,7 @@ def bitwise_or(x1: Value, x2: Value) -> Value:
     lower=row("xor"),
     reference=np.bitwise_xor,
     samples=binary_samples(Draw((), -9, 9), dtypes=BIT_TYPES),
+    onnx="BitwiseXor",
 )
 def bitwise_xor(x1: Value, x2: Value) -> Value:
     """Bits that are set in exactly one.
@@ -70,6 +73,7 @@ def bitwise_xor(x1: Value, x2: Value) -> Value:
     lower=row("not"),
     reference=np.invert,
     samples=unary_samples(-9, 9, dtypes=BIT_TYPES),
+    onnx="BitwiseNot",
 )
 def bitwise_invert(x: Value) -> Value:
     """Every bit flipped; bools negated.
@@ -87,6 +91,7 @@ def bitwise_invert(x: Value) -> Value:
     lower=row("shl"),
     reference=np.left_shift,
     samples=binary_samples(Draw((), -9, 9), Draw((), 0, 70), dtypes=INTEGERS),
+    onnx="BitShift",
 )
 def bitwise_left_shift(x1: Value, x2: Value) -> Value:
     """Bits moved `x2` places up; 0 once all are gone.
@@ -104,6 +109,7 @@ def bitwise_left_shift(x1: Value, x2: Value) -> Value:
     lower=row("shr"),
     reference=np.right_shift,
     samples=binary_samples(Draw((), -99, 99), Draw((), 0, 70), dtypes=INTEGERS),
+    onnx="BitShift",
 )
 def bitwise_right_shift(x1: Value, x2: Value) -> Value:
     """Bits moved `x2` places down; the sign fills up.

@@ -38,6 +38,7 @@ def _border_array(x: np.ndarray, low: Any, high: Any, mode: str) -> np.ndarray:
         for m in BORDERS
         for s, low, high in (((4,), (2,), (3,)), ((2, 3, 4), (0, 1, 2), (0, 2, -1)))
     ],
+    onnx="Pad",
 )
 def pad_border(x: Value, low: tuple[int, ...], high: tuple[int, ...], mode: str) -> Value:
     """`x` with elements around it that repeat it: "reflect", "replicate" or "circular".

@@ -42,6 +42,7 @@ def _swapped(name: str) -> Any:
     lower=predicate("eq"),
     reference=np.equal,
     samples=_compared,
+    onnx="Equal",
 )
 def equal(x1: Value, x2: Value) -> Value:
     """Where both are equal; NaN equals nothing.
@@ -76,6 +77,7 @@ def not_equal(x1: Value, x2: Value) -> Value:
     lower=predicate("lt"),
     reference=np.less,
     samples=_compared,
+    onnx="Less",
 )
 def less(x1: Value, x2: Value) -> Value:
     """Where `x1 < x2`.
@@ -93,6 +95,7 @@ def less(x1: Value, x2: Value) -> Value:
     lower=predicate("le"),
     reference=np.less_equal,
     samples=_compared,
+    onnx="LessOrEqual",
 )
 def less_equal(x1: Value, x2: Value) -> Value:
     """Where `x1 <= x2`.
@@ -110,6 +113,7 @@ def less_equal(x1: Value, x2: Value) -> Value:
     lower=_swapped("lt"),
     reference=np.greater,
     samples=_compared,
+    onnx="Greater",
 )
 def greater(x1: Value, x2: Value) -> Value:
     """Where `x1 > x2`.
@@ -127,6 +131,7 @@ def greater(x1: Value, x2: Value) -> Value:
     lower=_swapped("le"),
     reference=np.greater_equal,
     samples=_compared,
+    onnx="GreaterOrEqual",
 )
 def greater_equal(x1: Value, x2: Value) -> Value:
     """Where `x1 >= x2`.
@@ -150,6 +155,7 @@ def _logic(name: str) -> Any:
     lower=_logic("and"),
     reference=np.logical_and,
     samples=binary_samples(Draw((), -1, 1), dtypes=ALL),
+    onnx="And",
 )
 def logical_and(x1: Value, x2: Value) -> Value:
     """Where both are true (not zero).
@@ -166,6 +172,7 @@ def logical_and(x1: Value, x2: Value) -> Value:
     lower=_logic("or"),
     reference=np.logical_or,
     samples=binary_samples(Draw((), -1, 1), dtypes=ALL),
+    onnx="Or",
 )
 def logical_or(x1: Value, x2: Value) -> Value:
     """Where either is true (not zero).
@@ -182,6 +189,7 @@ def logical_or(x1: Value, x2: Value) -> Value:
     lower=_logic("xor"),
     reference=np.logical_xor,
     samples=binary_samples(Draw((), -1, 1), dtypes=ALL),
+    onnx="Xor",
 )
 def logical_xor(x1: Value, x2: Value) -> Value:
     """Where exactly one is true (not zero).
@@ -198,6 +206,7 @@ def logical_xor(x1: Value, x2: Value) -> Value:
     lower=lambda x: call("not", cast(x, bool_)),
     reference=np.logical_not,
     samples=unary_samples(-1, 1, dtypes=ALL),
+    onnx="Not",
 )
 def logical_not(x: Value) -> Value:
     """Where `x` is false (zero).
@@ -230,6 +239,7 @@ def _float_tests() -> list[Sample]:
     lower=lambda x: x.differs(x),
     reference=np.isnan,
     samples=_float_tests,
+    onnx="IsNaN",
 )
 def isnan(x: Value) -> Value:
     """Where `x` is not a number.
@@ -246,6 +256,7 @@ def isnan(x: Value) -> Value:
     lower=_magnitude_against_infinity("eq"),
     reference=np.isinf,
     samples=_float_tests,
+    onnx="IsInf",
 )
 def isinf(x: Value) -> Value:
     """Where `x` is an infinity of either sign.
@@ -315,6 +326,7 @@ def _where_samples() -> list[Sample]:
     lower=lambda condition, x, y: select(cast(condition, bool_), x, y),
     reference=np.where,
     samples=_where_samples,
+    onnx="Where",
 )
 def where(condition: Value, x1: Value, x2: Value) -> Value:
     """`x1` where the condition holds (is not zero), else `x2`. Example: `rb.where(x > 0, x, 0)`.

@@ -96,6 +96,7 @@ def _contract_samples() -> list[Sample]:
     holds_halves=True,
     reference=_contract_reference,
     samples=_contract_samples,
+    onnx="Einsum",
 )
 def contract(a: Value, b: Value, a_axes: Labels, b_axes: Labels, out_axes: Labels) -> Value:
     """Sum of a * b over the labels that are in both and not in the result.
@@ -201,6 +202,7 @@ def _matmul_reference(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
     holds_halves=True,
     reference=_matmul_reference,
     samples=_matmul_samples,
+    onnx="MatMul",
 )
 def matmul(x1: Value, x2: Value) -> Value:
     """Matrix product: (..., m, k) @ (..., k, n) -> (..., m, n); leading axes broadcast.
@@ -262,6 +264,7 @@ def _linear_samples() -> list[Sample]:
     holds_halves=True,
     reference=_linear_reference,
     samples=_linear_samples,
+    onnx="Gemm",
 )
 def linear(x: Value, weight: Value, bias: Value | None = None) -> Value:
     """x @ weight.T + bias: (..., k), (n, k), (n,) -> (..., n).
@@ -449,6 +452,7 @@ def _einsum_reference(operands: Sequence[np.ndarray], equation: str) -> np.ndarr
     method=None,
     reference=_einsum_reference,
     samples=_einsum_samples,
+    onnx="Einsum",
 )
 def einsum(operands: Sequence[Value], equation: str) -> Value:
     """Einstein's summation, from left to right: `einsum([a, b], "ij,jk->ik")`.

@@ -75,6 +75,7 @@ def _reference_cond(*arguments: Any) -> list[Any]:
     public=False,
     method=None,
     holds_halves=True,
+    onnx="If",
 )
 def cond(pred: Value, operands: Sequence[Value], then: Graph, orelse: Graph) -> tuple[Value, ...]:
     """The outputs of `then` on the operands where `pred` (a 0-d bool) is true, else of `orelse`."""
@@ -113,6 +114,7 @@ def _reference_loop(*arguments: Any) -> list[Any]:
     public=False,
     method=None,
     holds_halves=True,
+    onnx="Loop",
 )
 def while_loop(
     state: Sequence[Value], given: Sequence[Value], test: Graph, body: Graph

@@ -172,7 +172,13 @@ def _conv_samples(rank: int) -> list[Sample]:
     ]
 
 
-@op("composite", reference=_conv_reference, samples=lambda: _conv_samples(1), method=None)
+@op(
+    "composite",
+    reference=_conv_reference,
+    samples=lambda: _conv_samples(1),
+    method=None,
+    onnx="Conv",
+)
 def conv1d(
     x: Value,
     weight: Value,
@@ -194,7 +200,13 @@ def conv1d(
     return _conv(1, x, weight, bias, stride, padding, dilation, groups)
 
 
-@op("composite", reference=_conv_reference, samples=lambda: _conv_samples(2), method=None)
+@op(
+    "composite",
+    reference=_conv_reference,
+    samples=lambda: _conv_samples(2),
+    method=None,
+    onnx="Conv",
+)
 def conv2d(
     x: Value,
     weight: Value,
@@ -216,7 +228,13 @@ def conv2d(
     return _conv(2, x, weight, bias, stride, padding, dilation, groups)
 
 
-@op("composite", reference=_conv_reference, samples=lambda: _conv_samples(3), method=None)
+@op(
+    "composite",
+    reference=_conv_reference,
+    samples=lambda: _conv_samples(3),
+    method=None,
+    onnx="Conv",
+)
 def conv3d(
     x: Value,
     weight: Value,
@@ -338,7 +356,13 @@ def _transpose_samples(rank: int) -> list[Sample]:
     ]
 
 
-@op("composite", reference=_transpose_reference, samples=lambda: _transpose_samples(1), method=None)
+@op(
+    "composite",
+    reference=_transpose_reference,
+    samples=lambda: _transpose_samples(1),
+    method=None,
+    onnx="ConvTranspose",
+)
 def conv_transpose1d(
     x: Value,
     weight: Value,
@@ -360,7 +384,13 @@ def conv_transpose1d(
     return _conv_transpose(1, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-@op("composite", reference=_transpose_reference, samples=lambda: _transpose_samples(2), method=None)
+@op(
+    "composite",
+    reference=_transpose_reference,
+    samples=lambda: _transpose_samples(2),
+    method=None,
+    onnx="ConvTranspose",
+)
 def conv_transpose2d(
     x: Value,
     weight: Value,
@@ -383,7 +413,13 @@ def conv_transpose2d(
     return _conv_transpose(2, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-@op("composite", reference=_transpose_reference, samples=lambda: _transpose_samples(3), method=None)
+@op(
+    "composite",
+    reference=_transpose_reference,
+    samples=lambda: _transpose_samples(3),
+    method=None,
+    onnx="ConvTranspose",
+)
 def conv_transpose3d(
     x: Value,
     weight: Value,

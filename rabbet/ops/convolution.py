@@ -136,6 +136,7 @@ def _convolution_samples() -> list[Sample]:
     infer=_convolution_spec,
     reference=_convolution_reference,
     samples=_convolution_samples,
+    onnx="Conv",
 )
 def convolution(
     x: Value, weight: Value, stride: Ints, low: Ints, high: Ints, dilation: Ints, groups: int

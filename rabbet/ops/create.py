@@ -55,6 +55,7 @@ def shape_of(name: str, shape: Any) -> tuple[Dim, ...]:
         Sample((), {"value": -1, "dtype": dtypes.uint8}),
         Sample((), {"value": True, "dtype": dtypes.bool_}),
     ],
+    onnx="Constant",
 )
 def constant(value: float, dtype: DType) -> Value:
     """A 0-d literal: () -> ()."""
@@ -85,6 +86,7 @@ def extent(size: Dim, dtype: DType) -> Value:
         Sample((), {"shape": (4, 1), "axis": 0, "dtype": dtypes.float32}),
         Sample((), {"shape": (0,), "axis": 0, "dtype": int64}),
     ],
+    onnx="Range",
 )
 def iota(shape: tuple[Dim, ...], axis: int, dtype: DType) -> Value:
     """Every element is its own position along `axis` (not negative)."""
@@ -144,6 +146,7 @@ def _full_spec(fill_value: Spec, shape: Any) -> Spec:
         Sample((Draw(()),), {"shape": ()}),
         Sample((Draw(()),), {"shape": (0, 2)}),
     ],
+    onnx="ConstantOfShape",
 )
 def full(fill_value: Value, shape: tuple[Dim, ...]) -> Value:
     """A tensor whose every element is the 0-d `fill_value`: () -> shape; the dtype of the value."""
@@ -188,6 +191,7 @@ def _eye_lower(
         Sample((), {"n_rows": 4, "n_cols": 2, "k": -1, "dtype": int64}),
         Sample((), {"n_rows": 0, "n_cols": 2, "k": 0, "dtype": None}),
     ],
+    onnx="EyeLike",
 )
 def eye(n_rows: Dim, n_cols: Dim | None = None, k: int = 0, dtype: DType | None = None) -> Value:
     """Ones on the k-th diagonal, zeros elsewhere: -> (n_rows, n_cols). Example: `rb.eye(3)`.

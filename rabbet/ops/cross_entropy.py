@@ -240,6 +240,7 @@ def _cross_entropy_reference(
     method=None,
     reference=_cross_entropy_reference,
     samples=lambda: _class_samples(True, label_smoothing=0.0),
+    onnx="SoftmaxCrossEntropyLoss",
 )
 def cross_entropy(
     input: Value,
@@ -334,6 +335,7 @@ def _soft_cross_entropy(x: Any, target: Any, weight: Any, reduction: str, smooth
     method=None,
     reference=_nll_reference,
     samples=lambda: _class_samples(False),
+    onnx="NegativeLogLikelihoodLoss",
 )
 def nll_loss(
     input: Value,

@@ -113,7 +113,7 @@ def _samples(kind: str) -> Callable[[], list[Sample]]:
     ]
 
 
-@op("composite", reference=_reference(np.cumulative_sum), samples=_samples("any"))
+@op("composite", reference=_reference(np.cumulative_sum), samples=_samples("any"), onnx="CumSum")
 def cumulative_sum(
     x: Value, axis: int | None = None, dtype: DType | None = None, include_initial: bool = False
 ) -> Value:
@@ -139,7 +139,12 @@ def _cumulative_sum_gradient(
     return (cast(backward, x.dtype),)
 
 
-@op("composite", reference=_reference(np.cumulative_prod), samples=_samples("near one"))
+@op(
+    "composite",
+    reference=_reference(np.cumulative_prod),
+    samples=_samples("near one"),
+    onnx="CumProd",
+)
 def cumulative_prod(
     x: Value, axis: int | None = None, dtype: DType | None = None, include_initial: bool = False
 ) -> Value:

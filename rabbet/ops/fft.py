@@ -85,6 +85,7 @@ def _matrix(x: np.ndarray, n: int, axis: int, norm: str, sign: int) -> np.ndarra
     lower=np.fft.fft,
     reference=lambda x, n, axis, norm: _matrix(x, n, axis, norm, -1),
     samples=_samples(COMPLEX, *_CASES),
+    onnx="DFT",
 )
 def fft_along(x: Value, n: Dim, axis: int, norm: str) -> Value:
     """The transform of `n` complex points along `axis`, cut or filled with zeros to `n` first."""
@@ -98,6 +99,7 @@ def fft_along(x: Value, n: Dim, axis: int, norm: str) -> Value:
     lower=np.fft.ifft,
     reference=lambda x, n, axis, norm: _matrix(x, n, axis, norm, 1),
     samples=_samples(COMPLEX, *_CASES),
+    onnx="DFT",
 )
 def ifft_along(x: Value, n: Dim, axis: int, norm: str) -> Value:
     """The inverse of `fft_along`."""
@@ -114,6 +116,7 @@ def ifft_along(x: Value, n: Dim, axis: int, norm: str) -> Value:
         _matrix(x, n, axis, norm, -1), np.arange(n // 2 + 1), axis
     ),
     samples=_samples(FLOATS, *_CASES),
+    onnx="DFT",
 )
 def rfft_along(x: Value, n: Dim, axis: int, norm: str) -> Value:
     """The first half, n // 2 + 1 points, of the transform of real numbers."""
@@ -128,6 +131,7 @@ def rfft_along(x: Value, n: Dim, axis: int, norm: str) -> Value:
     lower=np.fft.irfft,
     reference=lambda x, n, axis, norm: np.fft.irfft(x.astype(np.complex128), n, axis, norm),
     samples=_samples(COMPLEX, *_CASES),
+    onnx="DFT",
 )
 def irfft_along(x: Value, n: Dim, axis: int, norm: str) -> Value:
     """The inverse of `rfft_along`: `n` real numbers."""

@@ -106,6 +106,7 @@ def _fold_array(x: np.ndarray, output_size: Any, *attrs: Any) -> np.ndarray:
         )
         for s, *rest in _CASES
     ],
+    onnx="Col2Im",
 )
 def fold(
     x: Value,
@@ -168,6 +169,7 @@ def _shuffle_array(x: np.ndarray, upscale_factor: int) -> np.ndarray:
         Sample((Draw(s),), {"upscale_factor": r}, ("int32", *FLOATS))
         for s, r in (((2, 8, 3, 2), 2), ((9, 2, 2), 3), ((1, 4, 0, 2), 2))
     ],
+    onnx="DepthToSpace",
 )
 def pixel_shuffle(x: Value, upscale_factor: int) -> Value:
     """Channels as pixels: (..., C r^2, H, W) -> (..., C, H r, W r) (Shi et al., 2016)."""
@@ -207,6 +209,7 @@ def pixel_shuffle(x: Value, upscale_factor: int) -> Value:
         Sample((Draw(s),), {"downscale_factor": r}, ("int32", *FLOATS))
         for s, r in (((2, 2, 6, 4), 2), ((1, 3, 6), 3), ((1, 1, 0, 2), 2))
     ],
+    onnx="SpaceToDepth",
 )
 def pixel_unshuffle(x: Value, downscale_factor: int) -> Value:
     """Pixels as channels: (..., C, H r, W r) -> (..., C r^2, H, W), the opposite of

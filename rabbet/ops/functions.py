@@ -53,6 +53,7 @@ def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         *binary_samples(Draw((), 0.5, 3), Draw((), -2, 3), dtypes=(*INTEGERS, *FLOATS))(),
         Sample((Draw((3, 4), avoid=(0,)), Draw((4,), 0, 4, "int")), dtypes=("int64",)),
     ],
+    onnx="Pow",
 )
 def pow_(x1: Value, x2: Value) -> Value:
     """`x1` to the power `x2`; a negative power of an integer is 0 unless the base is 1 or -1.
@@ -79,6 +80,7 @@ def _pow_gradient(g: Any, y: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     lower=row("sqrt"),
     reference=np.sqrt,
     samples=unary_samples(0.3, 4),
+    onnx="Sqrt",
 )
 def sqrt(x: Value) -> Value:
     """Square root; NaN below 0.
@@ -121,6 +123,7 @@ def _rsqrt_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("exp"),
     reference=wide(np.exp),
     samples=unary_samples(),
+    onnx="Exp",
 )
 def exp(x: Value) -> Value:
     """e to the power x.
@@ -184,6 +187,7 @@ def _expm1_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("log"),
     reference=wide(np.log),
     samples=unary_samples(0.3, 4),
+    onnx="Log",
 )
 def log(x: Value) -> Value:
     """Natural logarithm.
@@ -268,6 +272,7 @@ def _log10_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("sigmoid"),
     reference=wide(_sigmoid),
     samples=unary_samples(-4, 4),
+    onnx="Sigmoid",
 )
 def sigmoid(x: Value) -> Value:
     """1 / (1 + exp(-x)).
@@ -289,6 +294,7 @@ def _sigmoid_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=lambda x: call("max", x, const(0, x.dtype)),
     reference=lambda x: np.where(x <= 0, x.dtype.type(0), x),
     samples=unary_samples(avoid=(0,)),
+    onnx="Relu",
 )
 def relu(x: Value) -> Value:
     """x where it is positive, else 0; the gradient at 0 is 0, NaN stays NaN.

@@ -199,7 +199,14 @@ def _sample_samples() -> list[Sample]:
     return [*flat, Sample(solid, attrs)]
 
 
-@op("composite", method=None, public=False, reference=_sample_array, samples=_sample_samples)
+@op(
+    "composite",
+    method=None,
+    public=False,
+    reference=_sample_array,
+    samples=_sample_samples,
+    onnx="GridSample",
+)
 def grid_sample(
     x: Value,
     grid: Value,
@@ -276,6 +283,7 @@ def _affine_array(theta: np.ndarray, size: Any, align_corners: bool) -> np.ndarr
         for s in ((2, 3, 4, 5), (1, 1, 2, 3, 1), (2, 1, 1, 3))
         for a in (False, True)
     ],
+    onnx="AffineGrid",
 )
 def affine_grid(theta: Value, size: tuple[Dim, ...], align_corners: bool = False) -> Value:
     """Positions for `grid_sample` under affine maps: (N, 2, 3), (N, C, H, W) -> (N, H, W, 2).

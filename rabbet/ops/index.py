@@ -64,7 +64,7 @@ def _take_samples() -> list[Sample]:
     ]
 
 
-@op("gather", infer=_take_spec, reference=_take_array, samples=_take_samples)
+@op("gather", infer=_take_spec, reference=_take_array, samples=_take_samples, onnx="Gather")
 def take(x: Value, indices: Value, axis: int = 0) -> Value:
     """Elements at `indices` along `axis`, whose place the axes of `indices` take.
 
@@ -215,6 +215,7 @@ def scatter_samples(dtypes_: tuple[str, ...], kind: str = "float") -> Callable[[
     infer=scatter_spec("scatter_add"),
     reference=lambda *x: scatter_array("scatter_add", *x),
     samples=scatter_samples(("int32", *FLOATS)),
+    onnx="ScatterElements",
 )
 def scatter_add(base: Value, indices: Value, updates: Value, axis: int = 0) -> Value:
     """`base` with `updates` added at `indices` along `axis`: the opposite of `take`.
@@ -393,6 +394,7 @@ def _along_array(x: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
             *(((2, 3), (1, 2), 1), ((1, 3), (4, 2), 1), ((1, 3, 2), (2, 2, 1), -2)),
         )
     ],
+    onnx="GatherElements",
 )
 def take_along_axis(x: Value, indices: Value, axis: int = -1) -> Value:
     """One element per index along `axis`; the other axes of `x` and `indices` broadcast.
@@ -452,6 +454,7 @@ def _one_hot_array(x: np.ndarray, num_classes: int, dtype: DType | None) -> np.n
         Sample((Draw((), -2, 9, "int"),), {"num_classes": 4, "dtype": int64}),
         Sample((Draw((0,), kind="int"),), {"num_classes": 3, "dtype": None}),
     ],
+    onnx="OneHot",
 )
 def one_hot(x: Value, num_classes: Dim, dtype: DType | None = None) -> Value:
     """Class numbers as rows with a single one: (*s) -> (*s, num_classes); float32 unless told.

@@ -42,7 +42,12 @@ def _concat_reference(arrays: Sequence[np.ndarray], axis: int | None) -> np.ndar
 
 
 @op(
-    "composite", promote="common", method=None, reference=_concat_reference, samples=_concat_samples
+    "composite",
+    promote="common",
+    method=None,
+    reference=_concat_reference,
+    samples=_concat_samples,
+    onnx="Concat",
 )
 def concat(arrays: Sequence[Value], axis: int | None = 0) -> Value:
     """Tensors joined along an axis they already have (None: all flattened first).
@@ -236,6 +241,7 @@ def roll(
         Sample((Draw(s),), {"repetitions": r})
         for s, r in (((2, 3), (2, 1)), ((3,), (2, 2)), ((2, 3), (2,)), ((), (3,)), ((2,), (0,)))
     ],
+    onnx="Tile",
 )
 def tile(x: Value, repetitions: tuple[int, ...]) -> Value:
     """The whole tensor repeated along every axis: size n becomes r * n.

@@ -287,6 +287,7 @@ def _slogdet_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=_named("det", lambda x: np.asarray(np.linalg.det(x), x.dtype)),
     reference=lambda x: np.asarray(np.linalg.det(x.astype(np.result_type(x, np.float64)))),
     samples=_square_samples,
+    onnx="Det",
 )
 def det(x: Value) -> Value:
     """The determinant of each matrix.

@@ -90,6 +90,7 @@ def moveaxis(x: Value, source: int | tuple[int, ...], destination: int | tuple[i
         Sample((Draw((2,)),), {"axis": (0, 2)}),
         Sample((Draw(()),), {"axis": 0}),
     ],
+    onnx="Unsqueeze",
 )
 def unsqueeze(x: Value, axis: int | tuple[int, ...]) -> Value:
     """New axes of size 1 at the places `axis` of the result.
@@ -116,6 +117,7 @@ expand_dims = unsqueeze  # the array API's name
         Sample((Draw((1, 2, 1)),), {"axis": (0, -1)}),
         Sample((Draw(()),), {"axis": None}),
     ],
+    onnx="Squeeze",
 )
 def squeeze(x: Value, axis: int | tuple[int, ...] | None = None) -> Value:
     """Without axes of size 1: those named, or all. ShapeError where a named axis is larger.

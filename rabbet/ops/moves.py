@@ -72,6 +72,7 @@ def _permute_lower(index: Index, dims: Dims, spec: Spec, axes: tuple[int, ...]) 
         Sample((Draw(()),), {"axes": ()}),
         Sample((Draw((0, 3)),), {"axes": (1, 0)}),
     ],
+    onnx="Transpose",
 )
 def permute(x: Value, axes: tuple[int, ...]) -> Value:
     """The axes in another order: axis i becomes what axes[i] was. Example: `x.permute(0, 2, 1)`.
@@ -129,6 +130,7 @@ def _reshape_spec(x: Spec, shape: Any) -> Spec:
         Sample((Draw((1,)),), {"shape": ()}),
         Sample((Draw((0, 3)),), {"shape": (3, 0, 2)}),
     ],
+    onnx="Reshape",
 )
 def reshape(x: Value, shape: tuple[int, ...]) -> Value:
     """The same elements in row-major order under another shape; one size may be -1 (what is left).
@@ -202,6 +204,7 @@ def _expand_array(x: np.ndarray, shape: Any) -> np.ndarray:
         Sample((Draw((1,)),), {"shape": (0,)}),
         Sample((Draw((2, 1)),), {"shape": (2, 1)}),
     ],
+    onnx="Expand",
 )
 def expand(x: Value, shape: tuple[int, ...]) -> Value:
     """Broadcast to `shape`: axes of size 1 repeat, leading axes are added, -1 keeps a size.
@@ -288,6 +291,7 @@ def _slice_array(
         Sample((Draw(()),), {"start": (), "stop": (), "step": ()}),
         Sample((Draw((1, 3)),), {"start": (0, 2), "stop": (1, -1), "step": (1, -1)}),
     ],
+    onnx="Slice",
 )
 def slice_(x: Value, start: Shape, stop: Shape, step: Shape) -> Value:
     """Elements start, start + step, ... before stop of every axis.
@@ -423,6 +427,7 @@ def _pad_samples() -> list[Sample]:
     lower=_pad_lower,
     reference=_pad_array,
     samples=_pad_samples,
+    onnx="Pad",
 )
 def pad(x: Value, low: Shape, high: Shape, interior: Shape, fill: float = 0.0) -> Value:
     """`fill` around every axis (low, high) and between its elements (interior)."""

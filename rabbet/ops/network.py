@@ -60,6 +60,7 @@ def _shifted(x: Any, axis: int) -> Any:
     infer=_softmax_spec,
     reference=_softmax_reference,
     samples=_softmax_samples,
+    onnx="Softmax",
 )
 def softmax(x: Value, axis: int = -1) -> Value:
     """exp(x) divided by its sum along an axis.
@@ -91,6 +92,7 @@ def _softmax_gradient(g: Any, y: Any, x: Any, axis: int) -> tuple[Any]:
     infer=_softmax_spec,
     reference=log_softmax_array,
     samples=_softmax_samples,
+    onnx="LogSoftmax",
 )
 def log_softmax(x: Value, axis: int = -1) -> Value:
     """log(softmax(x)), computed without leaving the logarithm.
@@ -135,6 +137,7 @@ def _check_embedding(indices: Any, weight: Any, padding_idx: int | None) -> None
         Sample((Draw(shape, 0, 5, "int"), Draw((5, 3))), {"padding_idx": None})
         for shape in ((4,), (2, 6), (), (0,))
     ],
+    onnx="Gather",
 )
 def embedding(indices: Value, weight: Value, padding_idx: int | None = None) -> Value:
     """Rows of a table: weight[indices].

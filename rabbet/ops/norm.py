@@ -134,6 +134,7 @@ def _layer_norm_samples() -> list[Sample]:
     method=None,
     reference=_layer_norm_reference,
     samples=_layer_norm_samples,
+    onnx="LayerNormalization",
 )
 def layer_norm(
     x: Value,
@@ -218,6 +219,7 @@ def _rms_norm_reference(
             ((0, 4), (4,), True, None),
         )
     ],
+    onnx="RMSNormalization",
 )
 def rms_norm(
     x: Value, normalized_shape: int | Axes, weight: Value | None = None, eps: float | None = None
@@ -289,6 +291,7 @@ def _channel_samples(vectors: int, **attrs: Any) -> list[Sample]:
     method=None,
     reference=_batch_norm_reference,
     samples=lambda: _channel_samples(0),
+    onnx="BatchNormalization",
 )
 def batch_norm_train(
     x: Value, weight: Value | None = None, bias: Value | None = None, eps: float = 1e-5
@@ -370,7 +373,13 @@ def _infer_reference(
     return y + (0 if bias is None else bias.reshape(channel))
 
 
-@op("composite", method=None, reference=_infer_reference, samples=lambda: _channel_samples(2))
+@op(
+    "composite",
+    method=None,
+    reference=_infer_reference,
+    samples=lambda: _channel_samples(2),
+    onnx="BatchNormalization",
+)
 def batch_norm_infer(
     x: Value,
     running_mean: Value,
@@ -433,6 +442,7 @@ def _group_norm_samples() -> list[Sample]:
     method=None,
     reference=_group_norm_reference,
     samples=_group_norm_samples,
+    onnx="GroupNormalization",
 )
 def group_norm(
     x: Value,
@@ -481,6 +491,7 @@ def _group_norm_gradient(
     method=None,
     reference=lambda x, weight, bias, eps: _group_norm_reference(x, x.shape[1], weight, bias, eps),
     samples=lambda: _channel_samples(0)[1:],
+    onnx="InstanceNormalization",
 )
 def instance_norm(
     x: Value, weight: Value | None = None, bias: Value | None = None, eps: float = 1e-5

@@ -303,6 +303,7 @@ def frac(x: Value) -> Value:
             Sample((Draw((30,), -20, 20), Draw((30,), 1, 7)), dtypes=NUMERIC, grad=False),
         ]
     ),
+    onnx="Mod",
 )
 def fmod(x1: Value, x2: Value) -> Value:
     """What division leaves, with the sign of `x1` (C's fmod; `remainder` has the sign of `x2`).

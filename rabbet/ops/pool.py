@@ -272,6 +272,7 @@ def _max_samples(rank: int) -> list[Sample]:
     method=None,
     reference=_max_pool_reference(1),
     samples=lambda: _max_samples(1),
+    onnx="MaxPool",
 )
 def max_pool1d(
     x: Value,
@@ -301,6 +302,7 @@ def max_pool1d(
     method=None,
     reference=_positions_reference(1),
     samples=lambda: _max_samples(1)[1:],
+    onnx="MaxPool",
 )
 def max_pool1d_with_indices(
     x: Value,
@@ -327,6 +329,7 @@ def max_pool1d_with_indices(
     method=None,
     reference=_max_pool_reference(2),
     samples=lambda: _max_samples(2),
+    onnx="MaxPool",
 )
 def max_pool2d(
     x: Value,
@@ -356,6 +359,7 @@ def max_pool2d(
     method=None,
     reference=_positions_reference(2),
     samples=lambda: _max_samples(2)[1:],
+    onnx="MaxPool",
 )
 def max_pool2d_with_indices(
     x: Value,
@@ -382,6 +386,7 @@ def max_pool2d_with_indices(
     method=None,
     reference=_max_pool_reference(3),
     samples=lambda: _max_samples(3),
+    onnx="MaxPool",
 )
 def max_pool3d(
     x: Value,
@@ -411,6 +416,7 @@ def max_pool3d(
     method=None,
     reference=_positions_reference(3),
     samples=lambda: _max_samples(3)[1:],
+    onnx="MaxPool",
 )
 def max_pool3d_with_indices(
     x: Value,

@@ -145,6 +145,7 @@ def _both_floats() -> list[Sample]:
     sizes=("shape",),
     reference=_uniform_array,
     samples=_both_floats,
+    onnx="RandomUniform",
 )
 def uniform(key: Value, offset: Value, shape: tuple[Dim, ...], dtype: DType | None = None) -> Value:
     """Numbers in [0, 1): multiples of 2**-24 (float32) or 2**-53 (float64)."""
@@ -177,6 +178,7 @@ def _normal_array(key: Any, offset: Any, shape: Any, dtype: DType | None) -> np.
     sizes=("shape",),
     reference=_normal_array,
     samples=_both_floats,
+    onnx="RandomNormal",
 )
 def normal(key: Value, offset: Value, shape: tuple[Dim, ...], dtype: DType | None = None) -> Value:
     """Standard normal numbers by the inverse of their distribution: one uniform number each."""
@@ -247,6 +249,7 @@ def _bernoulli_array(p: np.ndarray, key: Any, offset: Any) -> np.ndarray:
     differentiable=False,
     reference=_bernoulli_array,
     samples=lambda: [Sample((Draw(s, 0, 1), _KEY, _KEY)) for s in ((3, 5), (), (0,))],
+    onnx="Bernoulli",
 )
 def bernoulli(p: Value, key: Value, offset: Value) -> Value:
     """True with the probability given by every element of `p`: (*s) -> bool (*s)."""
@@ -269,6 +272,7 @@ def _dropout_array(x: np.ndarray, p: np.ndarray, key: Any, offset: Any) -> np.nd
         Sample((Draw(s), Draw((), 0.2, 0.7, dtype="float32"), _KEY, _KEY))
         for s in ((3, 5), (), (0,), (2, 40))
     ],
+    onnx="Dropout",
 )
 def dropout(x: Value, p: Value, key: Value, offset: Value) -> Value:
     """`x` with each element set to 0 with probability `p`, the others divided by 1 - p."""

@@ -138,7 +138,7 @@ def _triangle(name: str, x: Any, k: int, lower: bool) -> Any:
     return where(inside, x, number(x, 0, x.dtype))
 
 
-@op("composite", reference=lambda x, k: np.tril(x, k), samples=_triangle_samples)
+@op("composite", reference=lambda x, k: np.tril(x, k), samples=_triangle_samples, onnx="Trilu")
 def tril(x: Value, k: int = 0) -> Value:
     """The lower triangle of the last two axes up to the k-th diagonal, zero above it.
 
@@ -149,7 +149,7 @@ def tril(x: Value, k: int = 0) -> Value:
     return _triangle("tril", x, k, lower=True)
 
 
-@op("composite", reference=lambda x, k: np.triu(x, k), samples=_triangle_samples)
+@op("composite", reference=lambda x, k: np.triu(x, k), samples=_triangle_samples, onnx="Trilu")
 def triu(x: Value, k: int = 0) -> Value:
     """The upper triangle of the last two axes from the k-th diagonal, zero below it.
 

@@ -75,6 +75,7 @@ def _samples(dtypes_: tuple[str, ...] = FLOATS, kind: str = "float", empty: bool
     infer=_rule("sum", empty=True),
     reference=lambda x, axis, keepdims: _wide_sum(x, axis, keepdims),
     samples=_samples(NUMERIC),
+    onnx="ReduceSum",
 )
 def reduce_sum(x: Value, axis: tuple[int, ...], keepdims: bool) -> Value:
     """The sum over `axis`, in the dtype of `x`; 0 where there is nothing."""
@@ -104,6 +105,7 @@ def spread(g: Any, shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Any:
         x, axis, np.float64 if x.dtype.kind == "f" else x.dtype, keepdims=keepdims
     ),
     samples=_samples(NUMERIC, "positive"),
+    onnx="ReduceProd",
 )
 def reduce_prod(x: Value, axis: tuple[int, ...], keepdims: bool) -> Value:
     """The product over `axis`, in the dtype of `x`; 1 where there is nothing."""
@@ -128,6 +130,7 @@ def _reduce_prod_gradient(g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> 
     infer=_rule("max"),
     reference=lambda x, axis, keepdims: np.max(x, axis, keepdims=keepdims),
     samples=_samples(ALL, "distinct", empty=False),
+    onnx="ReduceMax",
 )
 def reduce_max(x: Value, axis: tuple[int, ...], keepdims: bool) -> Value:
     """The largest over `axis`; NaN wins. The gradient is split evenly among equal ones."""
@@ -140,6 +143,7 @@ def reduce_max(x: Value, axis: tuple[int, ...], keepdims: bool) -> Value:
     infer=_rule("min"),
     reference=lambda x, axis, keepdims: np.min(x, axis, keepdims=keepdims),
     samples=_samples(ALL, "distinct", empty=False),
+    onnx="ReduceMin",
 )
 def reduce_min(x: Value, axis: tuple[int, ...], keepdims: bool) -> Value:
     """The smallest over `axis`; NaN wins. The gradient is split evenly among equal ones."""
@@ -190,6 +194,7 @@ def _arg_samples() -> list[Sample]:
     infer=_arg_rule("argmax"),
     reference=_arg_reference(np.argmax),
     samples=_arg_samples,
+    onnx="ArgMax",
 )
 def reduce_argmax(x: Value, axis: tuple[int, ...], keepdims: bool) -> Value:
     """Where along the one `axis` the largest is (first NaN, else first of equals); int64."""
@@ -203,6 +208,7 @@ def reduce_argmax(x: Value, axis: tuple[int, ...], keepdims: bool) -> Value:
     infer=_arg_rule("argmin"),
     reference=_arg_reference(np.argmin),
     samples=_arg_samples,
+    onnx="ArgMin",
 )
 def reduce_argmin(x: Value, axis: tuple[int, ...], keepdims: bool) -> Value:
     """Where along the one `axis` the smallest is (first NaN, else first of equals); int64."""
@@ -278,6 +284,7 @@ def _sum_reference(x: np.ndarray, axis: Axes, dtype: DType | None, keepdims: boo
         *reduction_samples(ALL, dtype=None)(),
         *reduction_samples(("float32", "int8"), dtype=dtypes.float64)(),
     ],
+    onnx="ReduceSum",
 )
 def sum_(x: Value, axis: Axes = None, dtype: DType | None = None, keepdims: bool = False) -> Value:
     """The sum over `axis` (None: all); 0 where there is nothing.
@@ -300,6 +307,7 @@ def _prod_reference(x: np.ndarray, axis: Axes, dtype: DType | None, keepdims: bo
     "composite",
     reference=_prod_reference,
     samples=reduction_samples(NUMERIC, "positive", dtype=None),
+    onnx="ReduceProd",
 )
 def prod(x: Value, axis: Axes = None, dtype: DType | None = None, keepdims: bool = False) -> Value:
     """The product over `axis` (None: all); 1 where there is nothing. dtype as in `sum`.
@@ -344,6 +352,7 @@ def _mean_reference(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
         *reduction_samples(("int32", *FLOATS), empty=False)(),
         Sample((Draw((0, 3)),), {"axis": 0, "keepdims": False}, grad=False),
     ],
+    onnx="ReduceMean",
 )
 def mean(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The average over `axis` (None: all); NaN where there is nothing. Integers become float32.
@@ -361,6 +370,7 @@ def mean(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     "composite",
     reference=lambda x, axis, keepdims: np.max(x, axis, keepdims=keepdims),
     samples=reduction_samples(ALL, "distinct", empty=False),
+    onnx="ReduceMax",
 )
 def max_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The largest over `axis` (None: all); NaN wins. ShapeError where there is nothing.
@@ -377,6 +387,7 @@ def max_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     "composite",
     reference=lambda x, axis, keepdims: np.min(x, axis, keepdims=keepdims),
     samples=reduction_samples(ALL, "distinct", empty=False),
+    onnx="ReduceMin",
 )
 def min_(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The smallest over `axis` (None: all); NaN wins. ShapeError where there is nothing.
@@ -409,6 +420,7 @@ def _position_samples() -> list[Sample]:
     differentiable=False,
     reference=lambda x, axis, keepdims: np.asarray(np.argmax(x, axis, keepdims=keepdims), np.int64),
     samples=_position_samples,
+    onnx="ArgMax",
 )
 def argmax(x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
     """Where the largest is along `axis` (None: of all), the first of equals; int64.
@@ -424,6 +436,7 @@ def argmax(x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
     differentiable=False,
     reference=lambda x, axis, keepdims: np.asarray(np.argmin(x, axis, keepdims=keepdims), np.int64),
     samples=_position_samples,
+    onnx="ArgMin",
 )
 def argmin(x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
     """Where the smallest is along `axis` (None: of all), the first of equals; int64.

@@ -162,6 +162,7 @@ def _resize_samples() -> list[Sample]:
     sizes=("size",),
     reference=_resize_array,
     samples=_resize_samples,
+    onnx="Resize",
 )
 def resize(
     x: Value,

@@ -58,6 +58,7 @@ def _numeric_spec(name: str) -> Callable[..., Spec]:
     infer=_numeric_spec("scatter_max"),
     reference=lambda *x: scatter_array("scatter_max", *x),
     samples=scatter_samples(NUMERIC, "distinct"),
+    onnx="ScatterElements",
 )
 def scatter_max(base: Value, indices: Value, updates: Value, axis: int = 0) -> Value:
     """The larger of `base` and the `updates` at `indices` along `axis`; NaN wins."""
@@ -71,6 +72,7 @@ def scatter_max(base: Value, indices: Value, updates: Value, axis: int = 0) -> V
     infer=_numeric_spec("scatter_min"),
     reference=lambda *x: scatter_array("scatter_min", *x),
     samples=scatter_samples(NUMERIC, "distinct"),
+    onnx="ScatterElements",
 )
 def scatter_min(base: Value, indices: Value, updates: Value, axis: int = 0) -> Value:
     """The smaller of `base` and the `updates` at `indices` along `axis`; NaN wins."""
@@ -94,6 +96,7 @@ def _extreme_gradient(
     infer=_numeric_spec("scatter_mul"),
     reference=lambda *x: scatter_array("scatter_mul", *x),
     samples=scatter_samples(("int32", *FLOATS), "distinct"),
+    onnx="ScatterElements",
 )
 def scatter_mul(base: Value, indices: Value, updates: Value, axis: int = 0) -> Value:
     """`base` times the `updates` at `indices` along `axis`, in their order."""
@@ -199,7 +202,7 @@ def _put_samples() -> list[Sample]:
     ]
 
 
-@op("composite", method=None, reference=_put_array, samples=_put_samples)
+@op("composite", method=None, reference=_put_array, samples=_put_samples, onnx="ScatterElements")
 def put_along_axis(
     x: Value,
     indices: Value,

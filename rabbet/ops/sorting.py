@@ -178,6 +178,7 @@ def _topk_reference(
         )
         for s, k, a, d in (((5,), 2, -1, True), ((3, 4), 3, 0, False), ((2, 70), 5, 1, True))
     ],
+    onnx="TopK",
 )
 def topk(
     x: Value, k: int, axis: int = -1, largest: bool = True, sorted: bool = True

@@ -92,6 +92,7 @@ def _trigamma(x: float) -> float:
     lower=row("erf"),
     reference=each(math.erf),
     samples=unary_samples(),
+    onnx="Erf",
 )
 def erf(x: Value) -> Value:
     """The error function.

@@ -116,6 +116,7 @@ def _logsumexp_reference(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarra
     promote="float",
     reference=_logsumexp_reference,
     samples=reduction_samples(empty=False),
+    onnx="ReduceLogSumExp",
 )
 def logsumexp(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """log(sum(exp(x))) over `axis` (None: all) without overflow.

@@ -21,6 +21,7 @@ from rabbet.ops.rules import FLOATING, binary_samples, broadcast, row, unary_sam
     lower=row("sin"),
     reference=wide(np.sin),
     samples=unary_samples(-4, 4),
+    onnx="Sin",
 )
 def sin(x: Value) -> Value:
     """Sine; x in radians.
@@ -42,6 +43,7 @@ def _sin_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("cos"),
     reference=wide(np.cos),
     samples=unary_samples(-4, 4),
+    onnx="Cos",
 )
 def cos(x: Value) -> Value:
     """Cosine; x in radians.
@@ -63,6 +65,7 @@ def _cos_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("tan"),
     reference=wide(np.tan),
     samples=unary_samples(-1.2, 1.2),
+    onnx="Tan",
 )
 def tan(x: Value) -> Value:
     """Tangent; x in radians.
@@ -84,6 +87,7 @@ def _tan_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("asin"),
     reference=wide(np.arcsin),
     samples=unary_samples(-0.9, 0.9),
+    onnx="Asin",
 )
 def asin(x: Value) -> Value:
     """Inverse sine.
@@ -105,6 +109,7 @@ def _asin_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("acos"),
     reference=wide(np.arccos),
     samples=unary_samples(-0.9, 0.9),
+    onnx="Acos",
 )
 def acos(x: Value) -> Value:
     """Inverse cosine.
@@ -126,6 +131,7 @@ def _acos_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("atan"),
     reference=wide(np.arctan),
     samples=unary_samples(),
+    onnx="Atan",
 )
 def atan(x: Value) -> Value:
     """Inverse tangent.
@@ -147,6 +153,7 @@ def _atan_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("sinh"),
     reference=wide(np.sinh),
     samples=unary_samples(),
+    onnx="Sinh",
 )
 def sinh(x: Value) -> Value:
     """Hyperbolic sine.
@@ -168,6 +175,7 @@ def _sinh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("cosh"),
     reference=wide(np.cosh),
     samples=unary_samples(),
+    onnx="Cosh",
 )
 def cosh(x: Value) -> Value:
     """Hyperbolic cosine.
@@ -189,6 +197,7 @@ def _cosh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("tanh"),
     reference=wide(np.tanh),
     samples=unary_samples(),
+    onnx="Tanh",
 )
 def tanh(x: Value) -> Value:
     """Hyperbolic tangent.
@@ -210,6 +219,7 @@ def _tanh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("asinh"),
     reference=wide(np.arcsinh),
     samples=unary_samples(),
+    onnx="Asinh",
 )
 def asinh(x: Value) -> Value:
     """Inverse hyperbolic sine.
@@ -231,6 +241,7 @@ def _asinh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("acosh"),
     reference=wide(np.arccosh),
     samples=unary_samples(1.3, 4),
+    onnx="Acosh",
 )
 def acosh(x: Value) -> Value:
     """Inverse hyperbolic cosine.
@@ -253,6 +264,7 @@ def _acosh_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     lower=row("atanh"),
     reference=wide(np.arctanh),
     samples=unary_samples(-0.8, 0.8),
+    onnx="Atanh",
 )
 def atanh(x: Value) -> Value:
     """Inverse hyperbolic tangent.
