@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import rabbet as rb
+from rabbet.engine import programs
 from tests.equivalence import ways
 from tests.equivalence.check import check, other_targets, sizes_in_turn
 from tests.equivalence.families import FAMILIES
@@ -111,3 +113,15 @@ def test_there_is_another_target_to_compare_with() -> None:
     """On a machine with AVX-512 the AVX2 code runs too."""
     from_here = other_targets()
     assert "x86_baseline" not in from_here
+
+
+def test_each_way_has_programs_of_its_own() -> None:
+    """No op is computed by what another engine's last run still holds."""
+    x = rb.asarray([1.0, 2.0])
+    for engine, kind in (("compiled", "CompiledProgram"), ("reference", "ReferenceProgram")) * 2:
+        with ways.setting(engine=engine):
+            (x + x).numpy()
+            found = programs.last_run()
+            assert found is not None
+            steps = found.entry.program.steps()
+            assert [type(s.found.entry.program).__name__ for s in steps] == [kind]

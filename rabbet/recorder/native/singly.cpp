@@ -45,6 +45,8 @@ constexpr size_t most_singles = 16384;
 auto &table = *new std::vector<std::shared_ptr<Single>>; // never freed: it outlives the interpreter
 
 void clear_table() {
+    for (const std::shared_ptr<Single> &single : table)
+        single->forgotten = true;
     auto old = std::move(table);
     table.clear();
 }
@@ -171,7 +173,7 @@ std::shared_ptr<Single> Planner::single_of(Node *node, size_t position) {
     auto &known = *node->prepared->singles;
     for (size_t i = 0; i < known.size();) {
         std::shared_ptr<Single> single = known[i].lock();
-        if (!single) // forgotten
+        if (!single || single->forgotten)
             known.erase(known.begin() + std::ptrdiff_t(i));
         else if (single->key == key_)
             return single;

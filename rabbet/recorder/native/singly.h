@@ -21,6 +21,7 @@ struct Single {
     PyObject *bound;
     const BoundFacts *facts;
     std::vector<int32_t> keep; // the outputs that it computes, in order
+    bool forgotten = false;    // what it was found for may have changed; a plan may hold it still
 
     Single() = default;
     Single(const Single &) = delete;
