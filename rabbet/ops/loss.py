@@ -19,7 +19,7 @@ from rabbet.graph.value import Value
 from rabbet.ops.activation import softplus
 from rabbet.ops.arithmetic import abs_, cast, maximum
 from rabbet.ops.checks import need_choice, need_float, need_same_dtype, wide
-from rabbet.ops.compare import where
+from rabbet.ops.compare import equal, where
 from rabbet.ops.functions import exp, log, log1p
 from rabbet.ops.reduce import mean, sum_
 from rabbet.ops.reduction import REDUCTIONS, reduce_array, reduce_loss
@@ -278,7 +278,7 @@ def binary_cross_entropy_with_logits(
 
 def _kl_reference(x: np.ndarray, t: np.ndarray, reduction: str, log_target: bool) -> np.ndarray:
     x, t = wide(x), wide(t)
-    loss = np.exp(t) * (t - x) if log_target else t * (np.log(np.where(t > 0, t, 1)) - x)
+    loss = np.exp(t) * (t - x) if log_target else np.where(t == 0, 0, t * (np.log(np.where(t == 0, 1, t)) - x))
     if reduction == "batchmean":
         return loss.sum() / x.shape[0]
     return reduce_array(loss, reduction)
@@ -300,7 +300,7 @@ def _kl_reference(x: np.ndarray, t: np.ndarray, reduction: str, log_target: bool
     ],
 )
 def kl_div(input: Value, target: Value, reduction: str = "mean", log_target: bool = False) -> Value:
-    """target * (log target - input), for log-probabilities `input`; a target of 0 gives 0.
+    """target * (log target - input), for log-probabilities `input`; a target of 0 gives 0, a negative one NaN.
 
     input and target of one shape and dtype -> 0-d, or that shape with reduction "none". "batchmean"
     divides the sum by the first size, which is the divergence as it is defined.
@@ -313,8 +313,8 @@ def kl_div(input: Value, target: Value, reduction: str = "mean", log_target: boo
     if log_target:
         loss = exp(t) * (t - input)
     else:
-        positive = t > 0.0
-        loss = where(positive, t * (log(where(positive, t, 1.0)) - input), 0.0)
+        absent = equal(t, 0.0)
+        loss = where(absent, 0.0, t * (log(where(absent, 1.0, t)) - input))
     if reduction != "batchmean":
         return reduce_loss("kl_div", loss, reduction)
     if loss.ndim == 0:

@@ -159,6 +159,46 @@ def test_special_values(op: Op, engine: Any) -> None:
         close(found, wanted, case, dtype, f"{op.name} {dtype}")
 
 
+# Ops whose reference says nothing about such values, and why.
+FINITE_ONLY = {
+    **dict.fromkeys(("cholesky", "eigh", "svd", "solve"), "LAPACK gives up on NaN"),
+    **dict.fromkeys(("rfft_along",), "the rest of a signal with NaN is anybody's"),
+    **dict.fromkeys(("softsign", "hardswish"), "limits at infinities, the formula gives NaN"),
+    **dict.fromkeys(("gelu_slope", "lerp"), "limits at infinities, the formula gives NaN"),
+    **dict.fromkeys(("resize", "grid_sample"), "the reference weighs every element, some by 0"),
+    **dict.fromkeys(("histc", "quantile", "nanquantile", "zeta"), "NumPy and SciPy refuse them"),
+    "attend_gradient": "a sum that is not finite has no slope",
+}
+ONLY_FIRST = ("conv", "contract", "attend")  # beside weights that are 0 outside their window
+
+
+def not_finite(op: Op, case: Sample, arrays: list[np.ndarray], seed: int) -> list[np.ndarray]:
+    """The operands with a sixth of their numbers replaced by NaN and infinities."""
+    random = np.random.default_rng(seed)
+    found = []
+    for i, (drawn, array) in enumerate(zip(sample.draws(case), arrays, strict=True)):
+        if drawn.swept and array.size and not (i and op.name.startswith(ONLY_FIRST)):
+            array = array.copy()
+            at = random.choice(array.size, max(1, array.size // 6), replace=False)
+            array.reshape(-1)[at] = random.choice([np.nan, np.inf, -np.inf], at.size)
+        found.append(array)
+    return found
+
+
+@each_op
+def test_values_that_are_not_finite(op: Op, engine: Any) -> None:
+    """NaN and infinities among other numbers come through every op as through its reference."""
+    if engine.name != "compiled" or not engine.takes(op) or op.name in FINITE_ONLY:
+        return  # what is compiled went through the other engines' ways
+    for seed, (case, dtype, arrays) in enumerate(cases(op, "float32")):
+        given = not_finite(op, case, arrays, seed)
+        graph = single(op, case, given)
+        with np.errstate(all="ignore"):
+            wanted, found = run(graph, given), engine.run(graph, given)
+        for w, f in zip(wanted, found, strict=True):
+            close(f, w, case, dtype, f"{op.name} {dtype} {case}")
+
+
 class Slope:
     """L = sum of all outputs times fixed weights, and its exact gradient, as graphs."""
 
