@@ -278,7 +278,10 @@ def binary_cross_entropy_with_logits(
 
 def _kl_reference(x: np.ndarray, t: np.ndarray, reduction: str, log_target: bool) -> np.ndarray:
     x, t = wide(x), wide(t)
-    loss = np.exp(t) * (t - x) if log_target else np.where(t == 0, 0, t * (np.log(np.where(t == 0, 1, t)) - x))
+    if log_target:
+        loss = np.exp(t) * (t - x)
+    else:
+        loss = np.where(t == 0, 0, t * (np.log(np.where(t == 0, 1, t)) - x))
     if reduction == "batchmean":
         return loss.sum() / x.shape[0]
     return reduce_array(loss, reduction)
@@ -300,7 +303,8 @@ def _kl_reference(x: np.ndarray, t: np.ndarray, reduction: str, log_target: bool
     ],
 )
 def kl_div(input: Value, target: Value, reduction: str = "mean", log_target: bool = False) -> Value:
-    """target * (log target - input), for log-probabilities `input`; a target of 0 gives 0, a negative one NaN.
+    """target * (log target - input), for log-probabilities `input`; a target of 0 gives 0, a
+    negative one NaN.
 
     input and target of one shape and dtype -> 0-d, or that shape with reduction "none". "batchmean"
     divides the sum by the first size, which is the divergence as it is defined.
