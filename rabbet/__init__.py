@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import sys as _sys
+from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rabbet.base import tree
@@ -291,4 +292,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    # Public names alone: not what this file imports for itself, nor the layers below.
+    own = {n for n, v in globals().items() if not isinstance(v, _ModuleType)}
+    names = own - {"Any", "TYPE_CHECKING", "annotations"} | {"tree", *_LAZY}
+    return sorted(n for n in names if n[0] != "_" or n.startswith("__"))
