@@ -9,24 +9,36 @@ cost as much memory as the tensors they were made of.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Container
 from dataclasses import replace
 from typing import Any
 
 from rabbet.engine import programs
 from rabbet.engine.flush import value_of
 from rabbet.engine.segment import graph_of
-from rabbet.engine.traces import Branch, Stage
+from rabbet.engine.traces import Branch, Source, Stage
 from rabbet.recorder import Handle
 
 LEAST = 1 << 17  # elements of a tensor whose panels are worth being kept
 
 
-def graph_to_keep(segment: Any, entry: Any) -> tuple[Any, Any] | None:
-    """The graph of a recorded segment and its scope, if it reads a tensor worth keeping."""
-    large = any(_is_large(leaf.node.specs[leaf.index]) for leaf in segment.leaves)
-    if not large or not entry.fused or not hasattr(entry.program, "native"):
+def graph_to_keep(
+    segment: Any, entry: Any, inputs: list[Source], assigned: Container[int]
+) -> tuple[Any, Any] | None:
+    """The graph of a recorded segment and its scope, if one of its `inputs` is worth keeping."""
+    if not entry.fused or not hasattr(entry.program, "native"):
+        return None
+    if not any(
+        _is_large(leaf.node.specs[leaf.index]) and _stays(source, assigned)
+        for leaf, source in zip(segment.leaves, inputs, strict=True)
+    ):
         return None
     return graph_of(segment, entry.pattern.dims, entry.keep)[0], entry.pattern.scope
+
+
+def _stays(source: Source, assigned: Container[int]) -> bool:
+    """True where a call leaves a value from outside as it is; `assigned` are ids of handles."""
+    return source[0] == "constant" or source[0] == "handle" and id(source[1]) not in assigned
 
 
 def _is_large(spec: Any) -> bool:
@@ -101,9 +113,7 @@ def _constants(stage: Stage, assigned: set[int]) -> list[int]:
     return [
         n
         for n, (source, v) in enumerate(zip(stage.inputs, stage.graph[0].inputs, strict=True))
-        if _is_large(v.spec)
-        and (source[0] == "constant" or source[0] == "handle" and id(source[1]) not in assigned)
-        and not _buffer(source).foreign
+        if _is_large(v.spec) and _stays(source, assigned) and not _buffer(source).foreign
     ]
 
 

@@ -166,7 +166,7 @@ class Capture:
         """A segment was run."""
         inputs = [self._source(leaf.node, leaf.index) for leaf in segment.leaves]
         ops = [(n.op.name, n.site) for n in segment.nodes]
-        graph = graph_to_keep(segment, entry)
+        graph = graph_to_keep(segment, entry, inputs, self.reassigned)
         self.coming += [entry.coming] if entry.coming else []
         self.path.append(("stage", Stage(entry.program, symbols, inputs, ops, graph), None))
         for output, (position, index) in enumerate(entry.keep):

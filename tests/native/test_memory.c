@@ -17,6 +17,25 @@ static void test_reuse_most_recent(void) {
     CHECK(rb_memory_cached() == 0);
 }
 
+static void test_room(void) {
+    const size_t large = (size_t)24 << 20;
+    size_t bytes = large, less = large / 3, small = 1000;
+    void *block = rb_memory_take_room(&bytes);
+    CHECK(block && bytes == large);
+    rb_memory_give(block, bytes);
+    CHECK(rb_memory_take_room(&less) == block && less == large); /* touched before */
+    rb_memory_give(block, less);
+    void *exact = rb_memory_take(large / 3), *other = rb_memory_take_room(&small);
+    CHECK(exact != block && other != block && small == 1024);
+    rb_memory_give(exact, large / 3);
+    less = large / 3;
+    CHECK(rb_memory_take_room(&less) == exact); /* the smallest that serves */
+    rb_memory_give(exact, less);
+    rb_memory_give(other, small);
+    CHECK(rb_memory_live() == 0);
+    rb_memory_trim();
+}
+
 static void test_limit(void) {
     void *blocks[16];
     rb_memory_set_limit(4096);
@@ -47,6 +66,7 @@ static void test_sizes(void) {
 
 int main(void) {
     test_reuse_most_recent();
+    test_room();
     test_limit();
     test_sizes();
     puts("memory: ok");

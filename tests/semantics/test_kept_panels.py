@@ -54,6 +54,8 @@ def test_what_a_function_assigns_is_not_packed() -> None:
     for first, second in zip(before, before[1:], strict=False):
         np.testing.assert_array_equal(first * np.float32(0.5), second)
     assert not _is_packed(jitted)
+    (traces,) = jitted.traces.values()
+    assert [stage.graph for stage in traces[0].root.stages] == [None]  # nor was a graph made for it
 
 
 def test_memory_of_others_is_not_packed() -> None:

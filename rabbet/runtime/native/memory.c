@@ -149,18 +149,24 @@ static void count_live(size_t size) {
         peak_bytes = live_bytes;
 }
 
-void *rb_memory_take(size_t bytes) {
+/* A block that waits, of its own class or, if it `may_be_larger`, of the next above that has one; else a
+ * new one. Sets its size. */
+static void *take(size_t bytes, bool may_be_larger, size_t *taken) {
     unsigned class = 0;
     size_t size = class_size(bytes, &class);
     if (size == 0)
         return NULL;
     rb_lock();
-    free_block *block = class_newest[class];
+    free_block *block = NULL;
+    for (unsigned c = class; !block && c < (may_be_larger ? CLASSES : class + 1); c++)
+        block = class_newest[c];
     if (block) {
+        size = block->size;
         unlink_block(block);
         count_live(size);
     }
     rb_unlock();
+    *taken = size;
     if (block)
         return block;
     void *memory = allocate(size);
@@ -175,6 +181,13 @@ void *rb_memory_take(size_t bytes) {
     }
     return memory;
 }
+
+void *rb_memory_take(size_t bytes) {
+    size_t taken;
+    return take(bytes, false, &taken);
+}
+
+void *rb_memory_take_room(size_t *bytes) { return take(*bytes, *bytes >= huge_from, bytes); }
 
 static size_t current_limit(void) {
     if (has_limit)

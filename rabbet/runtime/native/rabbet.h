@@ -111,6 +111,9 @@ RB_API int rb_shutdown(void);
 
 /* 64-byte aligned memory from a bounded cache of freed blocks; NULL if there is none. */
 RB_API void *rb_memory_take(size_t bytes);
+/* The same for a short while: in place of a large block a larger one that waits. `bytes` becomes what is
+ * to be given back. */
+RB_API void *rb_memory_take_room(size_t *bytes);
 RB_API void rb_memory_give(void *memory, size_t bytes); /* `bytes` as it was taken */
 RB_API size_t rb_memory_cached(void);
 RB_API size_t rb_memory_live(void);

@@ -36,7 +36,7 @@ static int count_threads(const rb_options *options, int *threads, rb_error *erro
     return RB_OK;
 }
 
-/* The block: the plan's memory, and scratch of each thread. */
+/* The block: the plan's memory, and scratch of each thread; sets how many bytes were taken. */
 static int take_block(run *now, const rb_bound *bound, uint8_t **block, size_t *bytes, rb_error *error) {
     size_t frame_bytes = (size_t)bound->frame_bytes, stride = (size_t)bound->scratch_bytes, scratch = 0;
     if ((uint64_t)bound->frame_bytes > SIZE_MAX || (uint64_t)bound->scratch_bytes > SIZE_MAX ||
@@ -45,7 +45,7 @@ static int take_block(run *now, const rb_bound *bound, uint8_t **block, size_t *
         __builtin_add_overflow(frame_bytes, scratch, bytes))
         return rb_fail(error, RB_ARITHMETIC, "an arena of %lld bytes and %d times %lld bytes of scratch overflow",
                        show(bound->frame_bytes), now->threads, show(bound->scratch_bytes));
-    *block = rb_memory_take(*bytes);
+    *block = rb_memory_take_room(bytes);
     if (!*block)
         return rb_fail(error, RB_MEMORY, "no memory for an arena of %lld bytes and %d times %lld bytes of scratch",
                        show(bound->frame_bytes), now->threads, show(bound->scratch_bytes));
