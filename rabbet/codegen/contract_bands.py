@@ -167,15 +167,31 @@ class Bander:
         """
         fn, lines, count = self.copy.fn, self.lines, self.sizes[self.band.pitch]
         last = fn.binary("and", fn.sub(count, 1), i64(-lines.lanes))
+        low, high = self._inner_lines(self._at(*plane, self.line))
+
+        def place(line: Value) -> Value:
+            return fn.address(target, fn.mul(line, count), register_type(self.dtype))
+
         with fn.loop(i64(0), count, lines.lanes) as behind:
             first = fn.sub(last, behind)
             mask = lines.between(limits, first)
-            with fn.loop(i64(0), self.sizes[self.band.lines]) as line:
+            for begin, end in ((i64(0), low), (high, self.sizes[self.band.lines])):
+                with fn.loop(begin, end) as line:
+                    lines.fill_vector(self.around, place(line), first)
+            with fn.loop(low, high) as line:
                 here = self._at(*plane, fn.add(self.line, line))
-                inside = fn.splat(lines.is_inside(here), lines.lanes)
-                to = fn.address(target, fn.mul(line, count), register_type(self.dtype))
-                lines.copy_vector(here, to, first, fn.binary("and", mask, inside))
+                lines.copy_vector(here, place(line), first, mask)
                 lines.fetch(here.inner({lines.column: first}), ahead)
+
+    def _inner_lines(self, em: Emitter) -> tuple[Value, Value]:
+        """The lines of a plane that are inside the image: the first, and where they end."""
+        fn, lines, places = self.copy.fn, self.lines, self.band.places
+        low, high, others = i64(0), self.sizes[self.band.lines], lines.inside.others
+        if places.line is not None:
+            line = self.coordinate[places.line.source]
+            low, high = lines.limits_of(em, line, high)
+            others = lines.along(line).others
+        return low, fn.select(em.scalar(others), high, low)
 
     def _copy_lines(
         self, plane: tuple[Value, Value], target: Value, limits: tuple[Value, Value], ahead: Value

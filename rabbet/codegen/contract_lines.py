@@ -18,7 +18,7 @@ from rabbet.codegen.operations import memory_type, register_type
 from rabbet.codegen.stepping import vectors
 from rabbet.expr.expr import Expr, const, substitute, var
 from rabbet.expr.expr import load as make_load
-from rabbet.kernel.windows import inside, loaded
+from rabbet.kernel.windows import Inside, inside, loaded, within
 
 
 class Lines:
@@ -97,6 +97,12 @@ class Lines:
         after = fn.binary("xor", before, literal(True, before.type))
         return fn.binary("and", first_lanes(fn, fn.sub(high, first), self.lanes), after)
 
+    def fill_vector(self, em: Emitter, target: Value, first: Value) -> None:
+        """A vector of columns from `first` on of a line outside the image."""
+        fill = em.inner(lanes=self.lanes, vector=self.column).value(self.outside)
+        kind = register_type(self.dtype, self.lanes)
+        self.fn.store(Value(fill.text, kind), self.fn.address(target, first, self.element))
+
     def copy_vector(self, em: Emitter, target: Value, first: Value, mask: Value) -> None:
         """A vector of columns from `first` on, those outside the mask as they are outside the
         image.
@@ -108,12 +114,27 @@ class Lines:
 
     def limits(self, em: Emitter, count: Value) -> tuple[Value, Value]:
         """The columns of a line that are inside the image: the first, and where they end."""
+        return self._limits(em, self.inside, (em.variables[self.start], self.stride), count)
+
+    def along(self, line: int) -> Inside:
+        """Which lines are inside, along the axis whose coordinate is variable `line`."""
+        found = within((self.inside.others,), var(line))
+        assert found is not None
+        return found
+
+    def limits_of(self, em: Emitter, line: int, count: Value) -> tuple[Value, Value]:
+        """The lines that are inside, of `count` from the one that `em` knows on."""
+        return self._limits(em, self.along(line), (em.variables[line], 1), count)
+
+    def _limits(
+        self, em: Emitter, inside: Inside, axis: tuple[Value, int], count: Value
+    ) -> tuple[Value, Value]:
         fn = self.fn
         low, high = i64(0), count
-        for e in self.inside.low:
-            low = fn.intrinsic("smax.i64", "i64", low, self._first_from(em, e))
-        for e in self.inside.high:
-            high = minimum(fn, high, self._first_from(em, e))
+        for e in inside.low:
+            low = fn.intrinsic("smax.i64", "i64", low, self._first_from(em, e, *axis))
+        for e in inside.high:
+            high = minimum(fn, high, self._first_from(em, e, *axis))
         low = minimum(fn, low, count)
         return low, fn.intrinsic("smax.i64", "i64", low, high)
 
@@ -121,12 +142,12 @@ class Lines:
         """i1: is a line inside the image, as far as its other coordinates tell?"""
         return em.scalar(self.inside.others)
 
-    def _first_from(self, em: Emitter, place: Expr) -> Value:
-        """The first column of a line whose coordinate is not before `place`."""
-        fn, start = self.fn, em.variables[self.start]
+    def _first_from(self, em: Emitter, place: Expr, start: Value, stride: int) -> Value:
+        """The first of places `stride` apart that is not before `place`."""
+        fn = self.fn
         far = fn.sub(em.scalar(place), start)
-        far = fn.add(fn.intrinsic("smax.i64", "i64", far, i64(0)), self.stride - 1)
-        return quotient(fn, far, i64(self.stride))
+        far = fn.add(fn.intrinsic("smax.i64", "i64", far, i64(0)), stride - 1)
+        return quotient(fn, far, i64(stride))
 
     def index(self, em: Emitter) -> Value:
         """Where the element at some coordinates lies in its image."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rabbet.kernel.loops import ContractKernel
 from rabbet.kernel.sums import in_pairs
-from rabbet.kernel.windows import Place, places
+from rabbet.kernel.windows import Place, inside, places, within
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,8 @@ def bands(kernel: ContractKernel) -> Bands | None:
     channels = [p.element for p in others if p.element is not None]
     window = tuple(v for v in k if v not in channels)
     if not window or channels not in ([], [k[0]]):
+        return None
+    columns = inside(kernel.b, column.source)
+    if columns is None or (line is not None and within((columns.others,), line.source) is None):
         return None
     return Bands(line, column, k[0] if channels else None, window)

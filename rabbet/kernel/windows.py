@@ -74,17 +74,20 @@ class Inside:
 def inside(value: Expr, place: Expr) -> Inside | None:
     """Where a load (perhaps cast) is inside its image, along the axis with coordinate `place`."""
     load = loaded(value)
-    if load is None:
-        return None
+    return None if load is None else within(load.args[1:], place)
+
+
+def within(conditions: Sequence[Expr], place: Expr) -> Inside | None:
+    """Where conditions hold, along the axis with coordinate `place`."""
     variables = {e for e in expr.topological([place]) if e.op == "var"}
     low: list[Expr] = []
     high: list[Expr] = []
     others: Expr = expr.const(True, bool_)
-    conditions = list(load.args[1:])
-    while conditions:
-        e = conditions.pop()
+    waiting = list(conditions)
+    while waiting:
+        e = waiting.pop()
         if e.op == "and":
-            conditions += e.args
+            waiting += e.args
         elif not variables & set(expr.topological([e])):
             others = others & e
         elif e.op == "le" and e.args[1] is place:
