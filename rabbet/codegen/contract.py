@@ -120,7 +120,7 @@ class _Contraction:
         self.pack_a = self.pack_b = None
         self.bander: Bander | None = None
         if self.cut.band is not None:
-            self.bander = Bander(module, kernel.operands, r, self.cut.band)
+            self.bander = Bander(module, kernel.operands, r, self.cut.band, self.cut.unit)
         elif read.a_copied:
             width = 0 if read.by_rows else self.cut.unit
             self.pack_a = _packer(module, "pack_a", kernel.operands, r, self.a, width)
@@ -547,8 +547,12 @@ class _Contraction:
         fn, b = self.fn, self.b
         table = self.memory["b_table"]
         if self.pack_b is None:  # panels of one block of k follow each other at a distance
-            place, step = self._packed(1, task, part.lane, block.k, self.cut.panel)
-            return fn.address(place, step, "i8"), i64(self.cut.panel_step), table
+            following = fn.add(part.lane, self.cut.panel)
+            inside = fn.icmp("slt", following, fn.add(task.lane, task.lanes))
+            lane = fn.select(inside, following, task.lane)
+            k = fn.select(inside, block.k, fn.add(block.k, CONTRACT_BLOCK))
+            place, _ = self._packed(1, task, lane, k, self.cut.panel)
+            return place, i64(self.cut.panel_step), table
         if b.kind != "runs" or b.load is None or b.parts is None:
             return self.memory["b"], i64(0), table
         following = fn.add(part.lane, self.cut.panel)

@@ -15,11 +15,12 @@ from rabbet.codegen.contract_blocks import Band
 from rabbet.codegen.contract_lines import Lines
 from rabbet.codegen.contract_loops import Naturals, Part, minimum, quotient, split, walk
 from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
+from rabbet.codegen.contract_tile import FETCHES, LINE, ORIGIN
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Function, Module, Value, i64
 from rabbet.codegen.operations import has_masks, register_type
 from rabbet.expr.expr import Expr
-from rabbet.kernel.loops import Operand
+from rabbet.kernel.loops import CONTRACT_BLOCK, Operand
 from rabbet.kernel.windows import Place
 
 # image, images, line: the first image and line of a task, and how many images; k and count: the
@@ -58,12 +59,12 @@ def lines_of_task(
 
 
 class Bander:
-    """The functions that copy a band and write its tables."""
+    """The functions that copy a band and write its tables; `unit`: rows of a tile."""
 
     def __init__(
-        self, module: Module, operands: Sequence[Operand], roles: Roles, band: Band
+        self, module: Module, operands: Sequence[Operand], roles: Roles, band: Band, unit: int
     ) -> None:
-        self.roles, self.band, self.dtype = roles, band, roles.dtype
+        self.roles, self.band, self.dtype, self.unit = roles, band, roles.dtype, unit
         self.rows = Part(module, "band_rows", operands, ROWS)
         self._write_rows()
         self.copy = Part(module, "band", operands, (*batch_parameters(roles.batch), *COPY))
@@ -91,7 +92,7 @@ class Bander:
         sizes, places = self.sizes, band.places
         reaches = band.reach(places.line), band.reach(places.column)
         shape = band.window, band.pitch, band.lines, band.plane, band.image_step, band.height
-        for e in (*shape, band.row_bands, band.k, *reaches):
+        for e in (*shape, band.row_bands, band.positions, band.k, *reaches):
             sizes[e]  # here, before the loops
         window = sizes[band.window]
         self.channel = quotient(fn, part["k"], window)
@@ -148,17 +149,17 @@ class Bander:
         part, band, sizes = self.copy, self.band, self.sizes
         fn = part.fn
         limits = self.lines.limits(self.around, sizes[band.pitch])
-        ahead = self._ahead()
+        self._write_ahead()
         copy = self._copy_vectors if has_masks(part.target) else self._copy_lines
         with fn.loop(i64(0), channels) as channel, fn.loop(i64(0), part["images"]) as image:
             first = fn.mul(channel, sizes[band.plane])
             first = fn.add(first, fn.mul(image, sizes[band.image_step]))
             plane = fn.address(part["target"], first, register_type(self.dtype))
             image, channel = fn.add(part["image"], image), fn.add(self.channel, channel)
-            copy((image, channel), plane, limits, ahead)
+            copy((image, channel), plane, limits)
 
     def _copy_vectors(
-        self, plane: tuple[Value, Value], target: Value, limits: tuple[Value, Value], ahead: Value
+        self, plane: tuple[Value, Value], target: Value, limits: tuple[Value, Value]
     ) -> None:
         """All lines of one image's channel: a vector of columns, in all lines, then the next one.
 
@@ -181,7 +182,6 @@ class Bander:
             with fn.loop(low, high) as line:
                 here = self._at(*plane, fn.add(self.line, line))
                 lines.copy_vector(here, place(line), first, mask)
-                lines.fetch(here.inner({lines.column: first}), ahead)
 
     def _inner_lines(self, em: Emitter) -> tuple[Value, Value]:
         """The lines of a plane that are inside the image: the first, and where they end."""
@@ -194,7 +194,7 @@ class Bander:
         return low, fn.select(em.scalar(others), high, low)
 
     def _copy_lines(
-        self, plane: tuple[Value, Value], target: Value, limits: tuple[Value, Value], ahead: Value
+        self, plane: tuple[Value, Value], target: Value, limits: tuple[Value, Value]
     ) -> None:
         """The same, line by line."""
         fn, lines, count = self.copy.fn, self.lines, self.sizes[self.band.pitch]
@@ -202,26 +202,74 @@ class Bander:
             here = self._at(*plane, fn.add(self.line, line))
             lines.hoist(here)
             to = fn.address(target, fn.mul(line, count), register_type(self.dtype))
-            lines.copy(here, to, count, limits, ahead)
+            lines.copy(here, to, count, limits)
 
-    def _ahead(self) -> Value:
-        """How far in memory the next block's elements lie: other channels, or the next task's."""
+    def _write_ahead(self) -> None:
+        """What tiles fetch of the next band, cache line by cache line: the next block's channels,
+        or the first ones of the next task.
+
+        Each element of k has a channel and an image, and one of so many lines that all tiles
+        together go through a plane, which is taken to lie in one piece.
+        """
+        fn, part, band, sizes = self.copy.fn, self.copy, self.band, self.sizes
+        itemsize = self.lines.load.dtype.itemsize
+        here, channels = self._next()
+        image, channel, line = here
+        last = fn.sub(sizes[band.lines], 1), fn.sub(sizes[band.pitch], 1)
+        corner = i64(0), i64(0)
+        first = self._index(*here, *corner)
+        others = (
+            self._index(*here, *last),
+            self._index(image, fn.add(channel, 1), line, *corner),
+            self._index(fn.add(image, 1), channel, line, *corner),
+        )
+        span, plane, step = (fn.mul(fn.sub(e, first), itemsize) for e in others)
+        span = fn.intrinsic("smax.i64", "i64", span, i64(1))
+        tiles = fn.add(quotient(fn, fn.sub(sizes[band.positions], 1), i64(self.unit)), 1)
+        pieces = fn.add(quotient(fn, span, i64(LINE)), 1)
+        each = fn.add(quotient(fn, fn.sub(pieces, 1), tiles), 1)
+        places = fn.mul(channels, part["images"])
+        each = minimum(fn, each, quotient(fn, part["count"], places))
+        each = fn.intrinsic("smax.i64", "i64", each, i64(1))
+        table = fn.address(part["k_table"], i64(FETCHES), "i64")
+        end = i64(CONTRACT_BLOCK - 1)
+        with fn.loop(i64(0), end) as k:
+            fn.store(i64(0), fn.address(table, k, "i64"))
+        with fn.loop(i64(0), each) as piece, fn.loop(i64(0), part["images"]) as image:
+            done = fn.mul(fn.add(fn.mul(piece, part["images"]), image), channels)
+            offset = fn.add(fn.mul(piece, LINE), fn.mul(image, step))
+            with fn.loop(i64(0), channels) as channel:
+                entry = minimum(fn, fn.add(done, channel), end)
+                found = fn.add(offset, fn.mul(channel, plane))
+                fn.store(found, fn.address(table, entry, "i64"))
+        header = fn.address(part["k_table"], i64(ORIGIN), "i64")
+        fn.store(self.lines.address(first), header)
+        for n, value in enumerate((fn.mul(each, LINE), span)):
+            fn.store(value, fn.address(header, i64(n + 1), "i64"))
+
+    def _next(self) -> tuple[tuple[Value, Value, Value], Value]:
+        """The next band: its first image, channel and line; how many channels."""
         fn, part, band, sizes = self.copy.fn, self.copy, self.band, self.sizes
         end = fn.add(part["k"], part["count"])
         is_last = fn.icmp("sge", end, sizes[band.k])
         is_cut = fn.icmp("ugt", sizes[band.row_bands], 1)
-        none, image, line = i64(0), part["image"], self.line
+        image, line, window = part["image"], self.line, sizes[band.window]
         lower = fn.add(line, fn.mul(sizes[band.height], band.stride))
         next_line = fn.select(is_cut, lower, line)
         next_image = fn.select(is_cut, image, fn.add(image, part["images"]))
-        there = self._at(
-            fn.select(is_last, next_image, image),
-            fn.select(is_last, none, quotient(fn, end, sizes[band.window])),
-            fn.select(is_last, next_line, line),
-        )
-        here = self._at(image, self.channel, line)
-        far, near = (self.lines.index(e.inner({self.lines.column: none})) for e in (there, here))
-        return fn.sub(far, near)
+        k = fn.select(is_last, i64(0), end)
+        channel = quotient(fn, k, window)
+        end = minimum(fn, fn.add(k, CONTRACT_BLOCK), sizes[band.k])
+        channels = fn.sub(quotient(fn, fn.add(end, fn.sub(window, 1)), window), channel)
+        image = fn.select(is_last, next_image, image)
+        return (image, channel, fn.select(is_last, next_line, line)), channels
+
+    def _index(
+        self, image: Value, channel: Value, line: Value, lines: Value, columns: Value
+    ) -> Value:
+        """Where an element of the image lies: so many lines and columns on."""
+        at = self._at(image, channel, self.copy.fn.add(line, lines))
+        return self.lines.index(at.inner({self.lines.column: columns}))
 
     def _first(self, place: Place) -> Value:
         """The coordinate of window 0's first element, in memory's order."""

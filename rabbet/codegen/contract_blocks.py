@@ -14,7 +14,7 @@ from rabbet.base.dtypes import int64
 from rabbet.base.target import Target
 from rabbet.codegen.contract_axes import Loop, Loops, Roles, View, view
 from rabbet.codegen.contract_thin import MOST_ROWS
-from rabbet.codegen.contract_tile import STRIP, panel_rows, tile_shape
+from rabbet.codegen.contract_tile import COLUMNS_BYTES, STRIP, panel_rows, tile_shape
 from rabbet.expr.expr import Expr, call, const
 from rabbet.kernel.bands import Bands, bands
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel
@@ -238,7 +238,7 @@ class Blocks:
         k_table = turned = zero
         if self.band is not None:
             copy = self.band.plane * self.band.channels * self.itemsize
-            table, k_table = self.band.positions * 8, const(CONTRACT_BLOCK * 8, int64)
+            table, k_table = self.band.positions * 8, const(COLUMNS_BYTES, int64)
             turned = (self.band.positions + self.lanes) * self.panel_step
         sizes = (
             copy,

@@ -64,10 +64,10 @@ class Lines:
         target: Value,
         count: Value,
         limits: tuple[Value, Value],
-        ahead: Value,
+        ahead: Value | None = None,
         unit: str | None = None,
     ) -> None:
-        """`count` columns of one line: first what is outside the image, then the rest; asks for
+        """`count` columns of one line: first what is outside the image, then the rest; may ask for
         what lies `ahead` elements (or units) behind.
 
         Vectors that end behind the line are written over by the next one.
@@ -86,7 +86,8 @@ class Lines:
             if lane.mask is not None:
                 found = fn.select(lane.mask, found, lane.value(self.outside))
             fn.store(found, fn.address(target, i, self.element))
-            self.fetch(lane, ahead, unit)
+            if ahead is not None:
+                self.fetch(lane, ahead, unit)
 
         vectors(em, self.column, low, high, (1, self.lanes), write)
 
@@ -153,9 +154,12 @@ class Lines:
         """Where the element at some coordinates lies in its image."""
         return em.scalar(self.load.args[0])
 
+    def address(self, index: Value) -> Value:
+        """Where an element of the image lies in memory."""
+        operand = cast("tuple[int, float]", self.load.value)[0]
+        return self.fn.address(self.frame.pointer(operand), index, memory_type(self.load.dtype))
+
     def fetch(self, em: Emitter, ahead: Value, unit: str | None = None) -> None:
         """Ask for what lies `ahead` elements (or units) behind a column."""
-        operand = cast("tuple[int, float]", self.load.value)[0]
-        kind = memory_type(self.load.dtype)
-        here = self.fn.address(self.frame.pointer(operand), self.index(em), kind)
-        prefetch(self.fn, self.fn.address(here, ahead, unit or kind), soon=False)
+        kind = unit or memory_type(self.load.dtype)
+        prefetch(self.fn, self.fn.address(self.address(self.index(em)), ahead, kind), soon=False)

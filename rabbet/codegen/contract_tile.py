@@ -20,6 +20,7 @@ from rabbet.base.target import Target
 from rabbet.codegen.contract_loops import Part, first_lanes, minimum, prefetch
 from rabbet.codegen.ir import Function, Module, Value, bits_of, i64, lanes_of, literal, type_suffix
 from rabbet.codegen.operations import has_masks, register_type
+from rabbet.kernel.loops import CONTRACT_BLOCK
 from rabbet.kernel.sums import sum_dtype
 
 # a: address of A's first element, a_step: bytes from row to row (in panels: from panel to panel),
@@ -50,7 +51,11 @@ PARAMETERS = (
     ("i64", "a_ahead"),
 )
 LINE = 64  # bytes of a cache line
-# Of windows: byte offsets of their first elements in A by row, and of their elements by k.
+FETCHES, ORIGIN = CONTRACT_BLOCK, 2 * CONTRACT_BLOCK  # in words of 8 bytes, in `a_columns`
+COLUMNS_BYTES = (ORIGIN + 3) * 8
+# Of windows: byte offsets of their first elements in A by row, and of their elements by k. Behind
+# these, also by k, offsets of what to fetch meanwhile of the next band, then where that lies: an
+# address, bytes from tile to tile, and where they end.
 TABLES = (("ptr noalias readonly", "a_rows"), ("ptr noalias readonly", "a_columns"))
 STRIP = 4  # panels that few rows read side by side
 ROWS_EARLY = 16  # of B in such strips
@@ -193,9 +198,12 @@ class _Tile:
         """The sums over this block of k from `first_row` on, stored, or added to earlier ones."""
         fn, part = self.fn, self.part
         ahead: tuple[Value, Value] | None = None
+        band: Value | None = None
         if (self.rows, self.vectors) == tile_shape(part.target):
             ahead = self._line_ahead(first_row)
-        sums = self._products(self._streams(first_row), ahead, source)
+        if self.windows and self.rows == tile_shape(part.target)[0]:
+            band = self._band_ahead(first_row)
+        sums = self._products(self._streams(first_row), ahead, band, source)
         earlier = self._slots(first_row, part["c"], part["c_step"])
         slots = earlier
         masks: Masks = [None] * self.vectors
@@ -268,10 +276,26 @@ class _Tile:
             fn.select(useful, part["ahead_step"], i64(0)),
         )
 
+    def _band_ahead(self, first_row: Value) -> Value:
+        """Where this tile's share of the next band lies; tiles behind its end fetch the first's."""
+        fn = self.fn
+        header = fn.address(self.part["a_columns"], i64(ORIGIN), "i64")
+        place = fn.load("ptr", header)
+        step, end = (fn.load("i64", fn.address(header, i64(n), "i64")) for n in (1, 2))
+        offset = fn.mul(fn.do("i64", f"udiv i64 {first_row.text}, {self.rows}"), step)
+        offset = fn.select(fn.icmp("slt", offset, end), offset, i64(0))
+        return fn.address(place, offset, "i8")
+
     def _products(
-        self, streams: list[Value], ahead: tuple[Value, Value] | None, source: DType | None
+        self,
+        streams: list[Value],
+        ahead: tuple[Value, Value] | None,
+        band: Value | None,
+        source: DType | None,
     ) -> Tile:
-        """The loop over k, with one phi for each sum; on the way it fetches a column `ahead`."""
+        """The loop over k, with one phi for each sum; on the way it fetches a column `ahead`, and
+        of the next `band`.
+        """
         fn, part, kind = self.fn, self.part, self.kind
         before, body, done = fn.block, fn.fresh_label("k"), fn.fresh_label("summed")
         zero = literal(0, kind)
@@ -301,6 +325,9 @@ class _Tile:
             moved.append([add_product(fn, self.dtype, x, y, Value(s, kind)) for y, s in row])
         if ahead is not None:
             self._fetch(ahead, source, k)
+        if band is not None:
+            entry = fn.address(part["a_columns"], fn.add(k, FETCHES), "i64")
+            prefetch(fn, fn.address(band, fn.load("i64", entry), "i8"), soon=False)
         if self.panels and ahead is not None:  # the next panel of A: a page that nobody asked for
             prefetch(fn, fn.address(Value(column, "ptr"), part["a_step"], "i8"), soon=False)
         elif ahead is not None and not self.windows:
