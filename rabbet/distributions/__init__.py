@@ -1,5 +1,14 @@
 """Probability distributions with PyTorch's names: draws, densities, moments, divergences."""
 
+from rabbet.distributions import constraints, transforms
+from rabbet.distributions.classes import (
+    Multinomial,
+    NegativeBinomial,
+    OneHotCategorical,
+    OneHotCategoricalStraightThrough,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
+)
 from rabbet.distributions.continuous import (
     Beta,
     Dirichlet,
@@ -13,24 +22,95 @@ from rabbet.distributions.continuous import (
 )
 from rabbet.distributions.discrete import Bernoulli, Binomial, Categorical, Geometric, Poisson
 from rabbet.distributions.distribution import Distribution, Independent
-from rabbet.distributions.divergence import kl_divergence
+from rabbet.distributions.divergence import kl_divergence, register_kl
+from rabbet.distributions.tails import (
+    Cauchy,
+    Chi2,
+    FisherSnedecor,
+    Gumbel,
+    HalfCauchy,
+    HalfNormal,
+    InverseGamma,
+    Kumaraswamy,
+    Pareto,
+    StudentT,
+    Weibull,
+)
+from rabbet.distributions.transformed import (
+    LogisticNormal,
+    MixtureSameFamily,
+    TransformedDistribution,
+)
+from rabbet.distributions.transforms import (
+    AbsTransform,
+    AffineTransform,
+    ComposeTransform,
+    ExpTransform,
+    IndependentTransform,
+    LowerCholeskyTransform,
+    PowerTransform,
+    ReshapeTransform,
+    SigmoidTransform,
+    SoftmaxTransform,
+    SoftplusTransform,
+    StickBreakingTransform,
+    TanhTransform,
+    Transform,
+)
 
 __all__ = [
+    "AbsTransform",
+    "AffineTransform",
     "Bernoulli",
     "Beta",
     "Binomial",
     "Categorical",
+    "Cauchy",
+    "Chi2",
+    "ComposeTransform",
     "Dirichlet",
     "Distribution",
+    "ExpTransform",
     "Exponential",
+    "FisherSnedecor",
     "Gamma",
     "Geometric",
+    "Gumbel",
+    "HalfCauchy",
+    "HalfNormal",
     "Independent",
+    "IndependentTransform",
+    "InverseGamma",
+    "Kumaraswamy",
     "Laplace",
     "LogNormal",
+    "LogisticNormal",
+    "LowerCholeskyTransform",
+    "MixtureSameFamily",
+    "Multinomial",
     "MultivariateNormal",
+    "NegativeBinomial",
     "Normal",
+    "OneHotCategorical",
+    "OneHotCategoricalStraightThrough",
+    "Pareto",
     "Poisson",
+    "PowerTransform",
+    "RelaxedBernoulli",
+    "RelaxedOneHotCategorical",
+    "ReshapeTransform",
+    "SigmoidTransform",
+    "SoftmaxTransform",
+    "SoftplusTransform",
+    "StickBreakingTransform",
+    "StudentT",
+    "TanhTransform",
+    "Transform",
+    "TransformedDistribution",
     "Uniform",
+    "Weibull",
+    "constraints",
     "kl_divergence",
+    "register_kl",
+    "transforms",
 ]

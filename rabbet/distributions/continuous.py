@@ -8,6 +8,7 @@ from typing import Any
 from rabbet import linalg
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
+from rabbet.distributions import constraints
 from rabbet.distributions.distribution import Distribution, floats
 from rabbet.library.families import beta, dirichlet, gamma
 from rabbet.library.joining import broadcast_shapes
@@ -15,6 +16,7 @@ from rabbet.library.random import rand, randn
 from rabbet.ops.arithmetic import abs_, sign, square
 from rabbet.ops.compare import logical_and, where
 from rabbet.ops.functions import exp, expm1, log, log1p
+from rabbet.ops.gamma_functions import gammainc
 from rabbet.ops.moves import expand
 from rabbet.ops.pointwise import xlogy
 from rabbet.ops.special import digamma, erf, erfinv, lgamma
@@ -67,6 +69,11 @@ class Normal(Distribution):
         """scale^2."""
         return square(self.scale)
 
+    @property
+    def mode(self) -> Tensor:
+        """loc."""
+        return self.loc
+
 
 class LogNormal(Distribution):
     """exp of normal numbers with mean `loc` and standard deviation `scale`.
@@ -75,32 +82,47 @@ class LogNormal(Distribution):
     tensor(-0.9189385)
     """
 
+    support = constraints.positive
+
     def __init__(self, loc: Any, scale: Any) -> None:
-        self.base = Normal(loc, scale)
-        self.batch_shape = self.base.batch_shape
+        self.base_dist = Normal(loc, scale)
+        self.batch_shape = self.base_dist.batch_shape
 
     def rsample(self, shape: Any = (), *, generator: Any = None) -> Tensor:
         """exp(loc + scale * z)."""
-        return exp(self.base.rsample(shape, generator=generator))
+        return exp(self.base_dist.rsample(shape, generator=generator))
 
     def log_prob(self, value: Any) -> Tensor:
         """The normal one of log(value), less log(value)."""
         logarithm = log(asarray(value))
-        return self.base.log_prob(logarithm) - logarithm
+        return self.base_dist.log_prob(logarithm) - logarithm
 
     def entropy(self) -> Tensor:
         """The normal one, plus loc."""
-        return self.base.entropy() + self.base.loc
+        return self.base_dist.entropy() + self.base_dist.loc
 
     @property
     def mean(self) -> Tensor:
         """exp(loc + scale^2 / 2)."""
-        return exp(self.base.loc + 0.5 * self.base.variance)
+        return exp(self.base_dist.loc + 0.5 * self.base_dist.variance)
 
     @property
     def variance(self) -> Tensor:
         """(exp(scale^2) - 1) mean^2."""
-        return expm1(self.base.variance) * square(self.mean)
+        return expm1(self.base_dist.variance) * square(self.mean)
+
+    @property
+    def mode(self) -> Tensor:
+        """exp(loc - scale^2)."""
+        return exp(self.base_dist.loc - self.base_dist.variance)
+
+    def cdf(self, value: Any) -> Tensor:
+        """The normal one of log(value)."""
+        return self.base_dist.cdf(log(asarray(value)))
+
+    def icdf(self, value: Any) -> Tensor:
+        """exp of the normal one."""
+        return exp(self.base_dist.icdf(value))
 
 
 class Uniform(Distribution):
@@ -113,6 +135,7 @@ class Uniform(Distribution):
     def __init__(self, low: Any, high: Any) -> None:
         self.low, self.high = floats(low, high)
         self.batch_shape = self.low.shape
+        self.support = constraints.interval(self.low, self.high)
 
     def rsample(self, shape: Any = (), *, generator: Any = None) -> Tensor:
         """low + u * (high - low)."""
@@ -139,6 +162,14 @@ class Uniform(Distribution):
         """(high - low)^2 / 12."""
         return square(self.high - self.low) / 12.0
 
+    def cdf(self, value: Any) -> Tensor:
+        """The part of the range up to `value`."""
+        return ((asarray(value) - self.low) / (self.high - self.low)).clip(0.0, 1.0)
+
+    def icdf(self, value: Any) -> Tensor:
+        """low + value (high - low)."""
+        return self.low + asarray(value) * (self.high - self.low)
+
 
 class Exponential(Distribution):
     """Exponentially distributed numbers with mean 1 / rate.
@@ -146,6 +177,8 @@ class Exponential(Distribution):
     >>> rb.distributions.Exponential(2.0).mean
     tensor(0.5)
     """
+
+    support = constraints.nonnegative
 
     def __init__(self, rate: Any) -> None:
         (self.rate,) = floats(rate)
@@ -174,6 +207,19 @@ class Exponential(Distribution):
     def variance(self) -> Tensor:
         """1 / rate^2."""
         return 1.0 / square(self.rate)
+
+    def cdf(self, value: Any) -> Tensor:
+        """1 - exp(-rate value); 0 below 0."""
+        return -expm1(-self.rate * asarray(value).clip(0.0, None))
+
+    def icdf(self, value: Any) -> Tensor:
+        """-log(1 - value) / rate."""
+        return -log1p(-asarray(value)) / self.rate
+
+    @property
+    def mode(self) -> Tensor:
+        """0."""
+        return 0.0 * self.rate
 
 
 class Laplace(Distribution):
@@ -212,6 +258,21 @@ class Laplace(Distribution):
         """2 scale^2."""
         return 2.0 * square(self.scale)
 
+    @property
+    def mode(self) -> Tensor:
+        """loc."""
+        return self.loc
+
+    def cdf(self, value: Any) -> Tensor:
+        """1/2 - sign(z) (exp(-|z|) - 1) / 2."""
+        z = (asarray(value) - self.loc) / self.scale
+        return 0.5 - 0.5 * sign(z) * expm1(-abs_(z))
+
+    def icdf(self, value: Any) -> Tensor:
+        """loc - scale sign(p - 1/2) log(1 - 2 |p - 1/2|)."""
+        p = asarray(value) - 0.5
+        return self.loc - self.scale * sign(p) * log1p(-2.0 * abs_(p))
+
 
 class Gamma(Distribution):
     """Gamma numbers: density rate^a x^(a - 1) exp(-rate x) / Gamma(a), a the concentration.
@@ -219,6 +280,8 @@ class Gamma(Distribution):
     >>> rb.distributions.Gamma(3.0, 2.0).mean
     tensor(1.5)
     """
+
+    support = constraints.nonnegative
 
     def __init__(self, concentration: Any, rate: Any = 1.0) -> None:
         self.concentration, self.rate = floats(concentration, rate)
@@ -233,6 +296,10 @@ class Gamma(Distribution):
         """a log(rate) + (a - 1) log(value) - rate value - log Gamma(a)."""
         x, a = asarray(value), self.concentration
         return a * log(self.rate) + xlogy(a - 1.0, x) - self.rate * x - lgamma(a)
+
+    def cdf(self, value: Any) -> Tensor:
+        """The regularised lower incomplete gamma function of a and rate value."""
+        return gammainc(self.concentration, self.rate * asarray(value))
 
     def entropy(self) -> Tensor:
         """a - log(rate) + log Gamma(a) + (1 - a) digamma(a)."""
@@ -256,6 +323,8 @@ class Beta(Distribution):
     >>> rb.distributions.Beta(1.0, 3.0).mean
     tensor(0.25)
     """
+
+    support = constraints.unit_interval
 
     def __init__(self, concentration1: Any, concentration0: Any) -> None:
         self.concentration1, self.concentration0 = floats(concentration1, concentration0)
@@ -295,6 +364,8 @@ class Dirichlet(Distribution):
     >>> rb.distributions.Dirichlet(rb.ones(3)).event_shape
     (3,)
     """
+
+    support = constraints.simplex
 
     def __init__(self, concentration: Any) -> None:
         (self.concentration,) = floats(concentration)
@@ -343,6 +414,8 @@ class MultivariateNormal(Distribution):
     >>> rb.distributions.MultivariateNormal(rb.zeros(2), rb.eye(2)).log_prob(rb.zeros(2))
     tensor(-1.837877)
     """
+
+    support = constraints.real_vector
 
     def __init__(self, loc: Any, covariance_matrix: Any = None, *, scale_tril: Any = None) -> None:
         if (covariance_matrix is None) == (scale_tril is None):
@@ -397,6 +470,11 @@ class MultivariateNormal(Distribution):
     def variance(self) -> Tensor:
         """The diagonal of the covariance."""
         return square(self.scale_tril).sum(axis=-1)
+
+    @property
+    def mode(self) -> Tensor:
+        """loc."""
+        return self.loc
 
 
 def log_beta(a: Tensor, b: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.distributions import constraints
 from rabbet.distributions.distribution import Distribution, floats
 from rabbet.library.draws import bernoulli, categorical
 from rabbet.library.families import binomial, poisson
@@ -21,9 +22,11 @@ from rabbet.ops.network import log_softmax
 from rabbet.ops.pointwise import logit, xlogy
 from rabbet.ops.special import lgamma
 from rabbet.tensor import Tensor, asarray
+from rabbet.tensor.create import arange
 
 
-def _one_of(name: str, probs: Any, logits: Any) -> Tensor:
+def one_of(name: str, probs: Any, logits: Any) -> Tensor:
+    """The one that was given; RabbetError unless it is one."""
     if (probs is None) == (logits is None):
         raise RabbetError(f"{name}: give probs or logits, one of them")
     return floats(logits if probs is None else probs)[0]
@@ -36,8 +39,10 @@ class Bernoulli(Distribution):
     tensor(0.25)
     """
 
+    support = constraints.boolean
+
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
-        given = _one_of("Bernoulli", probs, logits)
+        given = one_of("Bernoulli", probs, logits)
         self.logits = given if probs is None else logit(given)
         self.probs = given if logits is None else sigmoid(given)
         self.batch_shape = given.shape
@@ -69,6 +74,25 @@ class Bernoulli(Distribution):
         """p (1 - p)."""
         return self.probs * (1.0 - self.probs)
 
+    @property
+    def mode(self) -> Tensor:
+        """1 where probs is more than a half."""
+        return (self.probs > 0.5).astype(self.probs.dtype)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """0 and 1."""
+        return listed(
+            arange(2).astype(self.probs.dtype),
+            self.batch_shape if expand else None,
+            len(self.batch_shape),
+        )
+
+
+def listed(values: Tensor, batch: tuple[int, ...] | None, axes: int) -> Tensor:
+    """Values along a first axis, the same for a batch of `axes` axes or of shape `batch`."""
+    wide = values.reshape((values.shape[0], *(1,) * (axes if batch is None else len(batch))))
+    return wide if batch is None else expand(wide, (values.shape[0], *batch))
+
 
 class Categorical(Distribution):
     """Class numbers (int64) with the chances `probs`, or softmax of `logits`, along the last axis.
@@ -78,7 +102,7 @@ class Categorical(Distribution):
     """
 
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
-        given = _one_of("Categorical", probs, logits)
+        given = one_of("Categorical", probs, logits)
         if not given.ndim:
             raise ShapeError("Categorical: there is no axis of classes")
         if logits is None:
@@ -88,6 +112,7 @@ class Categorical(Distribution):
             self.logits = log_softmax(given, axis=-1)
             self.probs = exp(self.logits)
         self.batch_shape = given.shape[:-1]
+        self.support = constraints.integer_interval(0, given.shape[-1] - 1)
 
     def sample(self, shape: Any = (), *, generator: Any = None) -> Tensor:
         """The class of the largest of logits + Gumbel numbers."""
@@ -107,6 +132,16 @@ class Categorical(Distribution):
         chance = self.probs
         return -(chance * where(chance == 0, 0.0, self.logits)).sum(axis=-1)
 
+    @property
+    def mode(self) -> Tensor:
+        """The most likely class."""
+        return self.probs.argmax(-1)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """The class numbers."""
+        classes = arange(self.logits.shape[-1])
+        return listed(classes, self.batch_shape if expand else None, len(self.batch_shape))
+
 
 class Binomial(Distribution):
     """How many of `total_count` trials succeed, each with the chance `probs`; floats.
@@ -116,9 +151,10 @@ class Binomial(Distribution):
     """
 
     def __init__(self, total_count: int = 1, probs: Any = None, logits: Any = None) -> None:
-        given = _one_of("Binomial", probs, logits)
+        given = one_of("Binomial", probs, logits)
         self.probs = given if logits is None else sigmoid(given)
         self.total_count = total_count.__index__()
+        self.support = constraints.integer_interval(0, self.total_count)
         self.batch_shape = given.shape
 
     def sample(self, shape: Any = (), *, generator: Any = None) -> Tensor:
@@ -149,6 +185,8 @@ class Poisson(Distribution):
     >>> rb.distributions.Poisson(2.0).variance
     tensor(2.)
     """
+
+    support = constraints.nonnegative_integer
 
     def __init__(self, rate: Any) -> None:
         (self.rate,) = floats(rate)
@@ -182,8 +220,10 @@ class Geometric(Distribution):
     tensor(3.)
     """
 
+    support = constraints.nonnegative_integer
+
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
-        given = _one_of("Geometric", probs, logits)
+        given = one_of("Geometric", probs, logits)
         self.probs = given if logits is None else sigmoid(given)
         self.batch_shape = given.shape
 

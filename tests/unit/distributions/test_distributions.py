@@ -200,7 +200,7 @@ def test_independent_sums_over_its_event() -> None:
     np.testing.assert_allclose(
         p.log_prob(rb.ones(4, 3)).numpy(), base.log_prob(1.0).sum(axis=1).numpy()
     )
-    with pytest.raises(rb.RabbetError, match="count=3"):
+    with pytest.raises(rb.RabbetError, match="ndims=3"):
         D.Independent(base, 3)
 
 
