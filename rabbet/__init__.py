@@ -14,6 +14,7 @@ import sys as _sys
 from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING, Any
 
+from rabbet import linalg
 from rabbet.base import tree
 from rabbet.base.dtypes import (
     bfloat16,
@@ -97,9 +98,11 @@ from rabbet.library.elementwise import (
 )
 from rabbet.library.families import beta, binomial, dirichlet, gamma, poisson
 from rabbet.library.inspection import (
+    device,
     is_complex,
     is_floating_point,
     is_nonzero,
+    is_signed,
     is_tensor,
     numel,
     promote_types,
@@ -119,6 +122,7 @@ from rabbet.library.joining import (
     hstack,
     meshgrid,
     split,
+    split_with_sizes,
     tensor_split,
     unbind,
     unstack,
@@ -130,6 +134,7 @@ from rabbet.library.manipulation import (
     atleast_2d,
     atleast_3d,
     diagflat,
+    diagonal,
     fliplr,
     flipud,
     narrow,
@@ -224,6 +229,7 @@ from rabbet.tensor import (
     no_grad,
     ones,
     ones_like,
+    set_grad_enabled,
     tensor,
     zeros,
     zeros_like,
@@ -247,6 +253,7 @@ __array_api_version__ = "2024.12"
 
 # PyTorch's words for the same.
 as_tensor, row_stack, repeat_interleave, clone = asarray, vstack, repeat, Tensor.clone
+inference_mode = no_grad
 pi, e, inf, nan, newaxis = 3.141592653589793, 2.718281828459045, float("inf"), float("nan"), None
 
 # Every public op under its name. Functions made by hand above (full, arange, ...) win.
@@ -256,7 +263,14 @@ globals().update({n: f for n, f in _functions.items() if n not in _TAKEN and f.o
 # Loaded when first used, so that `import rabbet` stays quick.
 _LAZY: dict[str, tuple[str, str]] = {
     "nn": ("rabbet.nn", ""),
-    "linalg": ("rabbet.linalg", ""),
+    **{
+        n: ("rabbet.linalg", n)
+        for n in (
+            *("cholesky", "det", "inverse", "logdet", "matrix_exp", "matrix_power"),
+            *("matrix_rank", "pinverse", "qr", "slogdet", "svd"),
+        )
+    },
+    "norm": ("rabbet.linalg", "norm_of"),
     "fft": ("rabbet.fft", ""),
     "special": ("rabbet.special", ""),
     "optim": ("rabbet.optim", ""),

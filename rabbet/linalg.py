@@ -65,7 +65,11 @@ def eigvalsh(x: Any, /) -> Tensor:
 
 
 def slogdet(x: Any, /) -> SlogdetResult:
-    """Sign and logarithm of the size of each determinant; (0, -inf) where it is 0."""
+    """Sign and logarithm of the size of each determinant; (0, -inf) where it is 0.
+
+    >>> rb.slogdet(-rb.eye(1)).sign.item()
+    -1.0
+    """
     return SlogdetResult(*functions["slogdet"](as_operand(x)))
 
 
@@ -80,7 +84,11 @@ def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
 
 
 def matrix_power(x: Any, n: int, /) -> Tensor:
-    """Each matrix multiplied with itself; a negative power is one of the inverse."""
+    """Each matrix multiplied with itself; a negative power is one of the inverse.
+
+    >>> rb.matrix_power(rb.asarray([[1.0, 1.0], [0.0, 1.0]]), 3).tolist()
+    [[1.0, 3.0], [0.0, 1.0]]
+    """
     t = as_operand(x)
     check_square("matrix_power", t.spec)
     if n < 0:
@@ -175,14 +183,22 @@ class SVDResult(NamedTuple):
 
 
 def qr(x: Any, /, *, mode: str = "reduced") -> QRResult:
-    """x = Q @ R with orthonormal columns in Q; `mode` is "reduced" or "complete"."""
+    """x = Q @ R with orthonormal columns in Q; `mode` is "reduced" or "complete".
+
+    >>> rb.qr(rb.eye(2)).R.shape
+    (2, 2)
+    """
     if mode not in ("reduced", "complete"):
         raise ValueError(f'qr: mode is "reduced" or "complete", not {mode!r}')
     return QRResult(*functions["qr"](as_operand(x), mode == "complete"))
 
 
 def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
-    """x = U @ diag(S) @ Vh, singular values in descending order."""
+    """x = U @ diag(S) @ Vh, singular values in descending order.
+
+    >>> rb.svd(rb.asarray([[3.0, 0.0], [0.0, 4.0]])).S.tolist()
+    [4.0, 3.0]
+    """
     return SVDResult(*functions["svd"](as_operand(x), full_matrices))
 
 
@@ -195,6 +211,9 @@ def matrix_rank(x: Any, /, *, rtol: Any = None) -> Tensor:
     """How many singular values are larger than rtol times the largest, int64.
 
     `rtol` is max(m, n) times the dtype's epsilon if left out.
+
+    >>> rb.matrix_rank(rb.ones(2, 2)).item()
+    1
     """
     t = as_operand(x)
     if t.ndim < 2:
@@ -215,3 +234,31 @@ def pinv(x: Any, /, *, rtol: Any = None) -> Tensor:
     where = functions["where"]
     inverse = where(large, 1.0 / where(large, s, 1.0), 0.0).astype(t.dtype)
     return matmul(adjoint(vh) * inverse[..., None, :], adjoint(u))
+
+
+def _norm_of(
+    x: Tensor, p: Any = None, dim: Any = None, keepdim: bool = False, *, axis: Any = None
+) -> Tensor:
+    """The root of the sum of squares, or PyTorch's norm `p`, of all elements or along axes.
+
+    >>> rb.norm(rb.asarray([3.0, 4.0])).item()
+    5.0
+    """
+    axes = dim if axis is None else axis
+    if p in (None, "fro", "nuc"):
+        return norm(x, None if p == "fro" else p, axis=axes, keepdims=keepdim)
+    chosen = tuple(range(x.ndim)) if axes is None else axes
+    return vector_norm(x, axis=chosen, keepdims=keepdim, ord=float(p))
+
+
+# PyTorch has these as methods, and some at the top level too.
+METHODS: dict[str, Any] = {
+    **{f.__name__: f for f in (slogdet, matrix_power, pinv, qr, svd, trace, cholesky, det)},
+    **{f.__name__: f for f in (logdet, lstsq, matrix_exp, inv)},
+    "inverse": inv,
+    "pinverse": pinv,
+    "norm": _norm_of,
+}
+for _name, _method in METHODS.items():
+    setattr(Tensor, _name, _method)
+inverse, pinverse, norm_of = inv, pinv, _norm_of

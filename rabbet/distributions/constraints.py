@@ -118,7 +118,7 @@ lower_triangular = Constraint("lower_triangular", 2, _is_lower)
 lower_cholesky = Constraint(
     "lower_cholesky",
     2,
-    lambda x: logical_and(_is_lower(x), _all(x.diagonal(0, -2, -1) > 0, 1)),
+    lambda x: logical_and(_is_lower(x), _all(x.diagonal() > 0, 1)),
 )
 
 __all__ = [

@@ -480,10 +480,10 @@ class LowerCholeskyTransform(Transform):
     bijective = False
 
     def _call(self, x: Tensor) -> Tensor:
-        return x.tril(-1) + functions["diag_embed"](exp(x.diagonal(0, -2, -1)))
+        return x.tril(-1) + functions["diag_embed"](exp(x.diagonal()))
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return y.tril(-1) + functions["diag_embed"](log(y.diagonal(0, -2, -1)))
+        return y.tril(-1) + functions["diag_embed"](log(y.diagonal()))
 
 
 class ReshapeTransform(Transform):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rabbet.library import (
     conversion,
     data_dependent,
+    draws,
     elementwise,
     inspection,
     joining,
@@ -12,13 +13,14 @@ from rabbet.library import (
     placing,
     products,
     random,
+    spectra,
     summary,
 )
 from rabbet.tensor import Tensor
 
 for _module in (
-    *(conversion, data_dependent, elementwise, inspection, joining),
-    *(manipulation, placing, products, random, summary),
+    *(conversion, data_dependent, draws, elementwise, inspection, joining),
+    *(manipulation, placing, products, random, spectra, summary),
 ):
     for _name, _method in _module.METHODS.items():
         setattr(Tensor, _name, _method)

@@ -9,7 +9,7 @@ from rabbet.base import dtypes
 from rabbet.base.errors import DTypeError, ShapeError
 from rabbet.base.shapes import axis_of, broadcast, show
 from rabbet.library.random import Generator, default_generator, draw, rand, randn
-from rabbet.tensor.lift import functions
+from rabbet.tensor.lift import functions, in_place
 from rabbet.tensor.tensor import Tensor, as_operand, shape_argument
 
 
@@ -179,3 +179,22 @@ def _floating(name: str, t: Tensor) -> Tensor:
     if t.dtype not in (dtypes.float32, dtypes.float64):
         raise DTypeError(f"{name}: {t.dtype.name} is not supported; float32 or float64 is needed")
     return t
+
+
+def _bernoulli_of(x: Tensor, p: Any = None, *, generator: Generator | None = None) -> Tensor:
+    """0 or 1, of x's dtype: 1 with the chance `p`, or those in x."""
+    chance = x if p is None else functions["expand"](as_operand(p, x), x.shape)
+    return bernoulli(chance, generator=generator).astype(x.dtype)
+
+
+def _exponential_of(x: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Exponentially distributed numbers of mean 1 / lambd."""
+    return exponential(x.shape, lambd, dtype=x.dtype, generator=generator)
+
+
+METHODS: dict[str, Any] = {
+    "multinomial": multinomial,
+    "bernoulli": _bernoulli_of,
+    "bernoulli_": in_place(_bernoulli_of),
+    "exponential_": in_place(_exponential_of),
+}

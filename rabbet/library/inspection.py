@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rabbet.base.dtypes import DType, promote
-from rabbet.tensor.tensor import Tensor, as_operand
+from rabbet.tensor.tensor import Tensor, as_operand, check_device
 
 
 def is_tensor(x: object) -> bool:
@@ -62,10 +62,30 @@ def promote_types(dtype1: DType, dtype2: DType) -> DType:
     return promote(dtype1, dtype2)
 
 
+def is_signed(x: Tensor) -> bool:
+    """True where the dtype has negative numbers.
+
+    >>> rb.is_signed(rb.ones(2)), rb.is_signed(rb.ones(2, dtype=rb.uint8))
+    (True, False)
+    """
+    return x.dtype.kind in "ifc"
+
+
+def device(name: Any = "cpu") -> str:
+    """The name of a device, for scripts that make PyTorch's; DeviceError for any but "cpu".
+
+    >>> rb.device("cpu")
+    'cpu'
+    """
+    return check_device(name)
+
+
 METHODS: dict[str, Any] = {
-    **{f.__name__: f for f in (is_floating_point, is_complex, is_nonzero)},
+    **{f.__name__: f for f in (is_floating_point, is_complex, is_nonzero, is_signed)},
     "nelement": lambda self: self.size,
     "ndimension": lambda self: self.ndim,
+    "is_cuda": property(lambda self: False),
+    "itemsize": property(lambda self: self.dtype.itemsize),
     "is_contiguous": lambda self: True,
     "is_same_size": lambda self, other: self.shape == other.shape,
 }

@@ -240,6 +240,16 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
     return tuple(common_shape("broadcast_shapes", *given))  # type: ignore[arg-type]
 
 
+def split_with_sizes(x: Any, split_sizes: Sequence[int], dim: int = 0) -> list[Tensor]:
+    """`split` into parts of given sizes.
+
+    >>> [p.shape for p in rb.split_with_sizes(rb.ones(5), [2, 3])]
+    [(2,), (3,)]
+    """
+    return split(x, list(split_sizes), dim)
+
+
 METHODS: dict[str, Any] = {
-    f.__name__: f for f in (split, chunk, unbind, tensor_split, hsplit, vsplit, dsplit)
+    f.__name__: f
+    for f in (split, split_with_sizes, chunk, unbind, tensor_split, hsplit, vsplit, dsplit)
 }

@@ -11,7 +11,7 @@ import numpy as np
 from rabbet.base.errors import DTypeError, ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.tensor.lift import functions, spoken
-from rabbet.tensor.tensor import Tensor, as_operand, from_numpy
+from rabbet.tensor.tensor import Tensor, as_operand, from_numpy, shape_argument
 
 
 def reshape(x: Tensor, /, shape: Any, *more: int, copy: bool | None = None) -> Tensor:
@@ -210,10 +210,39 @@ def diagflat(x: Any, offset: int = 0) -> Tensor:
     return functions["diag"](as_operand(x).reshape((-1,)), offset)
 
 
+def diagonal(x: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """The `offset`-th diagonal of two axes (the last two unless they are named), as the last axis.
+
+    >>> rb.diagonal(rb.asarray([[1, 2], [3, 4]]))
+    tensor([1, 4])
+    """
+    t = as_operand(x)
+    ends = functions["moveaxis"](t, (dim1, dim2), (-2, -1)) if (dim1, dim2) != (-2, -1) else t
+    return functions["diagonal"](ends, offset)
+
+
+def _sum_to_size(x: Tensor, *size: Any) -> Tensor:
+    """The sum over the axes along which a tensor of shape `size` was broadcast to this one."""
+    wanted = shape_argument(size)
+    lead = x.ndim - len(wanted)
+    ones = tuple(lead + i for i, n in enumerate(wanted) if n == 1 and x.shape[lead + i] != 1)
+    axes = (*range(lead), *ones)
+    return (x.sum(axis=axes, keepdims=True) if axes else x).reshape(wanted)
+
+
+def _adjoint(x: Tensor) -> Tensor:
+    """The matrices transposed, complex ones conjugated."""
+    return functions["conj"](x).mT if x.dtype.kind == "c" else x.mT
+
+
 METHODS: dict[str, Any] = {
     **{
         f.__name__: f
-        for f in (ravel, unflatten, fliplr, flipud, rot90, t, select, narrow, diagflat)
+        for f in (ravel, unflatten, fliplr, flipud, rot90, t, select, narrow, diagflat, diagonal)
     },
     "repeat_interleave": repeat,
+    "sum_to_size": _sum_to_size,
+    "adjoint": _adjoint,
+    "mH": property(_adjoint),
+    "H": property(lambda self: _adjoint(self) if self.ndim == 2 else _adjoint(self.T)),
 }

@@ -250,6 +250,8 @@ def _overlapped(parts: Tensor, hop: int) -> Tensor:
     return index_add(base, 1, places, flat).reshape((*lead, base.shape[1]))
 
 
+METHODS: dict[str, Any] = {"stft": stft, "istft": istft}
+
 __all__ = [
     *("bartlett_window", "blackman_window", "hamming_window", "hann_window", "istft"),
     *("kaiser_window", "stft"),

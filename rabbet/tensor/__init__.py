@@ -31,7 +31,7 @@ from rabbet.tensor.create import (
     zeros_like,
 )
 from rabbet.tensor.lift import functions, install_all
-from rabbet.tensor.modes import enable_grad, is_grad_enabled, no_grad
+from rabbet.tensor.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from rabbet.tensor.tensor import Tensor, from_numpy
 
 install_all()
@@ -69,6 +69,7 @@ __all__ = [
     "no_grad",
     "ones",
     "ones_like",
+    "set_grad_enabled",
     "tensor",
     "value_of",
     "zeros",

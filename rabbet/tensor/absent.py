@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-LINEAR_ALGEBRA = {
-    **{
-        n: f"use rb.linalg.{n}(x)"
-        for n in ("cholesky", "det", "inv", "matrix_power", "matrix_rank")
-    },
-    **{n: f"use rb.linalg.{n}(x)" for n in ("pinv", "qr", "slogdet", "solve", "svd")},
-    "inverse": "use rb.linalg.inv(x)",
-    "pinverse": "use rb.linalg.pinv(x)",
-    "logdet": "use rb.linalg.logdet(x)",
-    **{n: f"use rb.linalg.{n}(...)" for n in ("lstsq", "matrix_exp")},
-    "norm": "use rb.linalg.vector_norm(x, ord=...) or matrix_norm",
-}
 METHODS = {
-    **LINEAR_ALGEBRA,
+    "solve": "use rb.linalg.solve(a, b)",
+    "matrix_rank": "use rb.linalg.matrix_rank(x)",
     "cuda": "there is only the device 'cpu'",
     "data": "use .detach()",
     "values": "x.max(axis) is the largest values alone, x.argmax(axis) their places; "
@@ -28,8 +17,20 @@ METHODS = {
     "resize_": "use .reshape(shape), or make a new tensor",
 }
 FUNCTIONS = {
+    **{
+        n: f"use rb.nn.functional.{n}"
+        for n in (
+            *("batch_norm", "bilinear", "celu", "channel_shuffle", "cosine_similarity"),
+            *("ctc_loss", "dropout", "embedding_bag", "hardshrink", "margin_ranking_loss"),
+            *("pairwise_distance", "pixel_shuffle", "pixel_unshuffle", "poisson_nll_loss"),
+            *("prelu", "threshold", "triplet_margin_loss"),
+        )
+    },
+    "solve": "use rb.linalg.solve(a, b)",
+    "inv": "use rb.linalg.inv(x), or rb.inverse",
+    "pinv": "use rb.linalg.pinv(x), or rb.pinverse",
+    "lstsq": "use rb.linalg.lstsq(a, b)",
     "pad": "use rb.nn.functional.pad",
-    "device": "a device is its name, 'cpu'",
     "float": "use rb.float32",
     "double": "use rb.float64",
     "half": "use rb.float16",
@@ -41,10 +42,7 @@ FUNCTIONS = {
     "utils": "datasets and loaders are in rb.data",
     "FloatTensor": "use rb.tensor(data, dtype=rb.float32)",
     "LongTensor": "use rb.tensor(data, dtype=rb.int64)",
-    **LINEAR_ALGEBRA,
     "compile": "repeated code is compiled by itself; rb.jit leaves the Python out too",
-    "inference_mode": "use rb.no_grad()",
-    "set_grad_enabled": "use rb.no_grad() and rb.enable_grad(), which end where they began",
     "cuda": "there is only the device 'cpu'",
     "set_default_dtype": "give dtype= where tensors are made",
     "set_num_threads": "set RABBET_NUM_THREADS before the start",

@@ -53,6 +53,25 @@ class enable_grad(_GradMode):
     enabled = True
 
 
+class set_grad_enabled:
+    """Whether ops record for gradients, from now on; in a `with`, until its end.
+
+    >>> with rb.set_grad_enabled(False):
+    ...     rb.is_grad_enabled()
+    False
+    """
+
+    def __init__(self, mode: bool) -> None:
+        self._mode = enable_grad() if mode else no_grad()
+        self._mode.__enter__()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self._mode.__exit__(*error)
+
+
 def is_grad_enabled() -> bool:
     """Whether ops record for gradients now.
 

@@ -1,4 +1,4 @@
-"""Heavy tails, extremes and classes against SciPy; what has no SciPy twin against its definition."""
+"""Heavy tails, extremes and classes against SciPy, or against their definitions."""
 
 from __future__ import annotations
 

@@ -153,3 +153,49 @@ def test_lists_of_tensors_are_stacked_with_their_gradients() -> None:
     assert rb.asarray([rb.tensor([1], dtype=rb.int8), [2.5]]).dtype is rb.float32
     with pytest.raises(rb.ShapeError, match="rectangular"):
         rb.asarray([t, t[0]])
+
+
+def test_linear_algebra_as_methods() -> None:
+    x = rb.asarray([[4.0, 1.0], [1.0, 3.0]])
+    assert x.det().item() == pytest.approx(11) and rb.det(x).item() == pytest.approx(11)
+    np.testing.assert_allclose((x @ x.inverse()).numpy(), np.eye(2), atol=1e-6)
+    assert x.trace().item() == 7 and x.diagonal().tolist() == [4, 3]
+    assert x.logdet().item() == pytest.approx(np.log(11))
+    np.testing.assert_allclose(rb.svd(x).S.numpy(), x.svd().S.numpy())
+    assert x.norm().item() == pytest.approx(np.sqrt(27))
+    assert x.norm(p=1, dim=1).tolist() == [5, 4] and rb.norm(x, dim=0, keepdim=True).shape == (1, 2)
+    assert x.norm(1).item() == 9  # of all elements, as PyTorch's
+    deep = rb.arange(8).reshape(2, 2, 2)
+    assert deep.diagonal(dim1=0, dim2=1).tolist() == [[0, 6], [1, 7]]
+    assert rb.diagonal(deep).tolist() == [[0, 3], [4, 7]]
+
+
+def test_sizes_and_adjoints() -> None:
+    assert rb.ones(4, 2, 3).sum_to_size(2, 1).tolist() == [[12.0], [12.0]]
+    assert [p.shape for p in rb.ones(5).split_with_sizes([2, 3])] == [(2,), (3,)]
+    z = rb.asarray([[1j, 2.0]])
+    assert z.mH.tolist() == z.H.tolist() == z.adjoint().tolist() == [[-1j], [2]]
+
+
+def test_draws_as_methods() -> None:
+    x = rb.zeros(4)
+    assert set(x.bernoulli_(0.5).tolist()) <= {0.0, 1.0} and rb.ones(2).bernoulli().tolist() == [
+        1,
+        1,
+    ]
+    assert bool((x.exponential_(2.0) >= 0).all())
+    assert rb.asarray([0.0, 1.0]).multinomial(3, replacement=True).tolist() == [1, 1, 1]
+
+
+def test_modes_and_devices_of_pytorch_scripts() -> None:
+    assert rb.device("cpu") == "cpu" and rb.ones(2).to(rb.device("cpu")).shape == (2,)
+    with pytest.raises(rb.DeviceError):
+        rb.device("cuda")
+    with rb.set_grad_enabled(False):
+        assert not rb.is_grad_enabled()
+    rb.set_grad_enabled(False)
+    assert not rb.is_grad_enabled()
+    rb.set_grad_enabled(True)
+    with rb.inference_mode():
+        assert not rb.is_grad_enabled()
+    assert rb.is_grad_enabled() and rb.ones(2).is_signed() and not rb.ones(2).is_cuda
