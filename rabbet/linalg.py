@@ -225,7 +225,11 @@ def matrix_rank(x: Any, /, *, rtol: Any = None) -> Tensor:
 
 
 def pinv(x: Any, /, *, rtol: Any = None) -> Tensor:
-    """The pseudo-inverse (Moore, Penrose); singular values below rtol times the largest are 0."""
+    """The pseudo-inverse (Moore, Penrose); singular values below rtol times the largest are 0.
+
+    >>> rb.pinverse(rb.asarray([[2.0]])).tolist()
+    [[0.5]]
+    """
     t = as_operand(x)
     if 0 in t.shape[-2:]:
         return zeros((*t.shape[:-2], t.shape[-1], t.shape[-2]), dtype=t.dtype)
