@@ -21,7 +21,7 @@ from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel
 from rabbet.kernel.windows import Place
 
 QUANTUM = 1 << 18  # products that make a task worth its packing
-STREAM = 1 << 16  # elements of B that make a task for few rows, which only reads
+STREAM = 1 << 14  # elements of B that make a task for few rows, which only reads
 TASKS = 32  # a large contraction has at least about this many tasks
 ROW_PANELS_WORTH = 12  # fewer tile heights are not worth a copy of B, if there are more
 VECTOR = 64  # bytes, at most: sums are read in whole ones

@@ -69,8 +69,10 @@ def _write(part: Part, roles: Roles, stores: tuple[Store, ...], inner: Axis, out
     vector, itemsize = part.target.lanes(roles.dtype.bits), roles.dtype.itemsize
     inner_step, outer_step = (axis[2] or i64(itemsize) for axis in (inner, outer))
     turned = inner[2] is not None and is_linear(inner[0]) and vector > 1
+    spare = None
     if turned:
         _turn(part, roles.dtype)
+        spare = fn.allocate(f"[{vector} x {register_type(roles.dtype, vector)}]")
     with runs(em, inner[0], part[inner[1]], part[f"{inner[1]}s"]) as run:
         around = em.inner({v: x for v, x in run.variables.items() if v != run.last})
         first = fn.address(part["sums"], fn.mul(run.position, inner_step), "i8")
@@ -82,8 +84,10 @@ def _write(part: Part, roles: Roles, stores: tuple[Store, ...], inner: Axis, out
                 moving = {}
                 if run.last is not None:
                     moving[run.last] = fn.add(run.variables[run.last], offset)
-                is_turned = turned and width > 1 and mask is None
+                is_turned = turned and width > 1
                 here = fn.address(whole if is_turned else place, fn.mul(offset, inner_step), "i8")
+                if is_turned and mask is not None and spare is not None:
+                    here = _turned_rest(part, roles.dtype, t, offset, spare)
                 step = None if is_turned else inner[2]
                 sums = _sums(part, roles.dtype, here, step, width, mask)
                 at = point.inner(moving, {0: sums}, lanes=width, vector=run.last, mask=mask)
@@ -105,6 +109,23 @@ def _turn(part: Part, dtype: DType) -> None:
         block = transpose(fn, [fn.load(kind, place) for place in places], dtype.bits)
         for place, vector in zip(places, block, strict=True):
             fn.store(vector, place)
+
+
+def _turned_rest(part: Part, dtype: DType, lane: Value, row: Value, spare: Value) -> Value:
+    """Where the sums of a lane from `row` on are side by side, which fill no whole vector: those of
+    a vector of lanes are turned to `spare` at the first of these.
+    """
+    fn, lanes = part.fn, part.target.lanes(dtype.bits)
+    kind, step = register_type(dtype, lanes), part["step"]
+    inside = fn.binary("and", lane, i64(lanes - 1))
+    with fn.when(fn.icmp("eq", inside, 0)):
+        first = fn.address(part["sums"], lane, register_type(dtype))
+        last = fn.sub(part["rows"], 1)  # rows that do not exist repeat it
+        numbers = [minimum(fn, fn.add(row, i), last) for i in range(lanes)]
+        rows = [fn.load(kind, fn.address(first, fn.mul(step, r), "i8")) for r in numbers]
+        for i, vector in enumerate(transpose(fn, rows, dtype.bits)):
+            fn.store(vector, fn.address(spare, i64(i), kind))
+    return fn.address(spare, inside, kind)
 
 
 def _write_turned(part: Part, roles: Roles, stores: tuple[Store, ...], m: Loops, n: Loops) -> None:

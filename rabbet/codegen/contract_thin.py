@@ -58,7 +58,6 @@ class Thin:
         zero = literal(0, self.kind)
         self.sums = [fn.variable(self.kind, zero) for _ in range(rows)]
         self.totals = [fn.variable(self.kind, zero) for _ in range(rows)]
-        self.turned = fn.allocate(f"[{self.width} x {self.kind}]")
         last = fn.sub(part["rows"], 1)  # rows that do not exist repeat the last one
         numbers = [minimum(fn, i64(r), last) for r in range(rows)]
         self.streams = [fn.address(part["a"], fn.mul(r, part["a_step"]), "i8") for r in numbers]
@@ -87,7 +86,7 @@ class Thin:
                 self._stream(first, begin, whole, ahead)
             else:
                 with fn.loop(begin, whole, self.width) as k:
-                    self._add_columns(self._rows(first, k, lanes, None), k, i64(self.width))
+                    self._add_columns(self._rows(first, k, lanes, None), k, None)
             with fn.when(fn.icmp("slt", whole, end)):
                 count = fn.sub(end, whole)
                 mask = first_lanes(fn, count, self.width)
@@ -120,9 +119,7 @@ class Thin:
                 place = pointer.get()
                 rows += [fn.load(self.kind, fn.address(place, by, "i8")) for by in steps]
                 pointer.set(fn.address(place, i64(self.width), self.element))
-            here = [self._at(stream, k) for stream in self.streams]
-            for column in transpose(fn, rows[: self.width], self.dtype.bits):
-                here = [self._add(r, place, column) for r, place in enumerate(here)]
+            self._add_columns(rows[: self.width], k, None)
 
     def _fetch(self, ahead: Value, done: Value) -> None:
         """Ask for as much of the block at `ahead` as one step reads, in long runs."""
@@ -150,15 +147,18 @@ class Thin:
                 found.append(fn.masked_load(self.kind, place, mask, literal(0, self.kind)))
         return found
 
-    def _add_columns(self, rows: list[Value], k: Value, count: Value) -> None:
-        """The products of `count` k from `k` on."""
+    def _add_columns(self, rows: list[Value], k: Value, count: Value | None) -> None:
+        """The products of a block from `k` on: of all its columns, or of the first `count`."""
         fn = self.fn
-        for place, column in enumerate(transpose(fn, rows, self.dtype.bits)):
-            fn.store(column, fn.address(self.turned, i64(place), self.kind))
-        with fn.loop(i64(0), count) as number:
-            column = fn.load(self.kind, fn.address(self.turned, number, self.kind))
-            for row, stream in enumerate(self.streams):
-                self._add(row, self._at(stream, fn.add(k, number)), column)
+        here = [self._at(stream, k) for stream in self.streams]
+        for number, column in enumerate(transpose(fn, rows, self.dtype.bits)):
+            if count is None:
+                here = [self._add(r, place, column) for r, place in enumerate(here)]
+            elif number < self.width - 1:
+                with fn.when(fn.icmp("sgt", count, number)):
+                    for r, place in enumerate(here):
+                        self._add(r, place, column)
+                here = [fn.address(place, self.part["a_k"], "i8") for place in here]
 
     def _at(self, stream: Value, k: Value) -> Value:
         return self.fn.address(stream, self.fn.mul(k, self.part["a_k"]), "i8")
