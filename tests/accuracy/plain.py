@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -138,6 +139,12 @@ class Plain:
         total = self.sum(axis, keepdims)
         return total * (total.value.size / self.value.size)
 
+    def accumulate(self, axis: int) -> Plain:
+        def pull(g: Array) -> Array:
+            return np.flip(np.add.accumulate(np.flip(g, axis), axis), axis)
+
+        return Plain(np.add.accumulate(self.value, axis), (self, pull))
+
     def reshape(self, *shape: int) -> Plain:
         return Plain(self.value.reshape(shape), (self, lambda g: g.reshape(self.shape)))
 
@@ -216,50 +223,78 @@ def normalised(x: Plain, axis: Any, eps: float = 1e-5) -> Plain:
     return (x - x.mean(axis)) / (var(x, axis, 0) + eps).sqrt()
 
 
-def convolution(
-    x: Plain, w: Plain, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1
-) -> Plain:
+@dataclass(frozen=True)
+class Convolution:
     """Windows side by side, times the filters; each gradient is one sum as well."""
-    out, channels = w.shape[0] // groups, w.shape[1]
-    kernel, depth = w.shape[2:], channels * math.prod(w.shape[2:])
-    columns = _windows(x.value, kernel, stride, padding, dilation)
-    batch, sizes = x.shape[0], columns.shape[2 + len(kernel) :]
-    pixels = batch * math.prod(sizes)
 
-    def by_group(windows: Array, depth: int, pixels: int) -> Array:
-        """(groups, what is summed, images and pixels)."""
-        parts = windows.reshape(batch, groups, depth, -1).transpose(1, 2, 0, 3)
-        return parts.reshape(groups, depth, pixels)
+    kernel: Shape
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    groups: int = 1
 
-    def as_images(y: Array, sizes: Sequence[int]) -> Array:
-        parts = y.reshape(groups, y.shape[1], batch, -1).transpose(2, 0, 1, 3)
-        return parts.reshape(batch, groups * y.shape[1], *sizes)
+    def forward(self, x: Array, w: Array) -> Array:
+        columns = _windows(x, self.kernel, self.stride, self.padding, self.dilation)
+        depth = w.shape[1] * math.prod(self.kernel)
+        filters = w.reshape(self.groups, -1, depth)
+        sizes = columns.shape[2 + len(self.kernel) :]
+        return self._images(_product(filters, self._grouped(columns, depth)), len(x), sizes)
 
-    def to_filters(g: Array) -> Array:
-        terms = by_group(columns, depth, pixels).swapaxes(1, 2)
-        return _product(by_group(g, out, pixels), terms).reshape(w.shape)
+    def filters(self, x: Array, g: Array) -> Array:
+        """The filters' gradient, (outputs, depth)."""
+        columns = _windows(x, self.kernel, self.stride, self.padding, self.dilation)
+        depth = x.shape[1] // self.groups * math.prod(self.kernel)
+        terms = self._grouped(columns, depth).swapaxes(1, 2)
+        return _product(self._grouped(g, g.shape[1] // self.groups), terms)
 
-    def to_images(g: Array) -> Array:
-        """A convolution of g, zeros between its pixels, with the filters turned round."""
-        apart = np.zeros((*g.shape[:2], *(stride * (n - 1) + 1 for n in sizes)), g.dtype)
+    def images(self, g: Array, w: Array, sizes: Shape) -> Array:
+        """The images' gradient: g, zeros between its pixels, under the filters turned round."""
+        rank, stride = len(sizes), self.stride
+        apart = np.zeros((*g.shape[:2], *(stride * (n - 1) + 1 for n in g.shape[2:])), g.dtype)
         apart[(..., *(slice(None, None, stride) for _ in sizes))] = g
-        reach = [dilation * (k - 1) for k in kernel]
-        need = [n + r for n, r in zip(x.shape[2:], reach, strict=True)]
-        widths = [
-            (r - padding, n - (r - padding) - a)
-            for r, n, a in zip(reach, need, apart.shape[2:], strict=True)
+        before = [self.dilation * (k - 1) - self.padding for k in self.kernel]
+        ends = [
+            (r, n + self.padding - a)
+            for r, n, a in zip(before, sizes, apart.shape[2:], strict=True)
         ]
-        apart = np.pad(apart, [(0, 0), (0, 0), *widths])
-        turned = _windows(apart, kernel, 1, 0, dilation)
-        count = batch * math.prod(x.shape[2:])
-        filters = np.flip(w.value, tuple(range(2, w.value.ndim)))
-        filters = filters.reshape(groups, out, channels, -1).swapaxes(1, 2)
-        filters = filters.reshape(groups, channels, -1)
-        terms = by_group(turned, filters.shape[2], count)
-        return as_images(_product(filters, terms), x.shape[2:])
+        apart = np.pad(apart, [(0, 0), (0, 0), *ends])
+        windows = _windows(apart, self.kernel, 1, 0, self.dilation)
+        turned = np.flip(w, tuple(range(2, 2 + rank)))
+        turned = turned.reshape(self.groups, -1, w.shape[1], math.prod(self.kernel))
+        turned = turned.swapaxes(1, 2).reshape(self.groups, w.shape[1], -1)
+        terms = self._grouped(windows, turned.shape[2])
+        return self._images(_product(turned, terms), len(g), sizes)
 
-    found = _product(w.value.reshape(groups, out, depth), by_group(columns, depth, pixels))
-    return Plain(as_images(found, sizes), (x, to_images), (w, to_filters))
+    def _grouped(self, x: Array, depth: int) -> Array:
+        """(groups, what is summed, images and pixels)."""
+        parts = x.reshape(len(x), self.groups, depth, -1).transpose(1, 2, 0, 3)
+        return parts.reshape(self.groups, depth, -1)
+
+    def _images(self, y: Array, batch: int, sizes: Shape) -> Array:
+        parts = y.reshape(self.groups, y.shape[1], batch, -1).transpose(2, 0, 1, 3)
+        return parts.reshape(batch, self.groups * y.shape[1], *sizes)
+
+
+def convolution(x: Plain, w: Plain, **attrs: int) -> Plain:
+    form = Convolution(w.shape[2:], **attrs)
+    return Plain(
+        form.forward(x.value, w.value),
+        (x, lambda g: form.images(g, w.value, x.shape[2:])),
+        (w, lambda g: form.filters(x.value, g).reshape(w.shape)),
+    )
+
+
+def convolution_transposed(x: Plain, w: Plain, stride: int = 1, padding: int = 0) -> Plain:
+    """What sends a convolution's gradient to its images."""
+    form = Convolution(w.shape[2:], stride, padding)
+    sizes = [
+        stride * (n - 1) + k - 2 * padding for n, k in zip(x.shape[2:], form.kernel, strict=True)
+    ]
+    return Plain(
+        form.images(x.value, w.value, tuple(sizes)),
+        (x, lambda g: form.forward(g, w.value)),
+        (w, lambda g: form.filters(g, x.value).reshape(w.shape)),
+    )
 
 
 def _windows(x: Array, kernel: Shape, stride: int, padding: int, dilation: int) -> Array:

@@ -65,6 +65,12 @@ def convolutions() -> None:
     add("in groups", (2, 32, 15, 15), (48, 8, 3, 3), padding=1, groups=4)
     add("with gaps", (2, 16, 25, 25), (24, 16, 3, 3), padding=2, dilation=2)
     add("of a line", (2, 32, 200), (48, 32, 5), F.conv1d, padding=2)
+    case(
+        "convolution transposed",
+        partial(F.conv_transpose2d, stride=2, padding=1),
+        partial(plain.convolution_transposed, stride=2, padding=1),
+        *((2, 24, 10, 10), (24, 16, 4, 4)),
+    )
     add("of a space", (1, 8, 9, 10, 11), (12, 8, 3, 3, 3), F.conv3d, padding=1)
 
 
@@ -77,6 +83,7 @@ def rows() -> None:
         "var": lambda x, axis: plain.var(x, axis).sum(axis, False),
         "std": lambda x, axis: plain.var(x, axis).sqrt().sum(axis, False),
         "softmax": plain.softmax,
+        "cumulative_sum": lambda x, axis: x.accumulate(axis),
         "log_softmax": plain.log_softmax,
     }
     for shape in ((40, 67), (7, 5000), (5000, 7)):
