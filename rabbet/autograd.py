@@ -8,10 +8,21 @@ from typing import Any
 from rabbet.base.errors import GradientError
 from rabbet.debug.anomaly import detect_anomaly, set_detect_anomaly
 from rabbet.engine import backward as backward_module
-from rabbet.tensor.modes import enable_grad, no_grad
+from rabbet.higher.function import Context, Function
+from rabbet.tensor.modes import enable_grad, no_grad, set_grad_enabled
 from rabbet.tensor.tensor import Tensor
 
-__all__ = ["backward", "detect_anomaly", "enable_grad", "grad", "no_grad", "set_detect_anomaly"]
+__all__ = [
+    "Context",
+    "Function",
+    "backward",
+    "detect_anomaly",
+    "enable_grad",
+    "grad",
+    "no_grad",
+    "set_detect_anomaly",
+    "set_grad_enabled",
+]
 
 Tensors = Tensor | Sequence[Tensor]
 
@@ -41,17 +52,21 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of tensors that were computed already with respect to others.
 
     Nothing is added to `.grad`. GradientError for an input that the outputs do not depend on,
-    unless `allow_unused`: None stands for its gradient then. (`rb.grad` takes a function instead.)
+    unless `allow_unused`: None stands for its gradient then; and for `only_inputs=False`.
+    (`rb.grad` takes a function instead.)
 
     >>> x = rb.tensor(3.0, requires_grad=True)
     >>> rb.autograd.grad(x * x, x)
     (tensor(6.),)
     """
+    if not only_inputs:
+        raise GradientError("grad: only_inputs=False is not supported; use rb.autograd.backward")
     roots, wrt = _listed(outputs), _listed(inputs)
     grads = [None] * len(roots) if grad_outputs is None else _listed(grad_outputs)
     for number, x in enumerate(wrt):

@@ -26,7 +26,7 @@ from rabbet.tensor.tensor import Tensor
 OPS_KEPT = 256
 
 
-class _Custom:
+class Custom:
     """A function whose calls are recorded with a gradient rule of their own."""
 
     kind = ""
@@ -64,15 +64,15 @@ class _Custom:
         try:
             known = self.ops.get(key)
         except TypeError:  # a residual that cannot be hashed
-            return _op_of(rule)
+            return op_of(rule)
         if known is None:
             if len(self.ops) >= OPS_KEPT:
                 self.ops.pop(next(iter(self.ops)))
-            known = self.ops[key] = _op_of(rule)
+            known = self.ops[key] = op_of(rule)
         return known
 
 
-class custom_vjp(_Custom):
+class custom_vjp(Custom):
     """A function with a backward pass of its own: decorate it, then call `defvjp`.
 
     `forward(*args)` gives (result, residuals); `backward(residuals, g)` a gradient (or None) for
@@ -107,7 +107,7 @@ class custom_vjp(_Custom):
         return self._attach(out, residuals, args, self.backward)
 
 
-class custom_jvp(_Custom):
+class custom_jvp(Custom):
     """A function with a derivative rule of its own: decorate it, then call `defjvp`.
 
     `rule(primals, tangents)` gives (result, its derivative along the tangents), linear in them; the
@@ -203,13 +203,14 @@ class _Rule:
         sent = [zeros(o) if s is None else s for s, o in zip(sent, outs, strict=True)]
         if isinstance(sent[0], Value):  # a dry run: what is needed is all that was kept
             return [None] * len(outs), self._opaque(sent, inputs, kept), [None] * len(kept)
+        kept = [_as_result(k, outs, y) for k in kept]
         made = self.pull(self.residuals.filled(kept), tree.unflatten(self.structure, sent))
         return [None] * len(outs), self._checked(made, inputs), [None] * len(kept)
 
     def _opaque(self, sent: list, inputs: list, kept: list) -> list[Any]:
         zeros = [lookup("zeros_like")(x) for x in inputs]
         form = (2 + len(zeros), 2 + len(sent), 2 + len(kept))
-        made = sent[0].emit(_op_of(self), [*zeros, *sent, *kept], {}, form)
+        made = sent[0].emit(op_of(self), [*zeros, *sent, *kept], {}, form)
         return list(made) if isinstance(made, tuple) else [made]
 
     def _checked(self, made: Any, inputs: list) -> list[Any]:
@@ -240,6 +241,14 @@ class _Rule:
         return flat
 
 
+def _as_result(kept: Any, outs: list, y: Any) -> Any:
+    """A residual that is a result: as this op gives it, so that it can be differentiated again."""
+    for out, result in zip(outs, y if isinstance(y, tuple) else (y,), strict=True):
+        if kept._node is out._node and kept._index == out._index:
+            return result
+    return kept
+
+
 def _handed_through(
     outs: Sequence[Value], inputs: Sequence[Value], residuals: Sequence[Value]
 ) -> tuple[Value, ...]:
@@ -247,7 +256,8 @@ def _handed_through(
     return tuple(outs)
 
 
-def _op_of(rule: _Rule) -> Op:
+def op_of(rule: _Rule) -> Op:
+    """The op that hands results through with this gradient rule."""
     # One name for all: the program of every such op is the same, the rule is no part of it.
     made = make_op(_handed_through, name="custom", kind="composite", public=False, reference=None)
     made.grad = rule

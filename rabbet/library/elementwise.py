@@ -8,7 +8,7 @@ from typing import Any
 from rabbet.base.errors import DTypeError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.library.data_dependent import nonzero
-from rabbet.tensor.lift import functions, in_place
+from rabbet.tensor.lift import functions, in_place, spoken
 from rabbet.tensor.tensor import Tensor, as_operand
 
 
@@ -147,10 +147,33 @@ def view_as_complex(x: Any) -> Tensor:
     return functions["complex"](t[..., 0], t[..., 1])
 
 
+@spoken
+def softmax(x: Any, axis: int = -1, dtype: Any = None) -> Tensor:
+    """exp(x) over its sum along an axis, where x was cast to `dtype` first, if one is given.
+
+    >>> rb.softmax(rb.zeros(2, dtype=rb.float16), dtype=rb.float32)
+    tensor([0.5, 0.5])
+    """
+    t = as_operand(x)
+    return functions["softmax"](t if dtype is None else t.astype(dtype), axis)
+
+
+@spoken
+def log_softmax(x: Any, axis: int = -1, dtype: Any = None) -> Tensor:
+    """log(softmax(x)) along an axis, where x was cast to `dtype` first, if one is given.
+
+    >>> rb.log_softmax(rb.zeros(2)).tolist()
+    [-0.6931471824645996, -0.6931471824645996]
+    """
+    t = as_operand(x)
+    return functions["log_softmax"](t if dtype is None else t.astype(dtype), axis)
+
+
 _CHANGING = (clamp_max, clamp_min, ldexp)
 METHODS: dict[str, Any] = {
     **{f.__name__: f for f in (*_CHANGING, float_power, logaddexp2)},
     **{f.__name__: f for f in (isneginf, isposinf, isreal, view_as_real)},
+    **{f.__name__: f for f in (softmax, log_softmax)},
     **{f"{f.__name__}_": in_place(f) for f in _CHANGING},
     "polygamma": lambda self, n: functions["polygamma"](n, self),
 }

@@ -12,6 +12,7 @@ from typing import Any
 from rabbet.base import dtypes
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
+from rabbet.library import elementwise
 from rabbet.library.random import dropout_operands
 from rabbet.nn import functional_activations as activations
 from rabbet.nn import functional_images as images
@@ -38,8 +39,9 @@ hardtanh: Function = functions["hardtanh"]
 hardsigmoid: Function = functions["hardsigmoid"]
 hardswish: Function = functions["hardswish"]
 glu: Function = functions["glu"]
-softmax: Function = functions["softmax"]
-log_softmax: Function = functions["log_softmax"]
+softmax: Function = elementwise.softmax
+log_softmax: Function = elementwise.log_softmax
+softmin = activations.softmin
 
 # ---- linear maps, windows, tables ----
 linear: Function = functions["linear"]
@@ -95,7 +97,6 @@ hardshrink = activations.hardshrink
 softshrink = activations.softshrink
 tanhshrink = activations.tanhshrink
 threshold = activations.threshold
-softmin = activations.softmin
 rrelu = activations.rrelu
 gumbel_softmax = activations.gumbel_softmax
 alpha_dropout = activations.alpha_dropout

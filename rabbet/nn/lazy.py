@@ -47,10 +47,11 @@ class Lazy(Module):
         layer: Any = self.layer
         args, kwargs = self._given
         before, after, training = self._hooks_before, self._hooks_after, self._training
+        backward = self._hooks_backward
         del self._given
         self.__class__ = layer
         layer.__init__(self, inputs, *args, **kwargs)
-        self._hooks_before, self._hooks_after = before, after
+        self._hooks_before, self._hooks_after, self._hooks_backward = before, after, backward
         self.training = training
 
     def materialize_from(self, state: Mapping[str, Any], prefix: str) -> None:

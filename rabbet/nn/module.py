@@ -13,6 +13,7 @@ from rabbet.base import tree
 from rabbet.base.words import check_keywords
 from rabbet.nn import state
 from rabbet.nn.as_tree import MODULES
+from rabbet.nn.backward_hooks import call_watched
 from rabbet.nn.hooks import Hook, RemovableHandle, run_after, run_before
 from rabbet.nn.parameter import Parameter, end_segment, replace_value
 from rabbet.recorder import current
@@ -66,6 +67,7 @@ class Module:
         self._transient: set[str] = set()  # buffers that are not saved
         self._hooks_before: dict[int, Hook] = {}
         self._hooks_after: dict[int, Hook] = {}
+        self._hooks_backward: dict[int, Hook] = {}
         self._training = True
 
     # ---- calling -------------------------------------------------------------------------------
@@ -75,10 +77,14 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._hooks_before and not self._hooks_after:
+        if not self._hooks_before and not self._hooks_after and not self._hooks_backward:
             return self.forward(*args, **kwargs)
         args, kwargs = run_before(self, self._hooks_before, args, kwargs)
-        result = self.forward(*args, **kwargs)
+        watching = [h.function for h in self._hooks_backward.values()]
+        if watching:
+            result = call_watched(self, watching, args, kwargs, self.forward)
+        else:
+            result = self.forward(*args, **kwargs)
         return run_after(self, self._hooks_after, args, kwargs, result)
 
     def register_forward_pre_hook(
@@ -92,6 +98,14 @@ class Module:
     ) -> RemovableHandle:
         """Call `hook(module, args, result)` after `forward`; its result, if any, replaces it."""
         return RemovableHandle(self._hooks_after, Hook(hook, with_kwargs), prepend)
+
+    def register_full_backward_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Call `hook(module, grad_input, grad_output)` in backward; its result, if any, replaces
+        the gradients of the arguments that have one.
+        """
+        return RemovableHandle(self._hooks_backward, Hook(hook, False), prepend)
 
     # ---- modes ---------------------------------------------------------------------------------
 

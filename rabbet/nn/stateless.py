@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rabbet.base.errors import RabbetError
 from rabbet.nn.module import Module
 from rabbet.tensor import Tensor
+from rabbet.tensor.tensor import stacked
 
 
 def functional_call(
@@ -37,6 +39,31 @@ def functional_call(
         given |= _by_name(one) if isinstance(one, Module) else one
     with _replaced(module, given, strict):
         return module(*(args if isinstance(args, tuple) else (args,)), **(kwargs or {}))
+
+
+def stack_module_state(
+    models: Sequence[Module],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and buffers of modules of one form, stacked along a new first axis, by name.
+
+    `rb.vmap` of a `functional_call` over them runs all modules at once. The stacked parameters are
+    leaves that require gradients. Raises RabbetError for no modules or of several forms.
+
+    Example:
+        >>> models = [nn.Linear(4, 2) for _ in range(3)]
+        >>> params, buffers = rb.func.stack_module_state(models)
+        >>> call = lambda p, b, x: functional_call(models[0], (p, b), (x,))
+        >>> rb.vmap(call, in_axes=(0, 0, None))(params, buffers, rb.ones(5, 4)).shape
+        (3, 5, 2)
+    """
+    if not models or any(type(m) is not type(models[0]) for m in models):
+        raise RabbetError("stack_module_state: modules of one form are needed")
+    params = [dict(m.named_parameters()) for m in models]
+    buffers = [dict(m.named_buffers()) for m in models]
+    wanted = {n: stacked([p[n] for p in params]).detach() for n in params[0]}
+    for name, t in wanted.items():
+        t.requires_grad_(params[0][name].requires_grad)
+    return wanted, {n: stacked([b[n] for b in buffers]) for n in buffers[0]}
 
 
 def _by_name(module: Module) -> dict[str, Tensor]:
