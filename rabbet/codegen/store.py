@@ -1,6 +1,6 @@
 """Kernels to addresses: compiled once per process, and once per machine.
 
-Looks in memory, on disk, in the pack that came with the package, then compiles. The key of an
+Looks in memory, in the pack that came with the package, on disk, then compiles. The key of an
 object is a digest of everything that can change its bytes: the kernel's text, the target's record,
 LLVM's version and our own sources.
 """
@@ -85,9 +85,9 @@ class KernelStore:
         self._kept: dict[str, Loaded] = {}
 
     def kept(self, key: str) -> bytes | None:
-        """What the disk, or else the pack, has under a key."""
-        found = self.disk.get(key)
-        return self.pack.get(key) if found is None and self.pack is not None else found
+        """What the pack, or else the disk, has under a key: the same bytes."""
+        found = None if self.pack is None else self.pack.get(key)
+        return self.disk.get(key) if found is None else found
 
     def keep(self, key: str, code: bytes) -> None:
         """Store bytes on the disk."""

@@ -68,7 +68,7 @@ def compiled(graphs: Iterable[Wanted], target: Target) -> tuple[list[Kernel], di
         if single is not None and whole is not None:
             keys = [Known(kernel_name(k), object_key(k, target), None) for k in whole.kernels]
             program = Launchable(whole.words, keys, whole.ops, whole.sites)
-            ready.setdefault(single.family, []).append(Ready(single.dims, single.keep, program))
+            ready.setdefault(single.family, []).append(Ready.of(single.dims, single.keep, program))
     programs = {ready_key(family, target): encode_ready(some) for family, some in ready.items()}
     return list(found.values()), programs
 

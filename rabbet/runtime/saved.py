@@ -56,7 +56,19 @@ class Ready(NamedTuple):
 
     dims: tuple[int | str, ...]
     keep: tuple[tuple[int, int], ...]
-    program: Launchable
+    code: bytes  # of a family's many programs few are used
+
+    @classmethod
+    def of(
+        cls, dims: tuple[int | str, ...], keep: tuple[tuple[int, int], ...], program: Launchable
+    ) -> Ready:
+        """With `program` as bytes."""
+        return cls(dims, keep, _encode(program))
+
+    @property
+    def program(self) -> Launchable:
+        """What is to be run."""
+        return _decode(self.code)
 
 
 @lru_cache(maxsize=1)
@@ -128,11 +140,8 @@ def ready_key(family: bytes, target: Target) -> str:
 
 def encode_ready(programs: Sequence[Ready]) -> bytes:
     """Programs of one family as bytes."""
-    codes = [_encode(ready.program) for ready in programs]
-    found = [
-        [ready.dims, ready.keep, len(code)] for ready, code in zip(programs, codes, strict=True)
-    ]
-    return _headed({"ready": found}, b"".join(codes))
+    found = [[ready.dims, ready.keep, len(ready.code)] for ready in programs]
+    return _headed({"ready": found}, b"".join(ready.code for ready in programs))
 
 
 def decode_ready(data: bytes) -> list[Ready]:
@@ -140,7 +149,7 @@ def decode_ready(data: bytes) -> list[Ready]:
     header, rest = _split(data)
     programs = []
     for dims, keep, length in header["ready"]:
-        programs.append(Ready(tuple(dims), tuple(map(tuple, keep)), _decode(rest[:length])))
+        programs.append(Ready(tuple(dims), tuple(map(tuple, keep)), rest[:length]))
         rest = rest[length:]
     return programs
 

@@ -98,7 +98,7 @@ def test_the_pack_of_another_target_has_nothing_for_this_one(folder: Path, tmp_p
     assert not any(pack.get(object_key(k, t)) for k in kernels for t in others)
 
 
-def test_a_store_takes_the_disk_first_and_writes_nothing_for_the_pack(tmp_path: Path) -> None:
+def test_a_store_takes_the_pack_first_and_writes_nothing_for_it(tmp_path: Path) -> None:
     (kernel, *_) = kernels_of("exp")
     key = object_key(kernel, HOST)
     cache = DiskCache(tmp_path / "cache")

@@ -1,0 +1,68 @@
+"""Patterns of sizes: what of one op's sizes is any size, and what are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import rabbet as rb
+from rabbet.engine.segment import Pattern, general_pattern
+from rabbet.engine.singly import single_of
+from rabbet.tensor import functions as F
+
+
+def _general(made: rb.Tensor) -> Pattern:
+    return general_pattern(single_of(made._node))
+
+
+CASES: dict[str, tuple[Callable[[], rb.Tensor], tuple[int | str, ...]]] = {
+    "what must be equal is one symbol, what happens to be is not": (
+        lambda: rb.ones((3, 3)) + rb.ones((3, 3)),
+        ("n0", "n1", "n0", "n1"),
+    ),
+    "one operand twice": (lambda: (lambda x: x * x)(rb.ones((5, 2))), ("n0", "n1")),
+    "one stays": (lambda: rb.ones((1, 4)) + rb.ones((3, 4)), (1, "n0", "n1", "n0")),
+    "nothing can be said of no elements": (
+        lambda: rb.ones((0, 4)) + rb.ones((0, 4)),
+        (0, 4, 0, 4),
+    ),
+    "a number has no sizes": (lambda: rb.ones(()) + rb.ones(()), ()),
+    "sides of a product": (
+        lambda: F["linear"](rb.ones((4, 4)), rb.ones((4, 4))),
+        ("n0", "n1", "n2", "n1"),
+    ),
+    "parts of several lengths": (
+        lambda: F["concat"]([rb.ones((3, 2)), rb.ones((3, 5)), rb.ones((3, 2))], axis=1),
+        ("n0", "n1", "n0", "n2", "n0", "n3"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_general_patterns(name: str) -> None:
+    make, wanted = CASES[name]
+    assert _general(make()).plain() == wanted
+
+
+def test_a_general_pattern_fits_other_sizes_but_neither_none_nor_one() -> None:
+    pattern = _general(rb.ones((2, 3)) + rb.ones((2, 3)))
+    assert pattern.match((7, 5, 7, 5)) == (7, 5)
+    assert pattern.match((5, 5, 5, 5)) == (5, 5)
+    for sizes in ((7, 5, 7, 6), (7, 5, 8, 5), (1, 5, 1, 5), (7, 0, 7, 0)):
+        assert pattern.match(sizes) is None
+    fixed = _general(rb.ones((0, 4)) + rb.ones((0, 4)))
+    assert fixed.match((0, 4, 0, 4)) == () and fixed.match((0, 5, 0, 5)) is None
+
+
+def test_a_pattern_in_plain_words_comes_back() -> None:
+    pattern = _general(rb.ones((1, 4)) + rb.ones((3, 4)))
+    again = Pattern.of(pattern.plain())
+    assert again.plain() == pattern.plain() and again.is_general
+    assert again.match((1, 9, 2, 9)) == pattern.match((1, 9, 2, 9)) == (9, 2)
+    assert Pattern.of((0, 4)).match((0, 4)) == () and not Pattern.of((0, 4)).is_general
+
+
+def test_equal_sizes_that_a_rule_finds_out_late_become_one_symbol() -> None:
+    made = F["where"](rb.ones((4, 6), dtype=rb.bool), rb.ones((4, 6)), rb.ones((6,)))
+    assert _general(made).plain() == ("n0", "n1", "n0", "n1", "n1")
