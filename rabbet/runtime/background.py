@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple
 import rabbet.base
 from rabbet.base.config import config
 
-QUEUE = 32  # requests that wait; the oldest are forgotten: what comes often is asked for again
+QUEUE = 8  # requests that wait: writing down more than the worker makes would cost this process
 SEEN = 4096
 
 
@@ -51,14 +51,14 @@ def receive(pipe: IO[bytes]) -> Any:
 
 
 class Coming(NamedTuple):
-    """A program that another process is asked for."""
+    """A program that another process is asked for, or will be when it has less to do."""
 
     key: str
 
     @property
     def is_awaited(self) -> bool:
-        """True until it is there, or must be made here, or is forgotten; it becomes the next."""
-        return background.has(self.key)
+        """True until it is there, or must be made here, or may be asked for; it becomes the next."""
+        return background.has(self.key) or background.is_full and not background.is_over(self.key)
 
 
 class Background:
@@ -88,12 +88,15 @@ class Background:
                 return True
             return key == self.at_work
 
+    @property
+    def is_full(self) -> bool:
+        """True while so much waits that nothing more should be asked for."""
+        return len(self.waiting) >= QUEUE
+
     def ask(self, key: str, request: Request, graph: bytes) -> None:
         """Have a program made."""
         with self.changed:
             self.waiting[key] = request, graph
-            while len(self.waiting) > QUEUE:
-                self.waiting.popitem(last=False)
             if self.thread is None or not self.thread.is_alive():
                 self.thread = threading.Thread(target=self._serve, name="rabbet", daemon=True)
                 self.thread.start()

@@ -202,11 +202,13 @@ def find_or_ask(
         return find_or_compile(parts, graph, fuse=fuse)
     key = _key(parts, fuse, store)
     coming = Coming(key)
-    if coming.is_awaited:
+    if background.has(key):
         return coming
     found = _stored(key, store)
     if found is not None or background.is_over(key):
         return found or make(key, graph, fuse=fuse, store=store)
+    if background.is_full:
+        return coming
     made = graph()
     request = parcel.pack(*made)
     if request is None:  # for what this process alone knows

@@ -118,6 +118,32 @@ def test_sizes_that_change_meanwhile_ask_for_nothing_new(worker: background.Back
     assert _how() in ("compiled", "found")
 
 
+def test_no_more_is_asked_for_than_can_wait(
+    worker: background.Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "QUEUE", 2)
+
+    def chain(length: int) -> float:
+        x = rb.ones(3) / 3
+        for _ in range(length):
+            x = (x * 2).tanh()
+        return float(x.sum())
+
+    first = {length: chain(length) for length in range(1, 6)}
+    with worker.changed:  # the worker takes nothing meanwhile
+        for _ in range(3):
+            for length, value in first.items():
+                assert chain(length) == value and _how() == "being compiled"
+        waiting = list(worker.waiting)
+        assert len(waiting) == 2 and worker.is_full
+    assert worker.wait(120)
+    for length in (4, 5):
+        chain(length)  # there is room again
+        assert _how() == "being compiled" and list(worker.waiting) != waiting
+    assert worker.wait(120)
+    assert chain(4) == first[4] and _how() == "compiled"
+
+
 def test_ops_of_a_repeated_segment_are_looked_up_once(
     worker: background.Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
