@@ -57,7 +57,7 @@ class Coming(NamedTuple):
 
     @property
     def is_awaited(self) -> bool:
-        """True until it is there, or must be made here, or may be asked for; it becomes the next."""
+        """True until it is there, must be made here or may be asked for; it becomes the next."""
         return background.has(self.key) or background.is_full and not background.is_over(self.key)
 
 
