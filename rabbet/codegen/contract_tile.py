@@ -59,6 +59,7 @@ COLUMNS_BYTES = (ORIGIN + 3) * 8
 TABLES = (("ptr noalias readonly", "a_rows"), ("ptr noalias readonly", "a_columns"))
 STRIP = 4  # panels that few rows read side by side
 ROWS_EARLY = 16  # of B in such strips
+REST_EARLY = 32  # of B where few rows read it: it may come from memory, which takes as long
 
 # How A lies: where it is with a step, in panels, or windows of an image that two tables describe.
 ROWS, PANELS, WINDOWS = "rows", "panels", "windows"
@@ -146,7 +147,8 @@ def rest(module: Module, dtype: DType, form: str) -> Part:
     fn = part.fn
     height, vectors = tile_shape(module.target)
     whole = fn.mul(fn.do("i64", f"udiv i64 {part['rows'].text}, {height}"), height)
-    _Tile(part, dtype, half(module.target), vectors, form, final=False).write(whole)
+    few = half(module.target)
+    _Tile(part, dtype, few, vectors, form, early=REST_EARLY, final=False).write(whole)
     return part
 
 
