@@ -335,6 +335,9 @@ class _Contraction:
             with self._panels(task) as (panel, part):
                 sums = fn.address(self.memory["sums"], fn.mul(panel, column_step), "i8")
                 ahead = self._ahead(em.inner(), task, part, block)
+                if self.bander is not None:
+                    given = (part.row, part.lane, part.lanes, block.last, *ahead[:2])
+                    call(fn, self.bander.panels, *task.batch, *given, self.memory["k_table"])
                 *to, done = self._result(em.inner(), part, block, sums)
                 self._panel(em.inner(), part, block, (sums, *to), ahead)
                 left = fn.sub(part.rows, done)
@@ -545,20 +548,16 @@ class _Contraction:
     ) -> tuple[Value, Value, Value]:
         """Where the next panel of B lies, and bytes from k to k, if that is one step."""
         fn, b = self.fn, self.b
-        table = self.memory["b_table"]
-        if self.pack_b is None:  # panels of one block of k follow each other at a distance
-            following = fn.add(part.lane, self.cut.panel)
-            inside = fn.icmp("slt", following, fn.add(task.lane, task.lanes))
-            lane = fn.select(inside, following, task.lane)
-            k = fn.select(inside, block.k, fn.add(block.k, CONTRACT_BLOCK))
-            place, _ = self._packed(1, task, lane, k, self.cut.panel)
-            return place, i64(self.cut.panel_step), table
-        if b.kind != "runs" or b.load is None or b.parts is None:
-            return self.memory["b"], i64(0), table
         following = fn.add(part.lane, self.cut.panel)
         inside = fn.icmp("slt", following, fn.add(task.lane, task.lanes))
         lane = fn.select(inside, following, task.lane)
         k = fn.select(inside, block.k, fn.add(block.k, CONTRACT_BLOCK))
+        table = self.memory["b_table"]
+        if self.pack_b is None:  # panels of one block of k follow each other at a distance
+            place, _ = self._packed(1, task, lane, k, self.cut.panel)
+            return place, i64(self.cut.panel_step), table
+        if b.kind != "runs" or b.load is None or b.parts is None:
+            return self.memory["b"], i64(0), table
         at = {loop.variable: x for loop, x in zip(self.roles.batch, task.batch, strict=True)}
         at |= {loop.variable: k for loop in b.rows} | split(em, b.columns, lane)
         here = em.inner(at)

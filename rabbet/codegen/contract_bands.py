@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rabbet.codegen.contract_axes import Loop, Roles
+from rabbet.codegen.contract_axes import Loop, Roles, prefers_first
 from rabbet.codegen.contract_blocks import Band
 from rabbet.codegen.contract_lines import Lines
 from rabbet.codegen.contract_loops import Naturals, Part, minimum, quotient, split, walk
 from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
-from rabbet.codegen.contract_tile import FETCHES, LINE, ORIGIN
+from rabbet.codegen.contract_store import streams
+from rabbet.codegen.contract_tile import BAND_AHEAD, FETCHED, LINE, PANEL_AHEAD, RESULTS_AHEAD
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Function, Module, Value, i64
-from rabbet.codegen.operations import has_masks, register_type
+from rabbet.codegen.operations import has_masks, memory_type, register_type
 from rabbet.expr.expr import Expr
 from rabbet.kernel.loops import CONTRACT_BLOCK, Operand
 from rabbet.kernel.windows import Place
@@ -33,6 +34,17 @@ COPY = (
     ("i64", "count"),
     ("ptr noalias", "k_table"),
     ("ptr noalias", "target"),
+)
+# row, lane, lanes: of a panel; last: is its block of k the last? panel, panel_step: the next panel
+# of B; k_table: as above.
+PANELS = (
+    ("i64", "row"),
+    ("i64", "lane"),
+    ("i64", "lanes"),
+    ("i1", "last"),
+    ("ptr", "panel"),
+    ("i64", "panel_step"),
+    ("ptr noalias", "k_table"),
 )
 # rows: how many windows; table: where their offsets are written.
 ROWS = (("i64", "rows"), ("ptr noalias", "table"))
@@ -69,6 +81,9 @@ class Bander:
         self._write_rows()
         self.copy = Part(module, "band", operands, (*batch_parameters(roles.batch), *COPY))
         self._copy()
+        given = (*batch_parameters(roles.batch), *PANELS)
+        self.panels = Part(module, "band_panels", operands, given)
+        self._write_panels()
 
     def _write_rows(self) -> None:
         """Byte offsets of the windows of a task: images, lines, columns."""
@@ -84,6 +99,49 @@ class Bander:
             for loop, step in zip(numbered, steps, strict=True):
                 offset = fn.add(offset, fn.mul(at[loop.variable], step))
             fn.store(fn.mul(offset, size), fn.address(part["table"], t, "i64"))
+
+    def _write_panels(self) -> None:
+        """What tiles fetch while they multiply a panel: the next one, and in the last block of k
+        the lines of the results, so far as rows follow each other there, unless they go past the
+        caches.
+        """
+        part, m, n = self.panels, self.roles.m, self.roles.n
+        em = batch_emitter(part, self.roles.batch)
+        fn, stores = em.fn, self.roles.stores
+        dtype = part.operands[stores[0].operand].dtype
+        length = Naturals(em)[self.band.height * self.band.columns]
+        at = split(em, m, part["row"])
+
+        def index(lane: Value) -> Value:
+            return em.inner(at | split(em, n, lane)).scalar(stores[0].index)
+
+        first = index(part["lane"])
+        lane_step = fn.mul(fn.sub(index(fn.add(part["lane"], 1)), first), dtype.itemsize)
+        lanes = i64(0)
+        if prefers_first(stores, m, n):
+            lanes = fn.select(part["last"], part["lanes"], lanes)
+            passing = streams(em, self.roles, stores, m)
+            lanes = lanes if passing is None else fn.select(passing, i64(0), lanes)
+        end = fn.select(fn.icmp("sgt", lanes, 0), fn.mul(length, dtype.itemsize), i64(0))
+        pointer = part.pointer(stores[0].operand)
+        place = fn.address(pointer, first, memory_type(dtype))
+        step, all_k = part["panel_step"], i64(CONTRACT_BLOCK)
+        row_step = i64(FETCHED * self.unit * dtype.itemsize)
+        self._fetched(part, PANEL_AHEAD, step, all_k, (part["panel"], i64(LINE), step))
+        self._fetched(part, RESULTS_AHEAD, lane_step, lanes, (place, row_step, end))
+
+    def _fetched(
+        self, part: Part, where: tuple[int, int], step: Value, count: Value, origin: Sequence[Value]
+    ) -> None:
+        """Write a table of `count` offsets, `step` apart, zeros behind them, and its origin."""
+        fn = part.fn
+        table, header = (fn.address(part["k_table"], i64(at), "i64") for at in where)
+        with fn.loop(i64(0), count) as k:
+            fn.store(fn.mul(k, step), fn.address(table, k, "i64"))
+        with fn.loop(count, i64(CONTRACT_BLOCK)) as k:
+            fn.store(i64(0), fn.address(table, k, "i64"))
+        for n, value in enumerate(origin):
+            fn.store(value, fn.address(header, i64(n), "i64"))
 
     def _copy(self) -> None:
         part, band = self.copy, self.band
@@ -225,16 +283,16 @@ class Bander:
         )
         span, plane, step = (fn.mul(fn.sub(e, first), itemsize) for e in others)
         span = fn.intrinsic("smax.i64", "i64", span, i64(1))
-        tiles = fn.add(quotient(fn, fn.sub(sizes[band.positions], 1), i64(self.unit)), 1)
+        tiles = fn.add(quotient(fn, fn.sub(sizes[band.positions], 1), i64(FETCHED * self.unit)), 1)
         pieces = fn.add(quotient(fn, span, i64(LINE)), 1)
         each = fn.add(quotient(fn, fn.sub(pieces, 1), tiles), 1)
         places = fn.mul(channels, part["images"])
         each = minimum(fn, each, quotient(fn, part["count"], places))
         each = fn.intrinsic("smax.i64", "i64", each, i64(1))
-        table = fn.address(part["k_table"], i64(FETCHES), "i64")
+        origin = self.lines.address(first), fn.mul(each, LINE), span
+        self._fetched(part, BAND_AHEAD, i64(0), i64(0), origin)
+        table = fn.address(part["k_table"], i64(BAND_AHEAD[0]), "i64")
         end = i64(CONTRACT_BLOCK - 1)
-        with fn.loop(i64(0), end) as k:
-            fn.store(i64(0), fn.address(table, k, "i64"))
         with fn.loop(i64(0), each) as piece, fn.loop(i64(0), part["images"]) as image:
             done = fn.mul(fn.add(fn.mul(piece, part["images"]), image), channels)
             offset = fn.add(fn.mul(piece, LINE), fn.mul(image, step))
@@ -242,10 +300,6 @@ class Bander:
                 entry = minimum(fn, fn.add(done, channel), end)
                 found = fn.add(offset, fn.mul(channel, plane))
                 fn.store(found, fn.address(table, entry, "i64"))
-        header = fn.address(part["k_table"], i64(ORIGIN), "i64")
-        fn.store(self.lines.address(first), header)
-        for n, value in enumerate((fn.mul(each, LINE), span)):
-            fn.store(value, fn.address(header, i64(n + 1), "i64"))
 
     def _next(self) -> tuple[tuple[Value, Value, Value], Value]:
         """The next band: its first image, channel and line; how many channels."""

@@ -134,7 +134,7 @@ def _write_turned(part: Part, roles: Roles, stores: tuple[Store, ...], m: Loops,
     vector = part.target.lanes(dtype.bits)
     for loop in (*m, *n):
         em.scalar(loop.extent)
-    streams = _streams(em, roles, stores, m)
+    passing = streams(em, roles, stores, m)
     with fn.loop(i64(0), part["lanes"], vector) as lane:
         step = _turn_apart(part, dtype, lane)
         lanes = minimum(fn, i64(vector), fn.sub(part["lanes"], lane))
@@ -147,9 +147,9 @@ def _write_turned(part: Part, roles: Roles, stores: tuple[Store, ...], m: Loops,
                 line = fn.address(first, fn.mul(t, step), "i8")
                 begin = run.variables[run.last]
                 bounds = begin, fn.add(begin, run.length)
-                _write_line(around.inner(variables), dtype, stores, line, run.last, bounds, streams)
-    if streams is not None:
-        with fn.when(streams):  # other threads see the results only after this
+                _write_line(around.inner(variables), dtype, stores, line, run.last, bounds, passing)
+    if passing is not None:
+        with fn.when(passing):  # other threads see the results only after this
             fn.intrinsic("x86.sse.sfence", "void")
 
 
@@ -189,7 +189,7 @@ def _write_line(
         write(fn.add(first, offset), width, mask, False)
 
 
-def _streams(em: Emitter, roles: Roles, stores: tuple[Store, ...], m: Loops) -> Value | None:
+def streams(em: Emitter, roles: Roles, stores: tuple[Store, ...], m: Loops) -> Value | None:
     """i1: do the results go past the caches, as those of rows do (`rows_streamed`)?"""
     fn, target = em.fn, em.frame.target
     loops = (*roles.batch, *roles.m, *roles.n)

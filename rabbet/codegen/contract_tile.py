@@ -51,11 +51,16 @@ PARAMETERS = (
     ("i64", "a_ahead"),
 )
 LINE = 64  # bytes of a cache line
-FETCHES, ORIGIN = CONTRACT_BLOCK, 2 * CONTRACT_BLOCK  # in words of 8 bytes, in `a_columns`
-COLUMNS_BYTES = (ORIGIN + 3) * 8
+# Where these offsets lie in `a_columns`, and what they are counted from: an address, bytes from one
+# tile that fetches it to the next, and where it ends. In words of 8 bytes.
+FETCHED = 3  # kinds: each is fetched by one tile of so many
+PANEL_AHEAD, BAND_AHEAD, RESULTS_AHEAD = (
+    ((1 + n) * CONTRACT_BLOCK, (1 + FETCHED) * CONTRACT_BLOCK + 3 * n) for n in range(FETCHED)
+)
+COLUMNS_BYTES = ((1 + FETCHED) * CONTRACT_BLOCK + 3 * FETCHED) * 8
 # Of windows: byte offsets of their first elements in A by row, and of their elements by k. Behind
-# these, also by k, offsets of what to fetch meanwhile of the next band, then where that lies: an
-# address, bytes from tile to tile, and where they end.
+# these, also by k, offsets of what to fetch meanwhile: of the next panel of B, of the next band,
+# and of results that are about to be written.
 TABLES = (("ptr noalias readonly", "a_rows"), ("ptr noalias readonly", "a_columns"))
 STRIP = 4  # panels that few rows read side by side
 ROWS_EARLY = 16  # of B in such strips
@@ -200,12 +205,11 @@ class _Tile:
         """The sums over this block of k from `first_row` on, stored, or added to earlier ones."""
         fn, part = self.fn, self.part
         ahead: tuple[Value, Value] | None = None
-        band: Value | None = None
-        if (self.rows, self.vectors) == tile_shape(part.target):
-            ahead = self._line_ahead(first_row)
         if self.windows and self.rows == tile_shape(part.target)[0]:
-            band = self._band_ahead(first_row)
-        sums = self._products(self._streams(first_row), ahead, band, source)
+            ahead = self._by_turns(first_row)
+        elif (self.rows, self.vectors) == tile_shape(part.target):
+            ahead = self._line_ahead(first_row)
+        sums = self._products(self._streams(first_row), ahead, source)
         earlier = self._slots(first_row, part["c"], part["c_step"])
         slots = earlier
         masks: Masks = [None] * self.vectors
@@ -278,26 +282,30 @@ class _Tile:
             fn.select(useful, part["ahead_step"], i64(0)),
         )
 
-    def _band_ahead(self, first_row: Value) -> Value:
-        """Where this tile's share of the next band lies; tiles behind its end fetch the first's."""
-        fn = self.fn
-        header = fn.address(self.part["a_columns"], i64(ORIGIN), "i64")
+    def _by_turns(self, first_row: Value) -> tuple[Value, Value]:
+        """A tile's share of one kind of what windows fetch: where it lies and the table of offsets.
+
+        One kind for each tile, since the loop has no more registers. Tiles behind the end fetch
+        the first one's.
+        """
+        fn, columns = self.fn, self.part["a_columns"]
+        tile = fn.do("i64", f"udiv i64 {first_row.text}, {self.rows}")
+        number = fn.do("i64", f"udiv i64 {tile.text}, {FETCHED}")
+        kind = fn.sub(tile, fn.mul(number, FETCHED))
+        table, header = (
+            fn.address(columns, fn.add(fn.mul(kind, second - first), first), "i64")
+            for first, second in zip(PANEL_AHEAD, BAND_AHEAD, strict=True)
+        )
         place = fn.load("ptr", header)
         step, end = (fn.load("i64", fn.address(header, i64(n), "i64")) for n in (1, 2))
-        offset = fn.mul(fn.do("i64", f"udiv i64 {first_row.text}, {self.rows}"), step)
+        offset = fn.mul(number, step)
         offset = fn.select(fn.icmp("slt", offset, end), offset, i64(0))
-        return fn.address(place, offset, "i8")
+        return fn.address(place, offset, "i8"), table
 
     def _products(
-        self,
-        streams: list[Value],
-        ahead: tuple[Value, Value] | None,
-        band: Value | None,
-        source: DType | None,
+        self, streams: list[Value], ahead: tuple[Value, Value] | None, source: DType | None
     ) -> Tile:
-        """The loop over k, with one phi for each sum; on the way it fetches a column `ahead`, and
-        of the next `band`.
-        """
+        """The loop over k, with one phi for each sum; on the way it fetches a column `ahead`."""
         fn, part, kind = self.fn, self.part, self.kind
         before, body, done = fn.block, fn.fresh_label("k"), fn.fresh_label("summed")
         zero = literal(0, kind)
@@ -327,9 +335,6 @@ class _Tile:
             moved.append([add_product(fn, self.dtype, x, y, Value(s, kind)) for y, s in row])
         if ahead is not None:
             self._fetch(ahead, source, k)
-        if band is not None:
-            entry = fn.address(part["a_columns"], fn.add(k, FETCHES), "i64")
-            prefetch(fn, fn.address(band, fn.load("i64", entry), "i8"), soon=False)
         if self.panels and ahead is not None:  # the next panel of A: a page that nobody asked for
             prefetch(fn, fn.address(Value(column, "ptr"), part["a_step"], "i8"), soon=False)
         elif ahead is not None and not self.windows:
@@ -363,7 +368,9 @@ class _Tile:
 
     def _fetch(self, ahead: tuple[Value, Value], source: DType | None, k: Value) -> None:
         fn = self.fn
-        if source is None:
+        if self.windows:
+            offset = fn.load("i64", fn.address(ahead[1], k, "i64"))
+        elif source is None:
             offset = fn.mul(k, ahead[1])
         else:
             entry = fn.load("i64", fn.address(self.part["ahead_table"], k, "i64"))
