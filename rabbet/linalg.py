@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.graph.value import lookup
+from rabbet.library.joining import broadcast_shapes
 from rabbet.library.products import cross as cross
 from rabbet.library.systems import LstsqResult as LstsqResult
 from rabbet.library.systems import cond as cond
@@ -20,12 +21,13 @@ from rabbet.library.systems import tensorinv as tensorinv
 from rabbet.library.systems import tensorsolve as tensorsolve
 from rabbet.library.systems import vander as vander
 from rabbet.ops.linalg import adjoint, check_square
-from rabbet.tensor.create import zeros
+from rabbet.tensor.create import arange, zeros
 from rabbet.tensor.lift import functions
 from rabbet.tensor.tensor import Tensor, as_operand
 
 __all__ = [
     *("LstsqResult", "cond", "logdet", "lstsq", "matrix_exp", "multi_dot", "solve_triangular"),
+    *("EigResult", "LUFactors", "LUResult", "eig", "eigvals", "lu", "lu_factor", "lu_solve"),
     *("tensorinv", "tensorsolve", "vander"),
     *("LinAlgError", "cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "matmul"),
     *("matrix_norm", "matrix_power", "matrix_rank", "matrix_transpose", "outer", "pinv", "qr"),
@@ -62,6 +64,104 @@ def eigh(x: Any, /) -> EighResult:
 def eigvalsh(x: Any, /) -> Tensor:
     """The eigenvalues of `eigh`."""
     return eigh(x).eigenvalues
+
+
+class EigResult(NamedTuple):
+    """What `eig` gives."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+class LUResult(NamedTuple):
+    """What `lu` gives."""
+
+    P: Tensor
+    L: Tensor
+    U: Tensor
+
+
+class LUFactors(NamedTuple):
+    """What `lu_factor` gives."""
+
+    LU: Tensor
+    pivots: Tensor
+
+
+def eig(x: Any, /) -> EigResult:
+    """Eigenvalues, in no particular order, and eigenvectors of norm 1 (columns) of any square x.
+
+    Both are complex. Gradients need eigenvalues that differ, and a result that does not depend on
+    the phases of the vectors. Raises LinAlgError, when computed, where LAPACK does not converge.
+
+    >>> rb.linalg.eig(rb.asarray([[0.0, 1.0], [-1.0, 0.0]])).eigenvalues.tolist()
+    [1j, -1j]
+    """
+    return EigResult(*functions["eig"](as_operand(x)))
+
+
+def eigvals(x: Any, /) -> Tensor:
+    """The eigenvalues of `eig`."""
+    return eig(x).eigenvalues
+
+
+def lu_factor(a: Any, /) -> LUFactors:
+    """L below the diagonal (its own is 1) and U in one matrix, and the pivots, for `lu_solve`.
+
+    Pivots count from 1, as LAPACK's: row i was exchanged with row pivots[i].
+    """
+    packed, pivots, _ = functions["lu_factor"](as_operand(a))
+    return LUFactors(packed, pivots)
+
+
+def lu(a: Any, /) -> LUResult:
+    """a = P @ L @ U: a permutation, lower triangular with ones, and upper triangular.
+
+    (..., m, n) -> (..., m, m), (..., m, k), (..., k, n) with k = min(m, n). Gradients are those of
+    square matrices.
+
+    >>> rb.linalg.lu(rb.asarray([[0.0, 2.0], [1.0, 3.0]])).U.tolist()
+    [[1.0, 3.0], [0.0, 2.0]]
+    """
+    packed, _, places = functions["lu_factor"](as_operand(a))
+    m, n = packed.shape[-2:]
+    k = min(m, n)
+    unit = lookup("eye").like(packed, m, k, 0, packed.dtype)
+    ones = lookup("eye").like(packed, m, None, 0, packed.dtype)
+    lower = functions["tril"](packed[..., :k], -1) + unit
+    return LUResult(ones[places], lower, functions["triu"](packed[..., :k, :]))
+
+
+def lu_solve(LU: Any, pivots: Any, B: Any, /) -> Tensor:
+    """The x with a @ x = B, from the factors of a that `lu_factor` gave.
+
+    >>> a = rb.asarray([[0.0, 2.0], [1.0, 3.0]])
+    >>> rb.linalg.lu_solve(*rb.linalg.lu_factor(a), rb.asarray([[2.0], [4.0]])).tolist()
+    [[1.0], [1.0]]
+    """
+    packed, right, swaps = as_operand(LU), as_operand(B), as_operand(pivots)
+    check_square("lu_solve", packed.spec)
+    if right.ndim < 2 or swaps.shape != packed.shape[:-1]:
+        raise ShapeError(
+            f"lu_solve: {show(packed.shape)}, pivots {show(swaps.shape)}, B {show(right.shape)}: "
+            "they must be (..., n, n), (..., n) and (..., n, k)"
+        )
+    shape = broadcast_shapes(packed.shape[:-2], right.shape[:-2])
+    right = functions["expand"](right, (*shape, *right.shape[-2:]))
+    places = functions["expand"](swaps, (*shape, swaps.shape[-1]))
+    for row in range(packed.shape[-1]):
+        right = _exchanged(right, row, places[..., row : row + 1] - 1)
+    unit = lookup("eye").like(packed, packed.shape[-1], None, 0, packed.dtype)
+    return solve(functions["triu"](packed), solve(functions["tril"](packed, -1) + unit, right))
+
+
+def _exchanged(x: Tensor, row: int, other: Tensor) -> Tensor:
+    """Matrices with one row exchanged with another, whose number is (..., 1)."""
+    numbers = functions["expand"](arange(x.shape[-2]), x.shape[:-1])
+    place = functions["where"](
+        numbers == row, other, functions["where"](numbers == other, row, numbers)
+    )
+    return functions["take_along_axis"](x, functions["expand"](place[..., None], x.shape), -2)
 
 
 def slogdet(x: Any, /) -> SlogdetResult:

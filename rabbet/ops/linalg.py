@@ -40,7 +40,7 @@ def adjoint(x: Any) -> Any:
     return matrix_transpose(conjugate(x))
 
 
-def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of NumPy whose LinAlgError is ours, with the op's name."""
 
     def run(*operands: Any) -> Any:
@@ -97,7 +97,7 @@ def _cholesky_samples() -> list[Sample]:
     public=False,
     wirtinger=True,
     infer=_square_spec("cholesky"),
-    lower=_named("cholesky", _cholesky),
+    lower=named("cholesky", _cholesky),
     reference=_cholesky_reference,
     samples=_cholesky_samples,
 )
@@ -175,7 +175,7 @@ def _solve_samples() -> list[Sample]:
     wirtinger=True,
     promote="float",
     infer=_solve_spec,
-    lower=_named("solve", _solve),
+    lower=named("solve", _solve),
     reference=_solve_reference,
     samples=_solve_samples,
 )
@@ -220,7 +220,7 @@ def _square_samples() -> list[Sample]:
     wirtinger=True,
     promote="float",
     infer=_square_spec("inv"),
-    lower=_named("inv", np.linalg.inv),
+    lower=named("inv", np.linalg.inv),
     reference=lambda x: _solve_reference(
         x, np.broadcast_to(np.eye(x.shape[-1], dtype=x.dtype), x.shape)
     ),
@@ -258,7 +258,7 @@ def _slogdet(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     promote="float",
     outputs=2,
     infer=_slogdet_spec,
-    lower=_named("slogdet", _slogdet),
+    lower=named("slogdet", _slogdet),
     reference=_slogdet,
     samples=_square_samples,
 )
@@ -284,7 +284,7 @@ def _slogdet_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
     public=False,
     promote="float",
     infer=lambda x: x.with_shape(_square_spec("det")(x).shape[:-2]),
-    lower=_named("det", lambda x: np.asarray(np.linalg.det(x), x.dtype)),
+    lower=named("det", lambda x: np.asarray(np.linalg.det(x), x.dtype)),
     reference=lambda x: np.asarray(np.linalg.det(x.astype(np.result_type(x, np.float64)))),
     samples=_square_samples,
     onnx="Det",
@@ -323,7 +323,7 @@ def _eigh(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     promote="float",
     outputs=2,
     infer=_eigh_spec,
-    lower=_named("eigh", _eigh),
+    lower=named("eigh", _eigh),
     reference=_eigh,
     samples=lambda: [
         Sample((Draw(s, kind="definite"),)) for s in ((3, 3), (2, 4, 4), (1, 1), (0, 3, 3))

@@ -1,0 +1,160 @@
+"""Eigenvalues of any square matrix, and the LU factors, as host ops over stacks of matrices.
+
+Gradients: C. Boeddeker et al., "On the computation of complex-valued gradients with application to
+statistically optimum beamforming" (2017), for eigenvectors of norm 1; S. Axen, "Differentiating the
+LU decomposition" (2021).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rabbet.base.dtypes import int32, int64
+from rabbet.base.errors import GradientError, ShapeError
+from rabbet.base.shapes import show
+from rabbet.base.spec import Spec
+from rabbet.graph.op import op
+from rabbet.graph.sample import Draw, Sample
+from rabbet.graph.value import Value, lookup
+from rabbet.ops.arithmetic import add, cast, divide, multiply, subtract
+from rabbet.ops.compare import equal, where
+from rabbet.ops.complex import real, whole_of
+from rabbet.ops.contract import matmul
+from rabbet.ops.index import take_along_axis
+from rabbet.ops.linalg import adjoint, check_square, named, solve
+from rabbet.ops.movement import unsqueeze
+from rabbet.ops.moves import expand
+from rabbet.ops.ranges import tril, triu
+from rabbet.ops.rules import check_kind
+
+
+def _eig_spec(x: Spec) -> tuple[Spec, Spec]:
+    check_square("eig", x)
+    dtype = x.dtype if x.dtype.kind == "c" else whole_of(x.dtype)
+    return x.with_shape(x.shape[:-1]).with_dtype(dtype), x.with_dtype(dtype)
+
+
+def _eig(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, vectors = np.linalg.eig(x)
+    wanted = np.result_type(x.dtype, np.complex64)
+    return values.astype(wanted), vectors.astype(wanted)
+
+
+@op(
+    "host",
+    public=False,
+    method=None,
+    wirtinger=True,
+    promote="float",
+    outputs=2,
+    infer=_eig_spec,
+    lower=named("eig", _eig),
+    reference=_eig,
+    # Vectors are defined up to a phase, of which finite differences know nothing.
+    samples=lambda: [
+        Sample((Draw(s, kind="definite"),), grad=False) for s in ((3, 3), (2, 4, 4), (1, 1))
+    ],
+)
+def eig(x: Value) -> tuple[Value, Value]:
+    """Eigenvalues in no particular order, and eigenvectors of norm 1 as columns; always complex.
+
+    Gradients need eigenvalues that differ, and results that do not depend on a vector's phase.
+    """
+
+
+@eig.gradient
+def _eig_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    values, vectors = y
+    unit = lookup("eye").like(values, x.shape[-1], None, 0, values.dtype)
+    inner = None
+    if g[1] is not None:
+        turned = matmul(adjoint(vectors), g[1])
+        own = cast(real(multiply(turned, unit)), values.dtype)  # the norm does not change
+        turned = subtract(turned, matmul(matmul(adjoint(vectors), vectors), own))
+        gap = subtract(unsqueeze(values, -2), unsqueeze(values, -1))
+        none = equal(gap, 0.0)
+        gap = lookup("conj")(where(none, 1.0, gap))
+        inner = where(none, 0.0, divide(turned, gap))
+    if g[0] is not None:
+        straight = multiply(unit, unsqueeze(g[0], -2))
+        inner = straight if inner is None else add(inner, straight)
+    found = solve(adjoint(vectors), matmul(inner, adjoint(vectors)))
+    return (found if x.dtype.kind == "c" else real(found),)
+
+
+# ---- LU ------------------------------------------------------------------------------------------
+
+
+def _lu_spec(x: Spec) -> tuple[Spec, Spec, Spec]:
+    check_kind("lu_factor", x.dtype, "fc")
+    if x.ndim < 2:
+        raise ShapeError(f"lu_factor: {show(x.shape)} is no stack of matrices")
+    *stack, m, n = x.shape
+    steps = m if m <= n else n
+    return (
+        x,
+        x.with_shape((*stack, steps)).with_dtype(int32),
+        x.with_shape((*stack, m)).with_dtype(int64),
+    )
+
+
+def _lu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gaussian elimination with partial pivoting, column after column, of all matrices at once."""
+    m, n = x.shape[-2:]
+    flat = x.reshape((-1, m, n)).copy()
+    each, steps = np.arange(len(flat)), min(m, n)
+    pivots = np.zeros((len(flat), steps), np.int32)
+    order = np.tile(np.arange(m), (len(flat), 1))
+    for k in range(steps):
+        at = k + np.abs(flat[:, k:, k]).argmax(1)
+        pivots[:, k] = at + 1
+        for rows in (flat, order):
+            kept = rows[:, k].copy()
+            rows[:, k] = rows[each, at]
+            rows[each, at] = kept
+        head = flat[:, k, k]
+        head = np.where(head == 0, 1, head)[:, None]
+        flat[:, k + 1 :, k] /= head
+        flat[:, k + 1 :, k + 1 :] -= flat[:, k + 1 :, k, None] * flat[:, k, None, k + 1 :]
+    shape = x.shape[:-2]
+    back = np.argsort(order, 1)
+    return flat.reshape(x.shape), pivots.reshape((*shape, steps)), back.reshape((*shape, m))
+
+
+@op(
+    "host",
+    public=False,
+    method=None,
+    wirtinger=True,
+    promote="float",
+    outputs=3,
+    infer=_lu_spec,
+    lower=_lu,
+    reference=_lu,
+    samples=lambda: [
+        Sample((Draw(s, kind="regular" if s[-1] == s[-2] else "float"),), grad=s[-1] == s[-2])
+        for s in ((3, 3), (2, 4, 4), (1, 1), (0, 3, 3), (2, 5), (4, 3))
+    ],
+)
+def lu_factor(x: Value) -> tuple[Value, Value, Value]:
+    """L and U in one matrix, pivots, and where each row of `x` went to: (..., m, n) -> (..., m, n),
+    (..., k) int32 from 1 on (row i was exchanged with that row), (..., m) int64; k = min(m, n).
+    """
+
+
+@lu_factor.gradient
+def _lu_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
+    if x.shape[-1] != x.shape[-2]:
+        raise GradientError("lu: only factors of square matrices have a gradient")
+    packed, _, back = y
+    unit = lookup("eye").like(packed, x.shape[-1], None, 0, packed.dtype)
+    lower, upper = add(tril(packed, -1), unit), triu(packed)
+    inner = add(
+        tril(matmul(adjoint(lower), tril(g[0], -1)), -1),
+        triu(matmul(triu(g[0]), adjoint(upper))),
+    )
+    right = adjoint(solve(upper, adjoint(inner)))  # inner @ upper^-H
+    found = solve(adjoint(lower), right)
+    return (take_along_axis(found, expand(unsqueeze(back, -1), found.shape), -2),)
