@@ -37,9 +37,12 @@ def _eig_spec(x: Spec) -> tuple[Spec, Spec]:
 
 
 def _eig(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values, vectors = np.linalg.eig(x)
+    # LAPACK never ends on values that are not finite: NaN comes of such matrices.
+    wild = ~np.isfinite(x).all((-2, -1))
+    values, vectors = np.linalg.eig(np.where(wild[..., None, None], 0, x))
     wanted = np.result_type(x.dtype, np.complex64)
-    return values.astype(wanted), vectors.astype(wanted)
+    values = np.where(wild[..., None], np.nan, values).astype(wanted)
+    return values, np.where(wild[..., None, None], np.nan, vectors).astype(wanted)
 
 
 @op(
