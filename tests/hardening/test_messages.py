@@ -299,7 +299,7 @@ REST = [
     other("list of layers", TypeError, lambda: nn.Sequential([nn.ReLU()]), "Sequential(*modules)"),
     other("the class Tensor", TypeError, lambda: rb.Tensor([1]), "Tensor()", "asarray(data)"),
     other("no array", TypeError, lambda: rb.from_numpy([1]), "takes a NumPy array", "rb.asarray"),
-    other("device", AttributeError, lambda: rb.device("cpu"), "'device'", "its name, 'cpu'"),
+    other("device", rb.DeviceError, lambda: rb.device("cuda"), "'cuda'", "only 'cpu'"),
     other("dtype's name", AttributeError, lambda: rb.float, "use rb.float32"),
     other(
         "optimizer by name",
