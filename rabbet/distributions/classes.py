@@ -7,7 +7,7 @@ from typing import Any
 
 from rabbet.distributions import constraints
 from rabbet.distributions.continuous import Gamma
-from rabbet.distributions.discrete import Bernoulli, Categorical, Poisson, one_of
+from rabbet.distributions.discrete import Bernoulli, Categorical, Poisson, count_of, one_of
 from rabbet.distributions.distribution import Distribution, Shape, floats
 from rabbet.distributions.tails import positive_uniform
 from rabbet.nn.functional import one_hot
@@ -110,7 +110,7 @@ class Multinomial(_Classes):
 
     def __init__(self, total_count: int = 1, probs: Any = None, logits: Any = None) -> None:
         super().__init__(probs, logits)
-        self.total_count = total_count.__index__()
+        self.total_count = count_of("Multinomial", total_count)
         bounds = constraints.integer_interval(0, self.total_count)
         self.support = constraints.independent(bounds, 1)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rabbet.base.errors import NumberRangeError
 from rabbet.ops.arithmetic import abs_, floor
 from rabbet.ops.compare import logical_and, logical_or
 from rabbet.tensor import Tensor, asarray
@@ -44,7 +45,7 @@ def _all(x: Tensor, axes: int) -> Tensor:
 
 
 def _whole(x: Tensor) -> Tensor:
-    return floor(x) == x if x.dtype.is_float else x == x
+    return x - floor(x) == 0 if x.dtype.is_float else x == x
 
 
 def _is_lower(x: Tensor) -> Tensor:
@@ -58,6 +59,8 @@ def independent(base: Constraint, reinterpreted_batch_ndims: int) -> Constraint:
     1
     """
     count = reinterpreted_batch_ndims
+    if count < 0:
+        raise NumberRangeError(f"reinterpreted_batch_ndims={count} must be 0 or more")
     if not count:
         return base
     return Constraint(

@@ -32,6 +32,14 @@ def one_of(name: str, probs: Any, logits: Any) -> Tensor:
     return floats(logits if probs is None else probs)[0]
 
 
+def count_of(name: str, total_count: Any) -> int:
+    """`total_count` as a Python int; RabbetError unless it is a whole number from 0 on."""
+    if not hasattr(total_count, "__index__") or total_count.__index__() < 0:
+        raise RabbetError(f"{name}: total_count={total_count!r} must be an int, 0 or more")
+    count: int = total_count.__index__()
+    return count
+
+
 class Bernoulli(Distribution):
     """0 or 1, as floats; 1 with the chance `probs`, the sigmoid of `logits`.
 
@@ -153,7 +161,7 @@ class Binomial(Distribution):
     def __init__(self, total_count: int = 1, probs: Any = None, logits: Any = None) -> None:
         given = one_of("Binomial", probs, logits)
         self.probs = given if logits is None else sigmoid(given)
-        self.total_count = total_count.__index__()
+        self.total_count = count_of("Binomial", total_count)
         self.support = constraints.integer_interval(0, self.total_count)
         self.batch_shape = given.shape
 

@@ -17,6 +17,7 @@ from rabbet.library.joining import broadcast_arrays
 from rabbet.nn import functional
 from rabbet.ops.arithmetic import abs_, square
 from rabbet.ops.compare import logical_and, where
+from rabbet.ops.entropy import xlog1py
 from rabbet.ops.functions import exp, log
 from rabbet.ops.pointwise import xlogy
 from rabbet.ops.special import digamma, lgamma
@@ -145,7 +146,7 @@ def _transformed(p: Any, q: Any) -> Tensor:
 
 
 def _geometric(p: Any, q: Any) -> Tensor:
-    return -p.entropy() - log(1.0 - q.probs) * p.mean - log(q.probs)
+    return -p.entropy() - xlog1py(p.mean, -q.probs) - log(q.probs)
 
 
 def _binomial(p: Any, q: Any) -> Tensor:

@@ -8,21 +8,24 @@ from typing import Any
 from rabbet.distributions import constraints
 from rabbet.distributions.continuous import Gamma, Normal, log_beta
 from rabbet.distributions.distribution import Distribution, floats
-from rabbet.library.random import rand, randn
-from rabbet.ops.arithmetic import abs_, square
+from rabbet.library.random import UNIFORM_STEPS, rand, randn
+from rabbet.ops.arithmetic import abs_, minimum, sign, square
 from rabbet.ops.compare import where
+from rabbet.ops.entropy import xlog1py
 from rabbet.ops.functions import exp, expm1, log, log1p, sqrt
+from rabbet.ops.gamma_functions import gammaincc
+from rabbet.ops.pointwise import xlogy
 from rabbet.ops.special import digamma, lgamma
 from rabbet.ops.trigonometry import atan, tan
 from rabbet.tensor import Tensor, asarray
 
 EULER = 0.57721566490153286  # the Euler-Mascheroni constant
-LEAST = 2.0**-33  # instead of a uniform number that is 0, where its logarithm is needed
 
 
 def positive_uniform(like: Tensor, shape: Any, generator: Any) -> Tensor:
-    """Uniform numbers above 0."""
-    return rand(shape, dtype=like.dtype, generator=generator).clip(LEAST, None)
+    """Uniform numbers above 0: half a step of those of `rand` instead of 0."""
+    least = 0.5 / UNIFORM_STEPS.get(like.dtype.name, 2.0**32)
+    return rand(shape, dtype=like.dtype, generator=generator).clip(least, None)
 
 
 class StudentT(Distribution):
@@ -100,8 +103,13 @@ class Cauchy(Distribution):
         return atan((asarray(value) - self.loc) / self.scale) / math.pi + 0.5
 
     def icdf(self, value: Any) -> Tensor:
-        """loc + scale tan(pi (value - 1/2))."""
-        return self.loc + self.scale * tan(math.pi * (asarray(value) - 0.5))
+        """loc + scale tan(pi (value - 1/2)): 1 / tan of the distance to the end, far out."""
+        chance = asarray(value)
+        p, rest = chance - 0.5, minimum(chance, 1.0 - chance)
+        is_near = rest > 0.25
+        near = tan(math.pi * where(is_near, p, 0.25))
+        far = sign(p) / tan(math.pi * where(is_near, 0.25, rest))
+        return self.loc + self.scale * where(is_near, near, far)
 
     def entropy(self) -> Tensor:
         """log(4 pi scale)."""
@@ -289,7 +297,7 @@ class InverseGamma(Distribution):
 
     def cdf(self, value: Any) -> Tensor:
         """What is missing to 1 in the gamma numbers' at 1 / value."""
-        return 1.0 - Gamma(self.concentration, self.rate).cdf(1.0 / asarray(value))
+        return gammaincc(self.concentration, self.rate / asarray(value))
 
     def entropy(self) -> Tensor:
         """a + log(rate) + log Gamma(a) - (1 + a) psi(a)."""
@@ -387,7 +395,7 @@ class Weibull(Distribution):
     def log_prob(self, value: Any) -> Tensor:
         """log(k / scale) + (k - 1) log(value / scale) - (value / scale)^k."""
         z, k = asarray(value) / self.scale, self.concentration
-        return log(k / self.scale) + (k - 1.0) * log(z) - z**k
+        return log(k / self.scale) + xlogy(k - 1.0, z) - z**k
 
     def cdf(self, value: Any) -> Tensor:
         """1 - exp(-(value / scale)^k)."""
@@ -432,7 +440,7 @@ class Kumaraswamy(Distribution):
     def log_prob(self, value: Any) -> Tensor:
         """log(a b) + (a - 1) log(value) + (b - 1) log(1 - value^a)."""
         x, a, b = asarray(value), self.concentration1, self.concentration0
-        return log(a * b) + (a - 1.0) * log(x) + (b - 1.0) * log1p(-(x**a))
+        return log(a * b) + xlogy(a - 1.0, x) + xlog1py(b - 1.0, -(x**a))
 
     def cdf(self, value: Any) -> Tensor:
         """1 - (1 - value^a)^b."""
@@ -482,7 +490,7 @@ class FisherSnedecor(Distribution):
     def log_prob(self, value: Any) -> Tensor:
         """a log r + (a - 1) log x - (a + b) log(1 + r x) - log B(a, b); a, b halves, r = a / b."""
         x, a, b, r = asarray(value), 0.5 * self.df1, 0.5 * self.df2, self.df1 / self.df2
-        return a * log(r) + (a - 1.0) * log(x) - (a + b) * log1p(r * x) - log_beta(a, b)
+        return a * log(r) + xlogy(a - 1.0, x) - (a + b) * log1p(r * x) - log_beta(a, b)
 
     @property
     def mean(self) -> Tensor:

@@ -15,6 +15,7 @@ from rabbet.distributions.transforms import (
     Transform,
 )
 from rabbet.ops.arithmetic import square
+from rabbet.ops.compare import where
 from rabbet.ops.index import take_along_axis
 from rabbet.ops.moves import expand
 from rabbet.ops.statistics import logsumexp
@@ -33,7 +34,7 @@ class TransformedDistribution(Distribution):
     def __init__(
         self, base_distribution: Distribution, transforms: Transform | Sequence[Transform]
     ) -> None:
-        parts = [transforms] if isinstance(transforms, Transform) else list(transforms)
+        parts = list(transforms) if isinstance(transforms, Sequence) else [transforms]
         whole, base = ComposeTransform(parts), base_distribution
         shape = (*base.batch_shape, *base.event_shape)
         if len(shape) < whole.domain.event_dim:
@@ -75,7 +76,7 @@ class TransformedDistribution(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         """The base's at what `value` is the image of, less the logarithms of the volume changes."""
-        axes, y, terms = len(self.event_shape), value, []
+        axes, y, terms = len(self.event_shape), asarray(value), []
         for transform in reversed(self.transforms):
             if not transform.bijective:
                 raise RabbetError(f"TransformedDistribution: {transform} is not bijective")
@@ -102,7 +103,10 @@ class TransformedDistribution(Distribution):
         for transform in self.transforms:
             if transform.sign is None:
                 raise self.missing(f"cumulative probability behind {transform}")
-            chance = transform.sign * (chance - 0.5) + 0.5
+            if isinstance(transform.sign, Tensor):
+                chance = where(transform.sign > 0, chance, 1.0 - chance)
+            elif transform.sign < 0:
+                chance = 1.0 - chance
         return chance
 
 

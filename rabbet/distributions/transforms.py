@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
@@ -22,9 +22,52 @@ from rabbet.ops.compare import where
 from rabbet.ops.functions import exp, expm1, log, log1p, sigmoid
 from rabbet.ops.moves import expand
 from rabbet.ops.network import softmax
+from rabbet.ops.pointwise import logit
 from rabbet.ops.trigonometry import atanh, tanh
-from rabbet.tensor import Tensor, asarray
+from rabbet.tensor import Tensor, asarray, is_grad_enabled
+from rabbet.tensor.create import zeros
 from rabbet.tensor.lift import functions
+
+
+class _Seen(NamedTuple):
+    """A tensor and which value it had: it may be written to."""
+
+    tensor: Tensor
+    node: Any
+    index: int
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Seen:
+        return cls(x, x._node, x._index)
+
+
+_NOTHING = (None, None, False)
+
+
+def _is_same(known: _Seen | None, x: Tensor) -> bool:
+    return (
+        known is not None
+        and known.tensor is x
+        and known.node is x._node
+        and known.index == x._index
+    )
+
+
+def _with_axes(transform: Transform, x: Tensor, of: Constraint) -> Tensor:
+    if x.ndim < of.event_dim:
+        raise ShapeError(f"{transform}: {show(x.shape)} must have {of.event_dim} or more axes")
+    return x
+
+
+def _parameters(transform: Transform) -> dict[str, Any]:
+    derived = ("_last", "_cache_size", "domain", "codomain")
+    return {n: v for n, v in vars(transform).items() if n not in derived}
+
+
+def _is_alike(one: Any, two: Any) -> bool:
+    if one is two:
+        return True
+    return not (isinstance(one, Tensor) or isinstance(two, Tensor)) and bool(one == two)
 
 
 def _softplus(x: Tensor) -> Tensor:
@@ -50,32 +93,51 @@ class Transform:
 
     def __init__(self, cache_size: int = 0) -> None:
         self._cache_size = cache_size
-        self._last: Any = (None, None)
+        self._last: Any = _NOTHING
 
     def __call__(self, x: Any) -> Tensor:
         """The image of `x`."""
+        t = asarray(x)
         known, image = self._pair()
-        if known is x and isinstance(image, Tensor):
-            return image
-        y = self._call(asarray(x))
-        self._remember(x, y)
+        if _is_same(known, t) and image is not None:
+            return image.tensor
+        y = self._call(_with_axes(self, t, self.domain))
+        self._remember(t, y)
         return y
 
     def back(self, y: Any) -> Tensor:
         """What `y` is the image of."""
+        t = asarray(y)
         origin, known = self._pair()
-        if known is y and isinstance(origin, Tensor):
-            return origin
-        x = self._inverse(asarray(y))
-        self._remember(x, y)
+        if _is_same(known, t) and origin is not None:
+            return origin.tensor
+        x = self._inverse(_with_axes(self, t, self.codomain))
+        self._remember(x, t)
         return x
 
-    def _pair(self) -> tuple[Any, Any]:
-        return getattr(self, "_last", (None, None))  # a class of one's own may not call __init__
+    def _pair(self) -> tuple[_Seen | None, _Seen | None]:
+        # A class of one's own may not call __init__.
+        x, y, had_gradients = getattr(self, "_last", _NOTHING)
+        if x is None or had_gradients or not is_grad_enabled():
+            return x, y
+        # What was computed without gradients must not stand for what now has some.
+        held = (x.tensor, y.tensor, *vars(self).values())
+        has_some = any(isinstance(v, Tensor) and v.requires_grad for v in held)
+        return (None, None) if has_some else (x, y)
 
-    def _remember(self, x: Any, y: Any) -> None:
+    def _remember(self, x: Tensor, y: Tensor) -> None:
         if getattr(self, "_cache_size", 0):
-            self._last = (x, y)
+            self._last = (_Seen.of(x), _Seen.of(y), is_grad_enabled())
+
+    def __eq__(self, other: object) -> bool:
+        """True for a transform of the same kind with the same numbers and the very same tensors."""
+        if not isinstance(other, Transform) or type(self) is not type(other):
+            return NotImplemented
+        one, two = (_parameters(t) for t in (self, other))
+        return one.keys() == two.keys() and all(_is_alike(v, two[n]) for n, v in one.items())
+
+    def __hash__(self) -> int:
+        return hash(type(self))
 
     @property
     def inv(self) -> Transform:
@@ -120,6 +182,10 @@ class _Inverse(Transform):
     def inv(self) -> Transform:
         return self.base
 
+    @property
+    def sign(self) -> Any:
+        return self.base.sign
+
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Tensor:
         return -self.base.log_abs_det_jacobian(y, x)
 
@@ -145,6 +211,9 @@ class ComposeTransform(Transform):
     def __init__(self, parts: Sequence[Transform]) -> None:
         super().__init__()
         self.parts = list(parts)
+        for part in self.parts:
+            if not isinstance(part, Transform):
+                raise RabbetError(f"{part!r} is a {type(part).__name__}; a Transform is needed")
         self.bijective = all(p.bijective for p in self.parts)
         if self.parts:
             self.domain = _reaching(self.parts[0].domain, _needed(self.parts[::-1], False))
@@ -159,6 +228,12 @@ class ComposeTransform(Transform):
         for part in reversed(self.parts):
             y = part.back(y)
         return asarray(y)
+
+    @property
+    def sign(self) -> Any:
+        """The product of the parts' signs; None where one has none."""
+        signs = [part.sign for part in self.parts]
+        return None if any(s is None for s in signs) else math.prod(signs)
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Tensor:
         """The sum of those of all parts."""
@@ -256,8 +331,8 @@ class AffineTransform(Transform):
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Tensor:
         """log |scale|."""
-        t = asarray(x)
-        scale = asarray(self.scale).astype(t.dtype)
+        t, scale = asarray(x), asarray(self.scale)
+        scale = scale.astype(t.dtype) if t.dtype.is_float else scale
         shape = broadcast_shapes(t.shape, scale.shape)
         return sum_last(expand(log(abs_(scale)), shape), self.event_dim)
 
@@ -314,7 +389,7 @@ class PowerTransform(Transform):
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Tensor:
         """log |exponent y / x|."""
-        return log(abs_(self.exponent * y / x))
+        return log(abs_(self.exponent * asarray(y) / asarray(x)))
 
     def forward_shape(self, shape: Shape) -> Shape:
         return broadcast_shapes(shape, asarray(self.exponent).shape)
@@ -336,7 +411,7 @@ class SigmoidTransform(Transform):
         return sigmoid(x)
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return log(y) - log1p(-y)
+        return logit(y)
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Tensor:
         """-softplus(-x) - softplus(x)."""
@@ -436,7 +511,7 @@ class StickBreakingTransform(Transform):
 
     def _call(self, x: Tensor) -> Tensor:
         share = self._share(x)
-        none = functions["zeros_like"](x[..., :1])
+        none = zeros((*x.shape[:-1], 1), dtype=x.dtype)
         ahead = functions["concat"]([none, log1p(-share).cumsum(-1)], -1)
         last = functions["concat"]([share, none + 1.0], -1)
         return last * exp(ahead)

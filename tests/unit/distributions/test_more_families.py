@@ -146,3 +146,34 @@ def test_divergence_is_the_mean_of_the_difference(name: str) -> None:
     error = difference.std(0) / np.sqrt(len(difference))
     found = D.kl_divergence(p, q).numpy()
     assert (np.abs(found - difference.mean(0)) <= 5 * error + 1e-9).all()
+
+
+def test_densities_at_the_ends() -> None:
+    assert D.Weibull(2.0, 1.0).log_prob(0.0).item() == pytest.approx(-np.log(2.0))
+    assert D.Kumaraswamy(1.0, 1.0).log_prob(rb.asarray([0.0, 1.0])).tolist() == [0.0, 0.0]
+    assert D.FisherSnedecor(t(2.0), t(3.0)).log_prob(0.0).item() == pytest.approx(0.0)
+    assert D.kl_divergence(D.Geometric(1.0), D.Geometric(1.0)).item() == 0.0
+    assert D.constraints.nonnegative_integer.check(rb.asarray([2.0, rb.inf])).tolist() == [
+        True,
+        False,
+    ]
+
+
+def test_quantiles_and_tails_far_out() -> None:
+    p = np.array([0.0, 1e-12, 0.2, 0.5, 0.8, 1.0])
+    np.testing.assert_allclose(D.Cauchy(t(1.0), t(2.0)).icdf(t(p)).numpy(), st.cauchy(1, 2).ppf(p))
+    assert D.HalfCauchy(1.0).icdf(1.0).item() == np.inf
+    found = D.InverseGamma(t(3.0), t(1.0)).cdf(t(0.01)).item()
+    assert found == pytest.approx(st.invgamma(3.0).cdf(0.01), rel=1e-9)
+
+
+def test_draws_of_halves_are_finite() -> None:
+    gumbel = D.Gumbel(rb.zeros((), dtype="float16"), 1.0)
+    assert bool(gumbel.sample((20000,), generator=rb.Generator(0)).isfinite().all())
+
+
+@pytest.mark.parametrize("count", [2.0, -1])
+def test_counts_are_whole_numbers(count: Any) -> None:
+    for family in (D.Binomial, D.Multinomial):
+        with pytest.raises(rb.RabbetError, match="an int, 0 or more"):
+            family(count, rb.asarray([0.5, 0.5]))

@@ -122,3 +122,46 @@ def test_constraints_name_themselves_and_check() -> None:
     assert c.greater_than(0).check([0, 1]).tolist() == [False, True]
     assert c.one_hot.check(rb.asarray([[0, 1], [1, 1]])).tolist() == [True, False]
     assert bool(c.lower_cholesky.check(rb.eye(2))) and not bool(c.lower_cholesky.check(-rb.eye(2)))
+
+
+def test_signs_of_compositions_and_inverses() -> None:
+    whole = D.ComposeTransform([D.AffineTransform(1.0, -2.0), D.ExpTransform()])
+    for parts in (whole, [whole], [D.AffineTransform(0.5, -0.5).inv, D.ExpTransform()]):
+        d = D.TransformedDistribution(D.Normal(t(0.0), t(1.0)), parts)
+        assert d.cdf(d.icdf(t(0.3))).item() == pytest.approx(0.3)
+        assert d.cdf(t(2.0)).item() == pytest.approx(1 - st.norm.cdf((1 - np.log(2.0)) / 2))
+
+
+def test_transforms_of_one_kind_and_the_same_numbers_are_equal() -> None:
+    shift = t(1.0)
+    same = [D.AffineTransform(shift, 2.0, 1), D.AffineTransform(shift, 2.0, 1, cache_size=1)]
+    assert same[0] == same[1] and len(set(same)) == 1 and same[0].inv == same[1].inv
+    assert same[0] != D.AffineTransform(t(1.0), 2.0, 1) and D.ExpTransform() != D.TanhTransform()
+    p, q = D.LogisticNormal(rb.zeros(2), 1.0), D.LogisticNormal(rb.ones(2), 1.0)
+    assert D.kl_divergence(p, q).item() == pytest.approx(1.0)
+
+
+def test_a_remembered_image_has_the_gradient_and_the_value_it_should() -> None:
+    scale, transform = rb.tensor(2.0, requires_grad=True), D.AffineTransform
+    x = D.TransformedDistribution(D.Normal(0.0, 1.0), transform(0.0, scale, cache_size=1))
+    drawn = x.sample()
+    x.log_prob(drawn).backward()
+    wanted = (drawn.item() / 2.0) ** 2 / 2.0 - 0.5
+    assert scale.grad is not None and scale.grad.item() == pytest.approx(wanted, abs=1e-5)
+    remembering, place = D.TanhTransform(cache_size=1), rb.tensor(1.0)
+    remembering(place)
+    place.add_(1.0)
+    assert remembering(place).item() == pytest.approx(np.tanh(2.0))
+
+
+def test_edges_of_transforms() -> None:
+    assert D.StickBreakingTransform()(rb.zeros(2, 0)).tolist() == [[1.0], [1.0]]
+    assert D.AffineTransform(0, 0.5).log_abs_det_jacobian(3, None).item() == np.float32(np.log(0.5))
+    d = D.TransformedDistribution(D.Exponential(1.0), D.PowerTransform(2.0))
+    assert d.log_prob([1.0, 4.0]).shape == (2,)
+    with pytest.raises(rb.ShapeError, match="1 or more axes"):
+        D.StickBreakingTransform()(rb.tensor(1.0))
+    with pytest.raises(rb.RabbetError, match="a Transform is needed"):
+        D.TransformedDistribution(D.Normal(0.0, 1.0), rb.exp)  # type: ignore[arg-type]
+    with pytest.raises(rb.NumberRangeError, match="0 or more"):
+        D.IndependentTransform(D.ExpTransform(), -1)
