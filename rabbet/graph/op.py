@@ -68,6 +68,7 @@ class Op(Binding):
     differentiable: bool = True
     wirtinger: bool = False
     is_opaque: bool = False
+    for_one_call: bool = False  # its rule belongs to one call: nothing else may keep it alive
     # Rules that the decorators below add, and what records calls with tensors that were bound
     # before (recorder.Caller).
     grad: Callable[..., Any] | None = None

@@ -131,8 +131,7 @@ def _handed_through(outs: Sequence[Value], inputs: Sequence[Value]) -> tuple[Val
 
 def _op_of(region: Region) -> Op:
     # One name for all: the program of every such op is the same, the rule is no part of it.
-    made = make_op(
-        _handed_through, name="checkpoint", kind="composite", public=False, reference=None
-    )
+    kept = {"public": False, "reference": None, "for_one_call": True}
+    made = make_op(_handed_through, name="checkpoint", kind="composite", **kept)
     made.grad = _Rule(region)
     return made

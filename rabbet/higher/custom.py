@@ -64,7 +64,7 @@ class Custom:
         try:
             known = self.ops.get(key)
         except TypeError:  # a residual that cannot be hashed
-            return op_of(rule)
+            return op_of(rule, for_one_call=True)
         if known is None:
             if len(self.ops) >= OPS_KEPT:
                 self.ops.pop(next(iter(self.ops)))
@@ -210,7 +210,7 @@ class _Rule:
     def _opaque(self, sent: list, inputs: list, kept: list) -> list[Any]:
         zeros = [lookup("zeros_like")(x) for x in inputs]
         form = (2 + len(zeros), 2 + len(sent), 2 + len(kept))
-        made = sent[0].emit(op_of(self), [*zeros, *sent, *kept], {}, form)
+        made = sent[0].emit(op_of(self, for_one_call=True), [*zeros, *sent, *kept], {}, form)
         return list(made) if isinstance(made, tuple) else [made]
 
     def _checked(self, made: Any, inputs: list) -> list[Any]:
@@ -256,10 +256,11 @@ def _handed_through(
     return tuple(outs)
 
 
-def op_of(rule: _Rule) -> Op:
+def op_of(rule: _Rule, for_one_call: bool = False) -> Op:
     """The op that hands results through with this gradient rule."""
     # One name for all: the program of every such op is the same, the rule is no part of it.
-    made = make_op(_handed_through, name="custom", kind="composite", public=False, reference=None)
+    kept = {"public": False, "reference": None, "for_one_call": for_one_call}
+    made = make_op(_handed_through, name="custom", kind="composite", **kept)
     made.grad = rule
     made.is_opaque = True
     return made

@@ -96,4 +96,4 @@ class _Applied(Custom):
         return out
 
     def _op(self, rule: Any) -> Op:
-        return op_of(rule)  # every call has a context of its own
+        return op_of(rule, for_one_call=True)  # as the context is

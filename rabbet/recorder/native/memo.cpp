@@ -146,7 +146,10 @@ Prepared *find_anew(const Call &call, const std::vector<PyObject *> &kinds, cons
     }
     if (!prepared)
         prepared = ask(call);
-    if (prepared && !look_up(key, hash))
+    const Ref passing = Ref::steal(prepared ? PyObject_GetAttrString(call.op, "for_one_call") : nullptr);
+    if (!passing)
+        return nullptr;
+    if (passing.get() != Py_True && !look_up(key, hash))
         insert(key, hash, prepared.as<Prepared>(), kept);
     return reinterpret_cast<Prepared *>(prepared.release());
 }

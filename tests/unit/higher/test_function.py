@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -77,3 +79,26 @@ def test_what_cannot_be_is_named() -> None:
     x = rb.ones(2, requires_grad=True)
     with pytest.raises(rb.GradientError, match="only_inputs"):
         rb.autograd.grad(x.sum(), x, only_inputs=False)
+
+
+def test_a_call_leaves_nothing_behind() -> None:
+    contexts: list[Any] = []
+
+    class Noted(rb.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            contexts.append(weakref.ref(ctx))
+            return x * 2.0
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return 2.0 * g
+
+    x = rb.ones(2, requires_grad=True)
+    for _ in range(8):
+        x.grad = None
+        Noted.apply(x).sum().backward()
+        assert x.grad is not None and x.grad.tolist() == [2.0, 2.0]
+    gc.collect()
+    alive = [c for c in contexts if c() is not None]  # programs know the ops they were made of
+    assert len(alive) < 5
