@@ -1,10 +1,10 @@
 """How contractions of a few rows read the elements of windows of an image (`contract_direct`).
 
-Where columns of the result are columns of the image, and the machine has masks, elements are read
-in place: a mask says which lanes of a vector are inside a line, and a line that is not inside the
-image is a constant. Elsewhere a task first copies the part of the image that its windows see into
-scratch memory, padding written out and columns apart by their residue of the stride, so that
-neighbouring windows have neighbouring elements.
+Where columns of the result are columns of the image, one element apart in memory, and the machine
+has masks, elements are read in place: a mask says which lanes of a vector are inside a line, and a
+line that is not inside the image is a constant. Elsewhere a task first copies the part of the image
+that its windows see into scratch memory, padding written out and columns apart by their residue of
+the stride, so that neighbouring windows have neighbouring elements.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Element: TypeAlias = Callable[[Tap, int, int], Value]
 
 def is_in_place(image: Image, target: Target) -> bool:
     """Are elements read where they lie in the image?"""
-    return image.columns.stride == 1 and has_masks(target)
+    return image.follows and has_masks(target)
 
 
 class Elements(ABC):

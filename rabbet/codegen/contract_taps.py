@@ -14,9 +14,11 @@ from rabbet.base.target import Target
 from rabbet.codegen.contract_axes import Loop, Loops
 from rabbet.codegen.contract_blocks import larger, smaller
 from rabbet.codegen.ir import Value
+from rabbet.expr.affine import coefficient
 from rabbet.expr.expr import Expr, const
+from rabbet.expr.scalars import expand_all
 from rabbet.kernel.loops import ContractKernel
-from rabbet.kernel.windows import Place, literal_extents, places
+from rabbet.kernel.windows import Place, literal_extents, loaded, places
 
 COLUMNS = 512  # of a band, at most
 ROWS = 4  # of a band that go through registers together
@@ -58,6 +60,11 @@ class Image:
         ]
         self.taps = [self._tap(point) for point in self.points]
         self.residues = sorted({tap.residue for tap in self.taps})
+
+        load = loaded(expand_all(kernel.b))
+        assert load is not None
+        # Does memory go one element on from one column of the result to the next?
+        self.follows = coefficient(load.args[0], self.n[-1].variable) is const(1, int64)
 
     def reach(self, place: Place | None) -> int:
         """How far the last element of a window is from the first, in memory's order."""

@@ -93,23 +93,51 @@ FEW = (
 )
 
 
-@pytest.mark.parametrize("case", FEW, ids=str)
-def test_windows_of_few_rows_are_not_copied(case: tuple) -> None:
-    x, w, lanes, sizes = drawn(case)
-    images, filters, rows, columns, channels, *k = sizes[:7]
-    stride, pad = case[6:]
+def of_few_rows(case: tuple) -> ContractKernel:
+    """The convolution with filters as m, images as n, and numbers for what is small."""
+    channels, filters, k, stride, pad = case[1], *case[4:]
     known = {"m": (filters,), "k": (channels, *k)}
     extents = {name: tuple(const(d, int64) for d in dims) for name, dims in known.items()}
     kernel = replace(convolution(stride, pad), batch=(), n=(size(0), size(2), size(3)), **extents)
-    places = {0: 1, 1: 0}  # filters are m, and images n
+    places = {0: 1, 1: 0}
     kernel = map_expressions(
         kernel, lambda e: var(places.get(e.value, e.value)) if e.op == "var" else None
     )
     assert is_direct(kernel)
+    return kernel
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_windows_of_few_rows_are_not_copied(case: tuple) -> None:
+    x, w, lanes, sizes = drawn(case)
+    images, filters, rows, columns = sizes[:4]
+    kernel = of_few_rows(case)
     for target in TARGETS:
         found = np.zeros((images, filters, rows, columns), np.float32)
         run(kernel, target, (x, w, found), sizes, (1,))
         check(found, model(w.reshape(1, filters, -1), lanes, target).reshape(found.shape))
+
+
+@pytest.mark.parametrize("apart", (-1, 0, 3))
+def test_few_rows_of_images_with_columns_apart(apart: int) -> None:
+    """Turned images, mirrored ones and those that are the same in all columns."""
+    case = 2, 1, 9, 20, 1, (3, 3), 1, 1
+    kernel = of_few_rows(case)
+    shape, last = (2, 1, 9, 20), 19 * 3
+    index, valid = kernel.b.args
+    column = var(3) + var(6) - const(1, int64)
+    index = index - column + column * size(10) + last
+    kernel = replace(kernel, b=load(0, float32, index, valid))
+    assert is_direct(kernel)
+    memory = numbers_of(float32, (2 * 9 * 20 + 2 * last,), 6)
+    steps = [s * 4 for s in (9 * 20, 9 * 20, 20, apart)]
+    x = np.lib.stride_tricks.as_strided(memory[last:], shape, steps)
+    _, w, _, sizes = drawn(case)
+    lanes = np.ascontiguousarray(patches(x, (3, 3), 1, 1)).reshape(2, 9 * 20, -1)
+    for target in TARGETS:
+        found = np.zeros(shape, np.float32)
+        run(kernel, target, (memory, w, found), (*sizes, apart), (1,))
+        check(found, model(w.reshape(1, 1, -1), lanes, target).reshape(shape))
 
 
 def convolution_same() -> ContractKernel:
