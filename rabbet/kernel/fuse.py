@@ -7,6 +7,8 @@ is stored. Movement and sources belong to no group: every reader follows them by
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rabbet.base.dtypes import int64
 from rabbet.base.sizes import Dim
 from rabbet.expr import expr
@@ -41,9 +43,10 @@ class Fusion:
         self.groups: list[Group] = []
         self.home: dict[int, Group] = {}
         self.boundaries = boundaries
-        self.copied: set[tuple[int, int]] = (
-            set()
-        )  # operands that contract, scatter and sort read as copies
+        # Operands that contract, scatter and sort read as copies, which all their readers wait for.
+        self.copied = {
+            (id(v.call), v.index) for call in graph.calls() for v in _read_as_copies(call)
+        }
         for call in graph.calls():
             self._place(call)
         for v in graph.outputs:
@@ -80,10 +83,7 @@ class Fusion:
             case "elementwise":
                 self._join_or_open(call, call.specs[0].shape, None)
             case "gather":
-                x = call.inputs[0]
-                if root_of(x).op.kind == "source":
-                    self.copied.add((id(x.call), x.index))
-                    self.require(x)
+                self._require_copies(call)
                 self._join_or_open(call, call.specs[0].shape, None)
             case "reduce":
                 x = call.inputs[0]
@@ -201,12 +201,15 @@ class Fusion:
         return group
 
     def _alone(self, call: Call, kind: str) -> None:
-        for number, operand in enumerate(call.inputs):
-            if not is_plain(operand) or (kind == "contract" and not has_runs(call, number)):
-                self.copied.add((id(operand.call), operand.index))
-                self.require(operand)
+        self._require_copies(call)
         group = self._open(kind, call.specs[0].shape)
         self._add(group, call, group.axes(), None)
+
+    def _require_copies(self, call: Call) -> None:
+        """Copies that `call` reads come before its group."""
+        for operand in call.inputs:
+            if (id(operand.call), operand.index) in self.copied:
+                self.require(operand)
 
     def _add(self, group: Group, call: Call, index: Index, reduced: tuple[int, ...] | None) -> None:
         group.calls.append(call)
@@ -270,6 +273,17 @@ class Fusion:
             self.require(root)
             if id(root.call) in self.home:
                 self._depend(group, self.home[id(root.call)])
+
+
+def _read_as_copies(call: Call) -> Iterator[Value]:
+    """The operands that `call` wants to read as copies."""
+    kind = call.op.kind
+    if kind == "gather" and root_of(call.inputs[0]).op.kind == "source":
+        yield call.inputs[0]
+    elif kind == "contract" or kind in ALONE:
+        for number, operand in enumerate(call.inputs):
+            if not is_plain(operand) or (kind == "contract" and not has_runs(call, number)):
+                yield operand
 
 
 def _is_under_alias(v: Value) -> bool:
