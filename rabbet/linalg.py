@@ -207,7 +207,10 @@ def matrix_power(x: Any, n: int, /) -> Tensor:
 
 
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
-    """(sum of |x| ** ord) ** (1 / ord); largest for inf, smallest for -inf, count for 0."""
+    """(sum of |x| ** ord) ** (1 / ord); largest for inf, smallest for -inf, count for 0.
+
+    The gradient where the norm is 0 is 0.
+    """
     t = functions["abs"](as_operand(x))
     given = {"axis": axis, "keepdims": keepdims}
     if ord in (float("inf"), float("-inf")):
@@ -216,9 +219,13 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
         return functions["sum"]((t != 0).astype(t.dtype), **given)
     if ord == 1:
         return functions["sum"](t, **given)
-    if ord == 2:
-        return functions["sqrt"](functions["sum"](t * t, **given))
-    return functions["sum"](t**ord, **given) ** (1.0 / ord)
+    if ord < 0:
+        return functions["sum"](t**ord, **given) ** (1.0 / ord)
+    total = functions["sum"](t * t if ord == 2 else t**ord, **given)
+    none = total == 0  # the root's slope there is infinite, and times 0 in the chain no number
+    safe = functions["where"](none, 1.0, total)
+    root = functions["sqrt"](safe) if ord == 2 else safe ** (1.0 / ord)
+    return functions["where"](none, 0.0, root)
 
 
 def norm(

@@ -34,7 +34,7 @@ class _Seen(NamedTuple):
 
     tensor: Tensor
     node: Any
-    index: int
+    output: int
 
     @classmethod
     def of(cls, x: Tensor) -> _Seen:
@@ -44,13 +44,8 @@ class _Seen(NamedTuple):
 _NOTHING = (None, None, False)
 
 
-def _is_same(known: _Seen | None, x: Tensor) -> bool:
-    return (
-        known is not None
-        and known.tensor is x
-        and known.node is x._node
-        and known.index == x._index
-    )
+def _is_same(known: _Seen, x: Tensor) -> bool:
+    return known.tensor is x and known.node is x._node and known.output == x._index
 
 
 def _with_axes(transform: Transform, x: Tensor, of: Constraint) -> Tensor:
@@ -99,7 +94,7 @@ class Transform:
         """The image of `x`."""
         t = asarray(x)
         known, image = self._pair()
-        if _is_same(known, t) and image is not None:
+        if known and image and _is_same(known, t):
             return image.tensor
         y = self._call(_with_axes(self, t, self.domain))
         self._remember(t, y)
@@ -109,7 +104,7 @@ class Transform:
         """What `y` is the image of."""
         t = asarray(y)
         origin, known = self._pair()
-        if _is_same(known, t) and origin is not None:
+        if known and origin and _is_same(known, t):
             return origin.tensor
         x = self._inverse(_with_axes(self, t, self.codomain))
         self._remember(x, t)
@@ -118,7 +113,7 @@ class Transform:
     def _pair(self) -> tuple[_Seen | None, _Seen | None]:
         # A class of one's own may not call __init__.
         x, y, had_gradients = getattr(self, "_last", _NOTHING)
-        if x is None or had_gradients or not is_grad_enabled():
+        if x is None or y is None or had_gradients or not is_grad_enabled():
             return x, y
         # What was computed without gradients must not stand for what now has some.
         held = (x.tensor, y.tensor, *vars(self).values())

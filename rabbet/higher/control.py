@@ -227,8 +227,10 @@ def _regions() -> Any:
 
 
 def _truth(x: Tensor) -> Any:
-    if x.size != 1:
-        raise ShapeError(f"the condition has {x.size} elements; one is needed (.any() or .all()?)")
+    if x.numel() != 1:
+        raise ShapeError(
+            f"the condition has {x.numel()} elements; one is needed (.any() or .all()?)"
+        )
     flat = lookup("reshape")(x, ())
     return flat if flat.dtype.kind == "b" else lookup("not_equal")(flat, 0)
 

@@ -288,7 +288,7 @@ def _chosen(
 
 def _basis(x: Tensor) -> Tensor:
     """The unit vectors of x's space: (elements, *shape)."""
-    n = x.size
+    n = x.numel()
     eye = lookup("eye").like(x, n, n, 0, x.dtype)
     unit: Tensor = lookup("reshape")(eye, (n, *x.shape))
     return unit

@@ -20,7 +20,7 @@ def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
     tensor([False,  True])
     """
     t = as_operand(p)
-    key, offset = (generator or default_generator).reserve(t.size)
+    key, offset = (generator or default_generator).reserve(t.numel())
     return functions["bernoulli"](t, key, offset)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rabbet.base.dtypes import bool_
 from rabbet.base.errors import DTypeError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.library.data_dependent import nonzero
@@ -109,7 +110,7 @@ def isreal(x: Any) -> Tensor:
     """
     t = as_operand(x)
     if t.dtype.kind != "c":
-        return functions["ones_like"](t, dtype="bool")
+        return functions["ones_like"](t, bool_)
     return functions["imag"](t) == 0
 
 

@@ -50,7 +50,7 @@ def numel(x: Any) -> int:
     >>> rb.numel(rb.ones((2, 3)))
     6
     """
-    return int(as_operand(x).size)
+    return as_operand(x).numel()
 
 
 def promote_types(dtype1: DType, dtype2: DType) -> DType:
@@ -82,7 +82,7 @@ def device(name: Any = "cpu") -> str:
 
 METHODS: dict[str, Any] = {
     **{f.__name__: f for f in (is_floating_point, is_complex, is_nonzero, is_signed)},
-    "nelement": lambda self: self.size,
+    "nelement": lambda self: self.numel(),
     "ndimension": lambda self: self.ndim,
     "is_cuda": property(lambda self: False),
     "itemsize": property(lambda self: self.dtype.itemsize),

@@ -59,7 +59,7 @@ def column_stack(arrays: Sequence[Any]) -> Tensor:
             [2, 4]])
     """
     parts = [as_operand(a) for a in arrays]
-    return functions["concat"]([t if t.ndim > 1 else t.reshape((t.size, 1)) for t in parts], 1)
+    return functions["concat"]([t if t.ndim > 1 else t.reshape((t.numel(), 1)) for t in parts], 1)
 
 
 def block_diag(*arrays: Any) -> Tensor:
@@ -133,11 +133,12 @@ def tensor_split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[T
     t = as_operand(x)
     at = axis_of("tensor_split", axis, t.ndim)
     size = t.shape[at]
-    if isinstance(sections, int):
-        if sections < 1:
-            raise ShapeError(f"tensor_split: {sections} sections; at least 1 is needed")
-        each, more = divmod(size, sections)
-        ends = [each * i + min(i, more) for i in range(1, sections)]
+    if isinstance(sections, int | np.integer):
+        count = int(sections)
+        if count < 1:
+            raise ShapeError(f"tensor_split: {count} sections; at least 1 is needed")
+        each, more = divmod(size, count)
+        ends = [each * i + min(i, more) for i in range(1, count)]
     else:
         ends = [int(i) for i in sections]
     cuts = [slice(a, b) for a, b in zip([0, *ends], [*ends, size], strict=True)]
@@ -195,7 +196,7 @@ def cartesian_prod(*arrays: Any) -> Tensor:
     if len(lines) == 1:
         return lines[0]
     grids = meshgrid(*lines, indexing="ij")
-    return functions["stack"]([g.reshape((g.size,)) for g in grids], -1)
+    return functions["stack"]([g.reshape((g.numel(),)) for g in grids], -1)
 
 
 def combinations(x: Any, r: int = 2, with_replacement: bool = False) -> Tensor:

@@ -45,7 +45,7 @@ def repeat(
     if not counts.dtype.is_integer:
         raise DTypeError(f"repeat: repeats are {counts.dtype.name}, integers are needed")
     if axis is None:
-        t, axis = t.reshape((t.size,)), 0
+        t, axis = t.reshape((t.numel(),)), 0
     at = axis_of("repeat", axis, t.ndim)
     if counts.shape not in ((), (1,), (t.shape[at],)):
         raise ShapeError(
@@ -60,6 +60,7 @@ def repeat(
 
 
 def raised(x: Any, rank: int) -> Tensor:
+    """`x` with `rank` axes or more, the new ones where NumPy's `atleast_1d` and kin put them."""
     t = as_operand(x)
     if t.ndim >= rank:
         return t
@@ -101,7 +102,7 @@ def ravel(x: Any, /) -> Tensor:
     (6,)
     """
     t = as_operand(x)
-    return t.reshape((t.size,))
+    return t.reshape((t.numel(),))
 
 
 @spoken
@@ -225,6 +226,8 @@ def _sum_to_size(x: Tensor, *size: Any) -> Tensor:
     """The sum over the axes along which a tensor of shape `size` was broadcast to this one."""
     wanted = shape_argument(size)
     lead = x.ndim - len(wanted)
+    if lead < 0 or any(n not in (1, own) for n, own in zip(wanted, x.shape[lead:], strict=True)):
+        raise ShapeError(f"sum_to_size: {show(wanted)} does not broadcast to {show(x.shape)}")
     ones = tuple(lead + i for i, n in enumerate(wanted) if n == 1 and x.shape[lead + i] != 1)
     axes = (*range(lead), *ones)
     return (x.sum(axis=axes, keepdims=True) if axes else x).reshape(wanted)

@@ -18,6 +18,7 @@ _REDUCE: dict[str | None, str] = {
 }
 
 
+@spoken
 def gather(x: Any, axis: int, index: Any) -> Tensor:
     """One element per index along `axis`: y[i, j] = x[i, index[i, j]] for the last of two axes.
 
@@ -47,6 +48,7 @@ def _rule(name: str, reduce: str | None) -> str:
     return _REDUCE[reduce]
 
 
+@spoken
 def scatter(x: Any, axis: int, index: Any, src: Any, reduce: str | None = None) -> Tensor:
     """`x` with one element of `src` (or a number) per index along `axis`; the last one wins.
 
@@ -59,6 +61,7 @@ def scatter(x: Any, axis: int, index: Any, src: Any, reduce: str | None = None) 
     return _put("scatter", x, axis, index, src, _rule("scatter", reduce), True)
 
 
+@spoken
 def scatter_add(x: Any, axis: int, index: Any, src: Any) -> Tensor:
     """`x` with one element of `src` (or a number) added per index along `axis`.
 
@@ -71,6 +74,7 @@ def scatter_add(x: Any, axis: int, index: Any, src: Any) -> Tensor:
     return _put("scatter_add", x, axis, index, src, "add", True)
 
 
+@spoken
 def scatter_reduce(
     x: Any, axis: int, index: Any, src: Any, reduce: str, *, include_self: bool = True
 ) -> Tensor:
@@ -102,6 +106,7 @@ def _put(
     return functions["put_along_axis"](t, places, values, axis, reduce, include_self)
 
 
+@spoken
 def index_select(x: Any, axis: int, index: Any) -> Tensor:
     """The slices of `x` at a vector of places along `axis`.
 
@@ -111,6 +116,7 @@ def index_select(x: Any, axis: int, index: Any) -> Tensor:
     return functions["take"](as_operand(x), index, axis)
 
 
+@spoken
 def index_add(x: Any, axis: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
     """`x` with the slices of `source`, times alpha, added at `index` along `axis`.
 
@@ -121,6 +127,7 @@ def index_add(x: Any, axis: int, index: Any, source: Any, *, alpha: float = 1) -
     return functions["index_reduce"](x, index, rows if alpha == 1 else rows * alpha, axis, "add")
 
 
+@spoken
 def index_copy(x: Any, axis: int, index: Any, source: Any) -> Tensor:
     """`x` with the slices of `source` written at `index` along `axis`; the last one wins.
 
@@ -130,6 +137,7 @@ def index_copy(x: Any, axis: int, index: Any, source: Any) -> Tensor:
     return functions["index_reduce"](x, index, source, axis, "set")
 
 
+@spoken
 def index_fill(x: Any, axis: int, index: Any, value: float) -> Tensor:
     """`x` with a number written in all slices at `index` along `axis`.
 
@@ -227,7 +235,7 @@ def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = Fa
         found = t.clone()
         found[tuple(indices)] = values
         return found
-    numbers = arange(t.size).reshape(t.shape)[tuple(indices)]
+    numbers = arange(t.numel()).reshape(t.shape)[tuple(indices)]
     rows = functions["expand"](as_operand(values, t).astype(t.dtype), numbers.shape)
     flat = index_add(t.reshape((-1,)), 0, numbers.reshape((-1,)), rows.reshape((-1,)))
     return flat.reshape(t.shape)
@@ -244,12 +252,6 @@ def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Tensor, ...]:
         found.append(functions["remainder"](rest, n))
         rest = functions["floor_divide"](rest, n)
     return tuple(reversed(found))
-
-
-@spoken
-def _scatter_add(x: Any, axis: int, index: Any, src: Any) -> Tensor:
-    """`scatter_reduce` by sums, PyTorch's method; the function `rb.scatter_add` is NumPy's."""
-    return scatter_reduce(x, axis, index, src, "sum")
 
 
 @spoken
@@ -272,7 +274,5 @@ _PLACING = (
 METHODS: dict[str, Any] = {
     **{f.__name__: f for f in (gather, index_select, select_scatter, slice_scatter, *_PLACING)},
     **{f"{f.__name__}_": in_place(f) for f in _PLACING},
-    "scatter_add": _scatter_add,
-    "scatter_add_": in_place(_scatter_add),
     "fill_diagonal_": in_place(_fill_diagonal),
 }

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-from rabbet.base.errors import ShapeError
+import numpy as np
+
+from rabbet.base.errors import NumberRangeError, ShapeError
 from rabbet.base.shapes import show
-from rabbet.tensor.create import asarray
 from rabbet.tensor.lift import functions, in_place, spoken
-from rabbet.tensor.tensor import Tensor, as_operand
+from rabbet.tensor.tensor import Tensor, as_operand, from_numpy
 
 
 def _product(name: str, ranks: tuple[int, int], words: str, example: str) -> Callable[..., Tensor]:
@@ -72,7 +72,11 @@ def baddbmm(input: Any, x1: Any, x2: Any, *, beta: float = 1.0, alpha: float = 1
     >>> rb.baddbmm(rb.ones((1, 2, 2)), rb.ones((1, 2, 3)), rb.ones((1, 3, 2)), alpha=2)[0, 0]
     tensor([7., 7.])
     """
-    product = functions["matmul"](as_operand(x1), as_operand(x2))
+    return _added(input, functions["matmul"](as_operand(x1), as_operand(x2)), beta, alpha)
+
+
+def _added(input: Any, product: Tensor, beta: float, alpha: float) -> Tensor:
+    """beta * input + alpha * product; what is times 0 does not count, not even NaN."""
     product = product if alpha == 1 else product * alpha
     if beta == 0:
         return product
@@ -113,7 +117,7 @@ def addmv(input: Any, mat: Any, vec: Any, *, beta: float = 1.0, alpha: float = 1
     >>> rb.addmv(rb.ones(2), rb.ones(2, 3), rb.ones(3))
     tensor([4., 4.])
     """
-    return as_operand(input) * beta + functions["matmul"](as_operand(mat), vec) * alpha
+    return _added(input, functions["matmul"](as_operand(mat), vec), beta, alpha)
 
 
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
@@ -123,7 +127,7 @@ def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1.0, alpha: float = 
     tensor([[1., 2.],
             [1., 2.]])
     """
-    return as_operand(input) * beta + functions["outer"](as_operand(vec1), vec2) * alpha
+    return _added(input, functions["outer"](as_operand(vec1), vec2), beta, alpha)
 
 
 def dist(x1: Any, x2: Any, p: float = 2.0) -> Tensor:
@@ -132,12 +136,18 @@ def dist(x1: Any, x2: Any, p: float = 2.0) -> Tensor:
     >>> rb.dist(rb.asarray([0.0, 0.0]), rb.asarray([3.0, 4.0]))
     tensor(5.)
     """
-    apart = functions["abs"](as_operand(x1) - as_operand(x2))
-    if math.isinf(p):
-        return functions["max" if p > 0 else "min"](apart)
-    if p == 2:
-        return functions["sqrt"](functions["sum"](apart * apart))
-    return functions["sum"](apart**p) ** (1 / p)
+    return _length((as_operand(x1) - as_operand(x2)).reshape((-1,)), p)
+
+
+def _length(apart: Tensor, p: float) -> Tensor:
+    """The p-norm along the last axis, whose gradient is 0 where it is 0."""
+    if p == 0:
+        return functions["count_nonzero"](apart, axis=-1).astype(apart.dtype)
+    if p < 0:
+        raise NumberRangeError(f"the norm p={p} must be 0 or more")
+    rows = functions["abs"](apart)[..., None, :]
+    found = functions["cdist"](rows, functions["zeros_like"](rows), float(p))
+    return found[..., 0, 0]
 
 
 def pdist(x: Any, p: float = 2.0) -> Tensor:
@@ -149,20 +159,11 @@ def pdist(x: Any, p: float = 2.0) -> Tensor:
     t = as_operand(x)
     if t.ndim != 2:
         raise ShapeError(f"pdist: {show(t.shape)} must be (n, m)")
-    n = t.shape[0]
-    first = [i for i in range(n) for _ in range(i + 1, n)]
-    second = [j for i in range(n) for j in range(i + 1, n)]
-    rows = [functions["take"](t, _places(i), 0) for i in (first, second)]
-    apart = functions["abs"](rows[0] - rows[1])
-    if math.isinf(p):
-        return functions["max"](apart, axis=-1)
-    if p == 2:
-        return functions["sqrt"](functions["sum"](apart * apart, axis=-1))
-    return functions["sum"](apart**p, axis=-1) ** (1 / p)
-
-
-def _places(numbers: list[int]) -> Tensor:
-    return asarray(numbers, dtype="int64")
+    first, second = (
+        functions["take"](t, from_numpy(i.astype(np.int64), copy=False), 0)
+        for i in np.triu_indices(t.shape[0], 1)
+    )
+    return _length(first - second, p)
 
 
 def einsum(equation: str, *operands: Any) -> Tensor:

@@ -182,7 +182,7 @@ def randint(
 
 def dropout_operands(x: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """Key and offset for a mask of x's shape."""
-    return (generator or default_generator).reserve(x.size)
+    return (generator or default_generator).reserve(x.numel())
 
 
 def randint_like(x: Tensor, low: int, high: int | None = None, *, dtype: Any = None) -> Tensor:

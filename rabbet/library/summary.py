@@ -115,7 +115,7 @@ def _edges(t: Tensor, bins: Any, ends: tuple[float, float] | None) -> Tensor:
         if not ends[0] <= ends[1]:
             raise NumberRangeError(f"histogram: range={ends} must be in order")
         low, high = (asarray(float(e), dtype=t.dtype) for e in ends)
-    elif t.size:
+    elif t.numel():
         low, high = aminmax(t)
     else:
         low, high = asarray(0.0, dtype=t.dtype), asarray(1.0, dtype=t.dtype)

@@ -206,10 +206,10 @@ def tensorsolve(a: Any, b: Any, /) -> Tensor:
     """
     t, right = as_operand(a), as_operand(b)
     shape = t.shape[right.ndim :]
-    if t.shape[: right.ndim] != right.shape or math.prod(shape) != right.size:
+    if t.shape[: right.ndim] != right.shape or math.prod(shape) != right.numel():
         raise ShapeError(f"tensorsolve: {show(t.shape)} and {show(right.shape)} do not fit")
-    matrix = t.reshape((right.size, right.size))
-    return solve(matrix, right.reshape((right.size,))).reshape(shape)
+    matrix = t.reshape((right.numel(), right.numel()))
+    return solve(matrix, right.reshape((right.numel(),))).reshape(shape)
 
 
 def tensorinv(a: Any, /, ind: int = 2) -> Tensor:

@@ -139,13 +139,13 @@ embedding_bag = losses.embedding_bag
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """input where positive, weight * input elsewhere; weight has one number, or one per channel."""
-    if weight.size != 1 and (input.ndim < 2 or weight.shape != input.shape[1:2]):
+    if weight.numel() != 1 and (input.ndim < 2 or weight.shape != input.shape[1:2]):
         raise ShapeError(
             f"prelu: weight {show(weight.shape)} needs one number, or one per channel "
             f"(axis 1) of an input {show(input.shape)}"
         )
     rest = (1,) * max(input.ndim - 2, 0)
-    slope = weight.reshape(()) if weight.size == 1 else weight.reshape((-1, *rest))
+    slope = weight.reshape(()) if weight.numel() == 1 else weight.reshape((-1, *rest))
     return functions["where"](input > 0, input, slope * input)
 
 
@@ -185,7 +185,7 @@ def batch_norm(
         )
     result, mean, variance = functions["batch_norm_train"](input, weight, bias, eps=eps)
     if running_mean is not None and running_var is not None:
-        count = input.size // max(input.shape[1], 1)
+        count = input.numel() // max(input.shape[1], 1)
         with no_grad():
             # The running variance is the unbiased one, as in PyTorch.
             unbiased = variance.detach() * (count / max(count - 1, 1))
@@ -223,7 +223,7 @@ def instance_norm(
         )
     if running_mean is not None and running_var is not None:
         axes = tuple(range(2, input.ndim))
-        count = input.size // max(input.shape[0] * input.shape[1], 1)
+        count = input.numel() // max(input.shape[0] * input.shape[1], 1)
         with no_grad():
             x = input.detach()
             variance = functions["var"](x, axes) * (count / max(count - 1, 1))

@@ -104,7 +104,7 @@ def _alpha_dropout(
     if p == 1:
         return input * 0.0
     every = ones(shape, dtype=input.dtype)
-    key, offset = default_generator.reserve(every.size)
+    key, offset = default_generator.reserve(every.numel())
     kept = functions["dropout"](every, float(p), key, offset) > 0
     scale = 1 / math.sqrt((1 - p) * (1 + p * SELU_LOW**2))
     shift = -scale * p * SELU_LOW

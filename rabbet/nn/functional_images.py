@@ -286,7 +286,7 @@ def channel_dropout(name: str, rank: int, input: Tensor, p: float, training: boo
         return input * 0.0
     lead = input.shape[: input.ndim - rank]
     channels = ones(lead + (1,) * rank, dtype=input.dtype)
-    key, offset = default_generator.reserve(channels.size)
+    key, offset = default_generator.reserve(channels.numel())
     return input * functions["dropout"](channels, float(p), key, offset)
 
 

@@ -64,14 +64,14 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Fill parameters in place from one vector; ShapeError where the sizes differ."""
     held = list(parameters)
-    total = sum(p.size for p in held)
+    total = sum(p.numel() for p in held)
     if vec.shape != (total,):
         raise ShapeError(f"vector_to_parameters: {vec.shape} does not fit {total} numbers")
     start = 0
     with no_grad():
         for p in held:
-            p.copy_(vec[start : start + p.size].reshape(p.shape))
-            start += p.size
+            p.copy_(vec[start : start + p.numel()].reshape(p.shape))
+            start += p.numel()
 
 
 def _with_gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:

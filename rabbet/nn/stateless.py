@@ -60,6 +60,9 @@ def stack_module_state(
         raise RabbetError("stack_module_state: modules of one form are needed")
     params = [dict(m.named_parameters()) for m in models]
     buffers = [dict(m.named_buffers()) for m in models]
+    forms = [{n: t.shape for n, t in (p | b).items()} for p, b in zip(params, buffers, strict=True)]
+    if any(form != forms[0] for form in forms):
+        raise RabbetError("stack_module_state: modules of one form are needed")
     wanted = {n: stacked([p[n] for p in params]).detach() for n in params[0]}
     for name, t in wanted.items():
         t.requires_grad_(params[0][name].requires_grad)

@@ -7,11 +7,12 @@ LU decomposition" (2021).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from rabbet.base.dtypes import int32, int64
+from rabbet.base.dtypes import float32, int32, int64
 from rabbet.base.errors import GradientError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.spec import Spec
@@ -32,7 +33,8 @@ from rabbet.ops.rules import check_kind
 
 def _eig_spec(x: Spec) -> tuple[Spec, Spec]:
     check_square("eig", x)
-    dtype = x.dtype if x.dtype.kind == "c" else whole_of(x.dtype)
+    dtype = float32 if x.dtype.is_half else x.dtype
+    dtype = dtype if dtype.kind == "c" else whole_of(dtype)
     return x.with_shape(x.shape[:-1]).with_dtype(dtype), x.with_dtype(dtype)
 
 
@@ -106,7 +108,7 @@ def _lu_spec(x: Spec) -> tuple[Spec, Spec, Spec]:
 def _lu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gaussian elimination with partial pivoting, column after column, of all matrices at once."""
     m, n = x.shape[-2:]
-    flat = x.reshape((-1, m, n)).copy()
+    flat = x.reshape((math.prod(x.shape[:-2]), m, n)).copy()
     each, steps = np.arange(len(flat)), min(m, n)
     pivots = np.zeros((len(flat), steps), np.int32)
     order = np.tile(np.arange(m), (len(flat), 1))
@@ -138,7 +140,7 @@ def _lu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     reference=_lu,
     samples=lambda: [
         Sample((Draw(s, kind="regular" if s[-1] == s[-2] else "float"),), grad=s[-1] == s[-2])
-        for s in ((3, 3), (2, 4, 4), (1, 1), (0, 3, 3), (2, 5), (4, 3))
+        for s in ((3, 3), (2, 4, 4), (1, 1), (0, 3, 3), (2, 0, 3), (2, 5), (4, 3))
     ],
 )
 def lu_factor(x: Value) -> tuple[Value, Value, Value]:

@@ -95,8 +95,8 @@ class LBFGS(Optimizer):
         start = 0
         with no_grad():
             for p in self.param_groups[0]["params"]:
-                p.copy_(x[start : start + p.size].reshape(p.shape))
-                start += p.size
+                p.copy_(x[start : start + p.numel()].reshape(p.shape))
+                start += p.numel()
 
     # ---- a step --------------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ def _along(at: Callable[[Tensor], Any], x: Tensor, direction: Tensor, t: float) 
 
 
 def _largest(x: Tensor) -> float:
-    return float(abs(x).max()) if x.size else 0.0
+    return float(abs(x).max()) if x.numel() else 0.0
 
 
 def _cubic(low: _Point, high: _Point) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Self
 
 from rabbet.base.shapes import axis_of
 
@@ -16,6 +17,11 @@ class Count(int):
     """
 
     shape: tuple[int, ...]
+
+    def __new__(cls, shape: tuple[int, ...]) -> Self:
+        count = int.__new__(cls, math.prod(shape))
+        count.shape = shape
+        return count
 
     def __call__(self, dim: int | None = None) -> Any:
         if dim is None:

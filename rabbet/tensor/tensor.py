@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -81,10 +80,7 @@ class Tensor(Methods):
     @property
     def size(self) -> Count:
         """Number of elements (array API); called, as in PyTorch, the shape: `x.size(0)`."""
-        shape = self._node.specs[self._index].shape
-        count = Count(math.prod(shape))
-        count.shape = shape
-        return count
+        return Count(self._node.specs[self._index].shape)
 
     @property
     def nbytes(self) -> int:
@@ -111,7 +107,7 @@ class Tensor(Methods):
 
     def numel(self) -> int:
         """Number of elements."""
-        return self.size
+        return self.spec.elements  # type: ignore[return-value]
 
     def dim(self) -> int:
         """Number of axes."""
@@ -579,7 +575,7 @@ def stacked(data: Sequence[Any]) -> Tensor:
     for part in parts:
         if _is_number(part):
             dtype = dtypes.promote(dtype, dtypes.weak(part, dtype))
-    made = [(as_operand(p) if _is_number(p) else p).astype(dtype) for p in parts]
+    made = [(from_numpy(array_of(p, dtype)) if _is_number(p) else p).astype(dtype) for p in parts]
     if any(t.shape != made[0].shape for t in made):
         listed = ", ".join(shapes.show(t.shape) for t in made)
         raise ShapeError(f"asarray: nested lists must be rectangular, not of {listed}")

@@ -81,3 +81,16 @@ def test_gradients_of_factors() -> None:
         assert exact == pytest.approx(near, rel=1e-5)
     with pytest.raises(rb.GradientError, match="square"):
         rb.grad(lambda x: linalg.lu(x).U.sum())(rb.ones(2, 3))
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (3, 0), (2, 0, 3)])
+def test_factors_of_nothing(shape: tuple[int, ...]) -> None:
+    found = linalg.lu(rb.zeros(shape))
+    *stack, m, n = shape
+    assert found.P.numpy().shape == (*stack, m, m) and found.L.numpy().shape == (*stack, m, 0)
+    assert found.U.numpy().shape == (*stack, 0, n)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_eigenvalues_of_halves_are_complex(dtype: str) -> None:
+    assert linalg.eigvals(rb.eye(2, dtype=dtype)).tolist() == [1 + 0j, 1 + 0j]

@@ -199,3 +199,35 @@ def test_modes_and_devices_of_pytorch_scripts() -> None:
     with rb.inference_mode():
         assert not rb.is_grad_enabled()
     assert rb.is_grad_enabled() and rb.ones(2).is_signed() and not rb.ones(2).is_cuda
+
+
+def test_norms_of_zeros_have_a_gradient() -> None:
+    norms = (lambda x: rb.pdist(x).sum(), lambda x: rb.dist(x, x), rb.linalg.vector_norm)
+    for norm in norms:
+        assert rb.grad(norm)(rb.zeros(2, 2)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    x, y = rb.asarray([1.0, 2.0]), rb.asarray([1.0, 5.0])
+    assert [rb.dist(x, y, p).item() for p in (0, 1, 2, 3, rb.inf)] == pytest.approx([1, 3, 3, 3, 3])
+    assert rb.pdist(rb.stack([x, y, x]), 0).tolist() == [1.0, 0.0, 1.0]
+    with pytest.raises(rb.NumberRangeError, match="0 or more"):
+        rb.dist(x, y, -1)
+
+
+def test_sum_to_size_only_undoes_a_broadcast() -> None:
+    assert rb.ones(4, 3).sum_to_size(1, 3).tolist() == [[4.0, 4.0, 4.0]]
+    for wrong in ((3, 4), (1, 4, 3)):
+        with pytest.raises(rb.ShapeError, match="sum_to_size"):
+            rb.ones(4, 3).sum_to_size(wrong)
+
+
+def test_dtypes_and_words_of_pytorch() -> None:
+    whole, nothing = rb.ones(2, dtype="int64"), rb.full(2, rb.nan)
+    assert rb.addmv(whole, rb.ones(2, 2, dtype="int64"), whole).tolist() == [3, 3]
+    assert rb.addr(nothing, rb.ones(2), rb.ones(2), beta=0).tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert rb.isreal(whole).tolist() == [True, True]
+    assert type(whole.nelement()) is type(whole.numel()) is int
+    assert len(rb.tensor_split(whole, np.int64(2))) == 2
+    places, x = rb.asarray([0, 2, 0]), rb.zeros(3)
+    assert x.scatter_add(dim=0, index=places, src=rb.ones(3)).tolist() == [2.0, 0.0, 1.0]
+    assert x.gather(dim=0, index=places).tolist() == [0.0, 0.0, 0.0]
+    with pytest.raises(rb.NumberRangeError):
+        rb.asarray([rb.tensor(1, dtype="int8"), 300])

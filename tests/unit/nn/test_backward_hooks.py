@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 import rabbet as rb
 from rabbet import nn
 
@@ -67,3 +69,10 @@ def test_softmax_of_another_dtype() -> None:
             getattr(rb, name)(x, dim=-1, dtype=rb.float32),
         ):
             assert made.dtype is rb.float32 and (made == wanted).all()
+
+
+def test_only_modules_of_one_form_are_stacked() -> None:
+    small, large = nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    for models in ([small, large], [nn.Linear(2, 2), nn.Linear(2, 3)]):
+        with pytest.raises(rb.RabbetError, match="of one form"):
+            rb.func.stack_module_state(models)
