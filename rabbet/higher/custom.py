@@ -233,7 +233,12 @@ class _Rule:
                     )
             flat += [x for x, a in zip(given, leaves, strict=True) if a is HOLE]
         for gradient, x in zip(flat, inputs, strict=True):
-            if gradient is not None and gradient.shape != x.shape:
+            if gradient is None:
+                continue
+            if not isinstance(gradient, Tensor):
+                kind = type(gradient).__name__
+                raise GradientError(f"{self.kind}: a gradient is a {kind}; a tensor is needed")
+            if gradient.shape != x.shape:
                 raise GradientError(
                     f"{self.kind}: a gradient has shape {show(gradient.shape)}, its argument "
                     f"{show(x.shape)}"

@@ -70,13 +70,19 @@ class _Applied(Custom):
     def __init__(self, owner: type[Function]) -> None:
         self.owner = owner
 
+    def _need(self, name: str) -> None:
+        if not hasattr(self.owner, name):
+            raise GradientError(f"{self.owner.__name__}: a static method {name} is needed")
+
     def __call__(self, *args: Any) -> Any:
+        self._need("forward")
         context = Context()
         context.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         with no_grad():
             out = self._forward(context, args)
         if not self._is_needed(args):
             return out
+        self._need("backward")
         kept, context.saved_tensors = context.saved_tensors, ()
         is_single = not isinstance(out, tuple)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rabbet.autograd import Function
 from rabbet.base import tree
+from rabbet.base.errors import GradientError
 from rabbet.tensor import Tensor, no_grad
 
 
@@ -22,7 +23,13 @@ class _Pass:
         found = self.hook(self.module, grads, self.sent)
         if found is None:
             return grads
-        return found if isinstance(found, tuple) else (found,)
+        changed = found if isinstance(found, tuple) else (found,)
+        if len(changed) != len(grads):
+            raise GradientError(
+                f"{type(self.module).__name__}: a hook gave {len(changed)} gradients for "
+                f"{len(grads)} tensors that have one"
+            )
+        return changed
 
     def at_results(self, grads: tuple[Any, ...]) -> tuple[Any, ...]:
         self.sent = grads

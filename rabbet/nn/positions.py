@@ -34,8 +34,12 @@ class RotaryEmbedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if dim < 2 or dim % 2:
+        if not isinstance(dim, int) or dim < 2 or dim % 2:
             raise NumberRangeError(f"RotaryEmbedding: dim is {dim}, it must be even and positive")
+        if max_positions < 1:
+            raise NumberRangeError(
+                f"RotaryEmbedding: max_positions is {max_positions}, not 1 or more"
+            )
         self.dim, self.max_positions = dim, max_positions
         self.base, self.interleaved = base, interleaved
         slowness = base ** (arange(0, dim, 2, dtype="float64") / dim)

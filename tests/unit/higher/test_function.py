@@ -102,3 +102,27 @@ def test_a_call_leaves_nothing_behind() -> None:
     gc.collect()
     alive = [c for c in contexts if c() is not None]  # programs know the ops they were made of
     assert len(alive) < 5
+
+
+def test_misuse_says_what_is_needed() -> None:
+    class Empty(rb.autograd.Function):
+        pass
+
+    class Half(rb.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2.0
+
+    class Number(Half):
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return 2.0
+
+    x = rb.ones(2, requires_grad=True)
+    with pytest.raises(rb.GradientError, match="Empty: a static method forward"):
+        Empty.apply(x)
+    with pytest.raises(rb.GradientError, match="Half: a static method backward"):
+        Half.apply(x)
+    with pytest.raises(rb.GradientError, match="float; a tensor is needed"):
+        Number.apply(x).sum().backward()
+    assert Half.apply(rb.ones(1)).tolist() == [2.0]

@@ -76,3 +76,10 @@ def test_only_modules_of_one_form_are_stacked() -> None:
     for models in ([small, large], [nn.Linear(2, 2), nn.Linear(2, 3)]):
         with pytest.raises(rb.RabbetError, match="of one form"):
             rb.func.stack_module_state(models)
+
+
+def test_a_hook_gives_as_many_gradients_as_it_got() -> None:
+    layer = nn.Linear(2, 2)
+    layer.register_full_backward_hook(lambda module, inputs, outputs: (*inputs, *inputs))
+    with pytest.raises(rb.GradientError, match="Linear: a hook gave 2 gradients for 1"):
+        layer(rb.ones(1, 2, requires_grad=True)).sum().backward()
