@@ -286,7 +286,8 @@ class Bander:
         tiles = fn.add(quotient(fn, fn.sub(sizes[band.positions], 1), i64(FETCHED * self.unit)), 1)
         pieces = fn.add(quotient(fn, span, i64(LINE)), 1)
         each = fn.add(quotient(fn, fn.sub(pieces, 1), tiles), 1)
-        places = fn.mul(channels, part["images"])
+        places = fn.mul(channels, part["images"])  # 0 where nothing is summed
+        places = fn.intrinsic("smax.i64", "i64", places, i64(1))
         each = minimum(fn, each, quotient(fn, part["count"], places))
         each = fn.intrinsic("smax.i64", "i64", each, i64(1))
         origin = self.lines.address(first), fn.mul(each, LINE), span
