@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.distributions.constraints import Constraint
 from rabbet.distributions.continuous import Normal
 from rabbet.distributions.discrete import Categorical
 from rabbet.distributions.distribution import Distribution, Independent, floats, sum_last
@@ -148,7 +149,10 @@ class MixtureSameFamily(Distribution):
             )
         self.batch_shape, self.event_shape = parts.batch_shape[:-1], parts.event_shape
         self.mixture_distribution = mixture.expand(self.batch_shape)
-        self.component_distribution, self.support = parts, parts.support
+        self.component_distribution, of = parts, parts.support
+        self.support = Constraint(
+            of.name, of.event_dim, lambda x: of.check(self._along(x)).any(axis=-1)
+        )
 
     def _along(self, x: Tensor) -> Tensor:
         """With an axis of components of size 1 in front of the event's."""

@@ -177,3 +177,11 @@ def test_counts_are_whole_numbers(count: Any) -> None:
     for family in (D.Binomial, D.Multinomial):
         with pytest.raises(rb.RabbetError, match="an int, 0 or more"):
             family(count, rb.asarray([0.5, 0.5]))
+
+
+def test_the_support_of_a_mixture_is_that_of_any_component() -> None:
+    parts = D.Uniform(rb.asarray([0.0, 4.0]), rb.asarray([1.0, 5.0]))
+    inside = D.MixtureSameFamily(D.Categorical(rb.ones(2)), parts).support.check
+    assert inside(rb.asarray([0.5, 2.0, 4.5])).tolist() == [True, False, True]
+    vectors = D.Independent(D.Normal(rb.zeros(3, 2), 1.0), 1)
+    assert D.MixtureSameFamily(D.Categorical(rb.ones(3)), vectors).support.check(rb.ones(2)).item()
