@@ -142,7 +142,7 @@ class Background:
                 self.at_work = key
             try:
                 self._make(message)
-            except (OSError, ValueError, EOFError):  # it has ended, or has been ended
+            except (OSError, ValueError, EOFError, pickle.UnpicklingError):  # it has ended
                 self._end()
             with self.changed:
                 self.at_work = None
