@@ -57,8 +57,8 @@ def differ(name: str, call: Call, found: Any, wanted: Any) -> str:
         pairs = zip(found, wanted, strict=True)
         return next((d for f, w in pairs if (d := differ(name, call, f, w))), "")
     if not isinstance(wanted, np.ndarray):
-        kind = isinstance(found, type(wanted)) and isinstance(found, bool) is isinstance(wanted, bool)
-        same = kind and (found == wanted or found != found)
+        is_bool = isinstance(found, bool) is isinstance(wanted, bool)
+        same = is_bool and isinstance(found, type(wanted)) and (found == wanted or found != found)
         return "" if same else f"{found!r} is not {wanted!r}"
     if name in CREATING and "dtype" not in call.kwargs:  # default dtypes are a library's own
         with np.errstate(over="ignore"):
