@@ -78,12 +78,8 @@ class StudentT(Distribution):
         return self.loc
 
 
-class Cauchy(Distribution):
-    """The ratio of two normal numbers, moved to `loc` and stretched by `scale`; without a mean.
-
-    >>> rb.distributions.Cauchy(0.0, 1.0).cdf(rb.tensor(1.0))
-    tensor(0.75)
-    """
+class _Inverted(Distribution):
+    """A family of a place and a width, drawn through the inverse of its cumulative probability."""
 
     def __init__(self, loc: Any, scale: Any) -> None:
         self.loc, self.scale = floats(loc, scale)
@@ -92,6 +88,14 @@ class Cauchy(Distribution):
     def rsample(self, shape: Any = (), *, generator: Any = None) -> Tensor:
         """By inversion."""
         return self.icdf(positive_uniform(self.loc, self.drawn_shape(shape), generator))
+
+
+class Cauchy(_Inverted):
+    """The ratio of two normal numbers, moved to `loc` and stretched by `scale`; without a mean.
+
+    >>> rb.distributions.Cauchy(0.0, 1.0).cdf(rb.tensor(1.0))
+    tensor(0.75)
+    """
 
     def log_prob(self, value: Any) -> Tensor:
         """-log(pi scale (1 + z^2))."""
@@ -211,20 +215,12 @@ class HalfCauchy(_Half):
         return self.scale * math.inf
 
 
-class Gumbel(Distribution):
+class Gumbel(_Inverted):
     """The largest of many numbers: cumulative probability exp(-exp(-(x - loc) / scale)).
 
     >>> rb.distributions.Gumbel(0.0, 1.0).mean
     tensor(0.5772157)
     """
-
-    def __init__(self, loc: Any, scale: Any) -> None:
-        self.loc, self.scale = floats(loc, scale)
-        self.batch_shape = self.loc.shape
-
-    def rsample(self, shape: Any = (), *, generator: Any = None) -> Tensor:
-        """By inversion."""
-        return self.icdf(positive_uniform(self.loc, self.drawn_shape(shape), generator))
 
     def log_prob(self, value: Any) -> Tensor:
         """-z - exp(-z) - log(scale)."""

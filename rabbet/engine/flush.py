@@ -103,9 +103,9 @@ def explained(failure: BaseException, ops: Sequence[tuple[str, Any]]) -> BaseExc
     """
     if isinstance(failure, IndexFailure):
         return index_error(failure, ops)
-    if isinstance(failure, RabbetError) and getattr(failure, "position", None) is not None:
-        where = ops[failure.position][1]  # type: ignore[attr-defined]
-        return type(failure)(lines.with_line(str(failure), site.describe(where)))
+    position = getattr(failure, "position", None)
+    if isinstance(failure, RabbetError) and position is not None:
+        return type(failure)(lines.with_line(str(failure), site.describe(ops[position][1])))
     return failure
 
 

@@ -238,6 +238,7 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
     (3, 4)
     """
     given = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    # Of whole numbers, so the result has no symbols either.
     return tuple(common_shape("broadcast_shapes", *given))  # type: ignore[arg-type]
 
 

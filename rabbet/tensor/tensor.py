@@ -107,6 +107,7 @@ class Tensor(Methods):
 
     def numel(self) -> int:
         """Number of elements."""
+        # A recorded tensor's sizes are numbers, never symbols.
         return self.spec.elements  # type: ignore[return-value]
 
     def dim(self) -> int:

@@ -162,6 +162,6 @@ def test_edges_of_transforms() -> None:
     with pytest.raises(rb.ShapeError, match="1 or more axes"):
         D.StickBreakingTransform()(rb.tensor(1.0))
     with pytest.raises(rb.RabbetError, match="a Transform is needed"):
-        D.TransformedDistribution(D.Normal(0.0, 1.0), rb.exp)  # type: ignore[arg-type]
+        D.TransformedDistribution(D.Normal(0.0, 1.0), rb.exp)  # type: ignore[arg-type]  # no transform
     with pytest.raises(rb.NumberRangeError, match="0 or more"):
         D.IndependentTransform(D.ExpTransform(), -1)
