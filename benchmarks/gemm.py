@@ -30,7 +30,7 @@ from rabbet.kernel.access import Arguments
 from rabbet.kernel.loops import ContractKernel, Operand, Store
 from rabbet.kernel.lower import Lowered
 from rabbet.runtime import _runtime
-from rabbet.runtime.packing import oriented
+from rabbet.runtime.packing import prepared
 from rabbet.runtime.plan import INPUT, OUTPUT, Plan, PlanCall
 
 CHAINS = 24  # independent sums of the peak loop: more than latency times units needs
@@ -72,7 +72,7 @@ def matrices(m: int, n: int, k: int, turned: str, count: int = 1) -> Case:
     inputs = (count * m * k, count * n * k)
     kernel, sizes = product(turned[0] == "T", turned[1] == "T"), (count, m, n, k)
     lowered = Lowered(kernel, [], list(sizes), Arguments(), [], [])
-    kernel = oriented(lowered, targets.host()).kernel
+    kernel = prepared(lowered, targets.host()).kernel
     return Case(name, kernel, sizes, inputs, count * m * n, 2 * count * m * n * k)
 
 

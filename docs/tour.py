@@ -34,7 +34,7 @@ def main() -> None:
 
     title("2. the segment's graph: composites are single calls")
     outputs = [(len(segment.nodes) - 1, 0)]
-    graph, _ = graph_of(segment, list(segment.sizes), outputs)
+    graph = graph_of(segment, list(segment.sizes), outputs)
     for call in graph.calls():
         print(f"  {call.op.name:<10} {[str(v.spec) for v in call.inputs]} -> {call.specs[0]}")
 

@@ -49,6 +49,7 @@ from rabbet.base.errors import (
     LinAlgError,
     MissingExtra,
     NumberRangeError,
+    ParameterError,
     RabbetError,
     ShapeError,
 )

@@ -21,7 +21,7 @@ from rabbet.library.systems import tensorinv as tensorinv
 from rabbet.library.systems import tensorsolve as tensorsolve
 from rabbet.library.systems import vander as vander
 from rabbet.ops.linalg import adjoint, check_square
-from rabbet.tensor.create import arange, zeros
+from rabbet.tensor.create import zeros
 from rabbet.tensor.lift import functions
 from rabbet.tensor.tensor import Tensor, as_operand
 
@@ -148,20 +148,11 @@ def lu_solve(LU: Any, pivots: Any, B: Any, /) -> Tensor:
         )
     shape = broadcast_shapes(packed.shape[:-2], right.shape[:-2])
     right = functions["expand"](right, (*shape, *right.shape[-2:]))
-    places = functions["expand"](swaps, (*shape, swaps.shape[-1]))
-    for row in range(packed.shape[-1]):
-        right = _exchanged(right, row, places[..., row : row + 1] - 1)
-    unit = lookup("eye").like(packed, packed.shape[-1], None, 0, packed.dtype)
-    return solve(functions["triu"](packed), solve(functions["tril"](packed, -1) + unit, right))
-
-
-def _exchanged(x: Tensor, row: int, other: Tensor) -> Tensor:
-    """Matrices with one row exchanged with another, whose number is (..., 1)."""
-    numbers = functions["expand"](arange(x.shape[-2]), x.shape[:-1])
-    place = functions["where"](
-        numbers == row, other, functions["where"](numbers == other, row, numbers)
-    )
-    return functions["take_along_axis"](x, functions["expand"](place[..., None], x.shape), -2)
+    order = functions["expand"](functions["pivot_order"](swaps), (*shape, swaps.shape[-1]))
+    order = functions["expand"](order[..., None], right.shape)
+    right = functions["take_along_axis"](right, order, -2)
+    inner = functions["solve_triangular"](packed, right, False, True)
+    return functions["solve_triangular"](packed, inner, True, False)
 
 
 def slogdet(x: Any, /) -> SlogdetResult:

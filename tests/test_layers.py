@@ -5,6 +5,7 @@ shown a source that breaks it.
 """
 
 import ast
+import functools
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,12 +85,11 @@ def parse(path: str, text: str) -> Source:
     return Source(path, ast.parse(text, path))
 
 
-def read_package() -> list[Source]:
+@functools.cache
+def package() -> list[Source]:
+    """Every file of the package."""
     files = sorted((ROOT / "rabbet").rglob("*.py"))
     return [parse(path.relative_to(ROOT).as_posix(), path.read_text("utf-8")) for path in files]
-
-
-SOURCES = read_package()
 
 
 def is_inside(name: str, module: str) -> bool:
@@ -196,20 +196,20 @@ def check_single(sources: list[Source], module: str) -> list[str]:
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_every_file_keeps_the_rule(check: Check) -> None:
-    broken = [message for source in SOURCES for message in check(source)]
+    broken = [message for source in package() for message in check(source)]
     assert not broken, f"{check.__doc__}\n" + "\n".join(broken)
 
 
 @pytest.mark.parametrize("module", RULES["single_importers"])
 def test_one_file_at_most_imports(module: str) -> None:
-    importers = check_single(SOURCES, module)
+    importers = check_single(package(), module)
     assert len(importers) <= 1, f"{module} is imported by {', '.join(importers)}"
 
 
 def test_the_package_was_found() -> None:
-    paths = {source.path for source in SOURCES}
+    paths = {source.path for source in package()}
     assert {"rabbet/base/errors.py", "rabbet/data/loader.py"} <= paths
-    loader = next(source for source in SOURCES if source.path == "rabbet/data/loader.py")
+    loader = next(source for source in package() if source.path == "rabbet/data/loader.py")
     assert "rabbet.tensor" in {found.module for found in loader.imports()}
 
 

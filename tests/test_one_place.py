@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rabbet import ops  # noqa: F401  (declares the ops)
+from rabbet.codegen import _loader
 from rabbet.graph.op import make_op
 from rabbet.graph.value import registry
 from rabbet.recorder import _recorder
@@ -92,12 +93,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("tree")
     for name in ("tests", "pyproject.toml"):
         (here / name).symlink_to(ROOT / name)
-    for folder in ("rabbet", "rabbet/ops", "rabbet/runtime", "rabbet/recorder"):
+    for folder in ("rabbet", "rabbet/ops", "rabbet/runtime", "rabbet/recorder", "rabbet/codegen"):
         (here / folder).mkdir()
         for entry in (ROOT / folder).iterdir():
-            if entry.name not in ("ops", "runtime", "recorder", "__pycache__"):
+            if entry.name not in ("ops", "runtime", "recorder", "codegen", "__pycache__"):
                 (here / folder / entry.name).symlink_to(entry)
-    for native in (_runtime, _recorder):  # an editable installation keeps them elsewhere
+    for native in (_runtime, _recorder, _loader):  # an editable installation keeps them elsewhere
         place = here / Path(*native.__name__.split(".")[:-1]) / Path(str(native.__file__)).name
         if not place.exists():
             place.symlink_to(str(native.__file__))

@@ -47,6 +47,10 @@ class NumberRangeError(DTypeError, OverflowError):
     """A number lies outside the range of its dtype."""
 
 
+class ParameterError(RabbetError, ValueError):
+    """A parameter of a distribution, or a value given to it, is not what it may be."""
+
+
 class DeviceError(RabbetError, ValueError):
     """A device is unknown or not available."""
 

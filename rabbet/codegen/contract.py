@@ -18,7 +18,7 @@ from rabbet.base.target import Target
 from rabbet.codegen import contract_tile
 from rabbet.codegen.contract_axes import Roles, View, roles
 from rabbet.codegen.contract_bands import Bander, lines_of_task, sizes_of_tasks
-from rabbet.codegen.contract_blocks import Blocks, band_target, blocks, operands
+from rabbet.codegen.contract_blocks import Blocks, band_target, blocks, operands, tiled
 from rabbet.codegen.contract_direct import emit_direct, launch_direct
 from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotient, split
 from rabbet.codegen.contract_pack import Packer
@@ -49,7 +49,7 @@ def emit_contract(kernel: ContractKernel, target: Target, name: str = "kernel") 
     _checked_roles(kernel)
     if is_direct(kernel):
         return emit_direct(kernel, target, name)
-    return _Contraction(kernel, target, name).text()
+    return _Contraction(kernel, tiled(kernel, target), name).text()
 
 
 def launch_contract(kernel: ContractKernel, target: Target) -> Launch:
@@ -58,7 +58,7 @@ def launch_contract(kernel: ContractKernel, target: Target) -> Launch:
     chosen = _checked_roles(kernel)
     if is_direct(kernel):
         return launch_direct(kernel, target)
-    cut = blocks(chosen, operands(kernel, chosen), target)
+    cut = blocks(chosen, operands(kernel, chosen), tiled(kernel, target))
     epilogues = sum(len(topological([s.index, s.value])) for s in kernel.stores)
     cost = cut.batch * cut.m * cut.n * (cut.k * 2 + epilogues)
     return Launch(cut.tasks, cut.scratch.end, cost)

@@ -16,7 +16,7 @@ from rabbet.codegen.contract_lines import Lines
 from rabbet.codegen.contract_loops import Naturals, Part, minimum, quotient, split, walk
 from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
 from rabbet.codegen.contract_store import streams
-from rabbet.codegen.contract_tile import BAND_AHEAD, FETCHED, LINE, PANEL_AHEAD, RESULTS_AHEAD
+from rabbet.codegen.contract_tile import BAND_AHEAD, LINE, PANEL_AHEAD, RESULTS_AHEAD, TURNS
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Function, Module, Value, i64
 from rabbet.codegen.operations import has_masks, memory_type, register_type
@@ -126,19 +126,32 @@ class Bander:
         pointer = part.pointer(stores[0].operand)
         place = fn.address(pointer, first, memory_type(dtype))
         step, all_k = part["panel_step"], i64(CONTRACT_BLOCK)
-        row_step = i64(FETCHED * self.unit * dtype.itemsize)
+        row_step = TURNS * self.unit * dtype.itemsize
         self._fetched(part, PANEL_AHEAD, step, all_k, (part["panel"], i64(LINE), step))
-        self._fetched(part, RESULTS_AHEAD, lane_step, lanes, (place, row_step, end))
+        pieces = -(-row_step // LINE)
+        origin = (place, i64(row_step), end)
+        self._fetched(part, RESULTS_AHEAD, lane_step, lanes, origin, pieces)
 
     def _fetched(
-        self, part: Part, where: tuple[int, int], step: Value, count: Value, origin: Sequence[Value]
+        self,
+        part: Part,
+        where: tuple[int, int],
+        step: Value,
+        count: Value,
+        origin: Sequence[Value],
+        pieces: int = 1,
     ) -> None:
-        """Write a table of `count` offsets, `step` apart, zeros behind them, and its origin."""
+        """Write a table of `count` offsets, `step` apart, for each of so many neighbouring lines of
+        the cache, zeros behind them, and its origin.
+        """
         fn = part.fn
         table, header = (fn.address(part["k_table"], i64(at), "i64") for at in where)
-        with fn.loop(i64(0), count) as k:
-            fn.store(fn.mul(k, step), fn.address(table, k, "i64"))
-        with fn.loop(count, i64(CONTRACT_BLOCK)) as k:
+        for piece in range(pieces):
+            entries = fn.address(table, fn.mul(count, piece), "i64")
+            with fn.loop(i64(0), count) as k:
+                offset = fn.add(fn.mul(k, step), piece * LINE)
+                fn.store(offset, fn.address(entries, k, "i64"))
+        with fn.loop(fn.mul(count, pieces), i64(CONTRACT_BLOCK)) as k:
             fn.store(i64(0), fn.address(table, k, "i64"))
         for n, value in enumerate(origin):
             fn.store(value, fn.address(header, i64(n), "i64"))
@@ -149,7 +162,15 @@ class Bander:
         fn, self.sizes = em.fn, Naturals(em)
         sizes, places = self.sizes, band.places
         reaches = band.reach(places.line), band.reach(places.column)
-        shape = band.window, band.pitch, band.lines, band.plane, band.image_step, band.height
+        shape = (
+            band.window,
+            band.width,
+            band.pitch,
+            band.lines,
+            band.plane,
+            band.image_step,
+            band.height,
+        )
         for e in (*shape, band.row_bands, band.positions, band.k, *reaches):
             sizes[e]  # here, before the loops
         window = sizes[band.window]
@@ -206,7 +227,7 @@ class Bander:
         """What a task's windows see of some channels."""
         part, band, sizes = self.copy, self.band, self.sizes
         fn = part.fn
-        limits = self.lines.limits(self.around, sizes[band.pitch])
+        limits = self.lines.limits(self.around, sizes[band.width])
         self._write_ahead()
         copy = self._copy_vectors if has_masks(part.target) else self._copy_lines
         with fn.loop(i64(0), channels) as channel, fn.loop(i64(0), part["images"]) as image:
@@ -273,7 +294,7 @@ class Bander:
         itemsize = self.lines.load.dtype.itemsize
         here, channels = self._next()
         image, channel, line = here
-        last = fn.sub(sizes[band.lines], 1), fn.sub(sizes[band.pitch], 1)
+        last = fn.sub(sizes[band.lines], 1), fn.sub(sizes[band.width], 1)
         corner = i64(0), i64(0)
         first = self._index(*here, *corner)
         others = (
@@ -283,7 +304,7 @@ class Bander:
         )
         span, plane, step = (fn.mul(fn.sub(e, first), itemsize) for e in others)
         span = fn.intrinsic("smax.i64", "i64", span, i64(1))
-        tiles = fn.add(quotient(fn, fn.sub(sizes[band.positions], 1), i64(FETCHED * self.unit)), 1)
+        tiles = fn.add(quotient(fn, fn.sub(sizes[band.positions], 1), i64(TURNS * self.unit)), 1)
         pieces = fn.add(quotient(fn, span, i64(LINE)), 1)
         each = fn.add(quotient(fn, fn.sub(pieces, 1), tiles), 1)
         places = fn.mul(channels, part["images"])  # 0 where nothing is summed

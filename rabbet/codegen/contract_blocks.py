@@ -28,6 +28,7 @@ VECTOR = 64  # bytes, at most: sums are read in whole ones
 LANE_PANELS = 4  # lane panels of a task whose rows do not end before
 POSITIONS = 512  # windows of a task that reads them from a band, at most where a line has fewer
 FEWEST_POSITIONS = 192
+MOST_EVEN = 8  # lines of a task that are made to divide those of the image
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,14 @@ class Operands:
         return not (self.a_packed or self.a_in_place)
 
 
+def tiled(kernel: ContractKernel, target: Target) -> Target:
+    """The target with the kernel's register tile, if it has one of its own."""
+    if not any(kernel.tile):
+        return target
+    rows, vectors = kernel.tile
+    return replace(target, tile_rows=rows, tile_vectors=vectors)
+
+
 def operands(kernel: ContractKernel, chosen: Roles) -> Operands:
     """How the operands are read: A along its rows where memory runs so, or in panels."""
     a, b = view(chosen.m, chosen.k, chosen.a), view(chosen.k, chosen.n, chosen.b)
@@ -112,7 +121,7 @@ class Band:
     columns: Expr  # of the result
     window: Expr  # elements
     channels: Expr  # that a block of k may touch
-    spare: int  # elements behind a plane, which the last line's last vector may write
+    lanes: int  # of a vector: behind a plane there is room for one more
     some: Expr  # 0 where the result has no elements
     k: Expr
 
@@ -135,6 +144,15 @@ class Band:
 
     @property
     def pitch(self) -> Expr:
+        """Elements from line to line: whole vectors, so that each is written to one line of the
+        cache, unless that would take more than a quarter more.
+        """
+        width = self.width
+        more = (width + (self.lanes - 1)) // self.lanes * self.lanes - width
+        return width + more * smaller(width // (more * 4 + 1), const(1, int64))
+
+    @property
+    def width(self) -> Expr:
         """Columns of the image that a task sees."""
         column = self.places.column
         return (self.columns - 1) * column.stride + self.reach(column) + 1
@@ -142,7 +160,7 @@ class Band:
     @property
     def plane(self) -> Expr:
         """Elements from channel to channel."""
-        return self.images * self.lines * self.pitch + self.spare
+        return self.images * self.lines * self.pitch + self.lanes
 
     @property
     def all_images(self) -> Expr:
@@ -391,7 +409,7 @@ def _band(roles: Roles, places: Bands, lanes: int) -> Band:
     fewest, most = const(FEWEST_POSITIONS, int64), const(POSITIONS, int64)
     wanted = smaller(larger(total // TASKS, fewest), most)
     height = smaller(larger(wanted // columns, one), all_lines)
-    height = _divide(all_lines, _divide(all_lines, height))
+    height = equal_height(all_lines, _divide(all_lines, _divide(all_lines, height)))
     images = larger(_extent(outer), one)
     together = smaller(larger(wanted // (columns * all_lines), one), images)
     together = _divide(images, _divide(images, together))
@@ -418,6 +436,20 @@ def _band(roles: Roles, places: Bands, lanes: int) -> Band:
         smaller(total, one),
         _extent(roles.k),
     )
+
+
+def equal_height(lines: Expr, height: Expr) -> Expr:
+    """About `height`, but a divisor of `lines` if there is one: tasks of one size leave no thread
+    waiting.
+    """
+    one, most = const(1, int64), height + height // 3
+    divisor = one
+    for h in range(2, MOST_EVEN + 1):
+        divides = one - smaller(lines % h, one)
+        fits = smaller(most // h, one)
+        divisor = larger(divisor, divides * fits * h)
+    is_near = smaller(divisor * 4 // (height * 3), one)
+    return divisor * is_near + height * (one - is_near)
 
 
 def _touched(window: Expr) -> Expr:

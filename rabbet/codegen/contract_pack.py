@@ -26,7 +26,7 @@ from rabbet.codegen.contract_loops import (
 from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Module, Value, i64, literal
-from rabbet.codegen.operations import from_memory, memory_type, register_type
+from rabbet.codegen.operations import from_memory, has_masks, memory_type, register_type
 from rabbet.expr.expr import acc, const, substitute
 from rabbet.kernel.loops import Operand
 
@@ -343,8 +343,9 @@ class Packer:
             self._gather_columns(em, run, row, column, source, element, spare)
             return [fn.load(kind, place) for place in spares]
         whole, part, done = (fn.fresh_label(n) for n in ("whole", "part", "block"))
-        fits = fn.icmp("sge", minimum(fn, row[1], column[1]), lanes)
-        fn.branch(fits, whole, part)
+        mask = first_lanes(fn, row[1], lanes) if has_masks(self.part.target) else None
+        fits = column[1] if mask is not None else minimum(fn, row[1], column[1])
+        fn.branch(fn.icmp("sge", fits, lanes), whole, part)
         fn.label(whole)
         found = []
         for i in range(lanes):
@@ -352,7 +353,10 @@ class Packer:
             place = fn.address(source, offset, element)
             if TURN_AHEAD:
                 prefetch(fn, fn.address(place, i64(TURN_AHEAD), element))
-            found.append(fn.load(kind, place))
+            if mask is None:
+                found.append(fn.load(kind, place))
+            else:
+                found.append(fn.masked_load(kind, place, mask, literal(0, kind)))
         fn.jump(done)
         fn.label(part)
         self._gather_columns(em, run, row, column, source, element, spare)

@@ -53,7 +53,8 @@ PARAMETERS = (
 LINE = 64  # bytes of a cache line
 # Where these offsets lie in `a_columns`, and what they are counted from: an address, bytes from one
 # tile that fetches it to the next, and where it ends. In words of 8 bytes.
-FETCHED = 3  # kinds: each is fetched by one tile of so many
+FETCHED = 3  # kinds: the first is fetched by every other tile (few must suffice for a panel),
+TURNS = 4  # the others by one tile of so many
 PANEL_AHEAD, BAND_AHEAD, RESULTS_AHEAD = (
     ((1 + n) * CONTRACT_BLOCK, (1 + FETCHED) * CONTRACT_BLOCK + 3 * n) for n in range(FETCHED)
 )
@@ -290,8 +291,10 @@ class _Tile:
         """
         fn, columns = self.fn, self.part["a_columns"]
         tile = fn.do("i64", f"udiv i64 {first_row.text}, {self.rows}")
-        number = fn.do("i64", f"udiv i64 {tile.text}, {FETCHED}")
-        kind = fn.sub(tile, fn.mul(number, FETCHED))
+        odd = fn.binary("and", tile, i64(1))
+        half = fn.do("i64", f"lshr i64 {tile.text}, 1")
+        number = fn.do("i64", f"lshr i64 {half.text}, {odd.text}")
+        kind = fn.mul(odd, fn.add(fn.binary("and", half, i64(1)), 1))
         table, header = (
             fn.address(columns, fn.add(fn.mul(kind, second - first), first), "i64")
             for first, second in zip(PANEL_AHEAD, BAND_AHEAD, strict=True)

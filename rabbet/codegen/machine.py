@@ -1,28 +1,24 @@
-"""LLVM text -> object bytes -> addresses (sole importer of llvmlite.binding).
+"""LLVM text -> object bytes (sole importer of llvmlite.binding, which takes a tenth of a second).
 
-`object_code` is a pure function of text and target; `Library` maps objects into this process and
-drops the mappings when it is dropped. Nothing here knows kernels.
+`object_code` is a pure function of text and target. Nothing here knows kernels.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import itertools
 import struct
-import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from llvmlite import binding as llvm
 
 from rabbet.base.errors import CompileError, InternalError
 from rabbet.base.target import Target
 from rabbet.codegen import bundle
-
-ALLOWED_SYMBOLS = frozenset({"memcpy", "memset", "memmove"})
+from rabbet.codegen.library import ALLOWED_SYMBOLS, llvm_version
 
 compilations = 0  # object_code calls of this process so far
 
@@ -182,69 +178,21 @@ def _linker() -> llvm.LLJIT:
     return llvm.create_lljit_compiler()
 
 
-@lru_cache(maxsize=1)
-def _c_library() -> dict[str, int]:
-    """Addresses of the functions that compiled code may call."""
-    library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
-    functions = {name: getattr(library, name) for name in sorted(ALLOWED_SYMBOLS)}
-    return {n: ctypes.cast(f, ctypes.c_void_p).value or 0 for n, f in functions.items()}
+def linked(
+    functions: Iterable[str], codes: Iterable[bytes], known: Mapping[str, int]
+) -> tuple[Any, dict[str, int]]:
+    """Objects in memory: what holds them there, and where their `functions` lie.
 
-
-class _Resident:
-    """Parts that are mapped into this process, each once and as long as it lives: they are few."""
-
-    def __init__(self) -> None:
-        self._addresses: dict[tuple[str, ...], dict[str, int]] = {}
-        self._trackers: list[llvm.ResourceTracker] = []
-
-    def addresses(self, part: bundle.Part) -> dict[str, int]:
-        """Where the part's functions lie; the caller holds the lock."""
-        found = self._addresses.get(part.names)
-        if found is None:
-            tracker = _linked({name: part.code for name in part.names}, {})
-            self._trackers.append(tracker)
-            found = self._addresses[part.names] = {name: tracker[name] for name in part.names}
-        return found
-
-
-_resident = _Resident()
-
-
-def _linked(objects: Mapping[str, bytes], known: Mapping[str, int]) -> llvm.ResourceTracker:
-    """Objects (by the names they give) in a new library; the caller holds the lock."""
-    builder = llvm.JITLibraryBuilder()
-    for code in dict.fromkeys(objects.values()):
-        builder.add_object_img(code)
-    for name in objects:
-        builder.export_symbol(name)
-    for symbol, address in {**_c_library(), **known}.items():
-        builder.import_symbol(symbol, address)
-    try:
-        return builder.link(_linker(), f"rabbet{next(_library_numbers)}")
-    except RuntimeError as error:
-        raise InternalError(f"objects cannot be loaded: {error}") from None
-
-
-class Library:
-    """Kernels mapped into this process; `addresses[name]` is where a function lies.
-
-    Dropping the Library unmaps the code, so keep it as long as any address may be called.
+    For machines that our own loader does not know (library.py). RuntimeError where they need more
+    than `known`.
     """
-
-    def __init__(self, objects: Mapping[str, bytes]) -> None:
-        own: dict[str, bytes] = {}
-        parts: list[bundle.Part] = []
-        for name, code in objects.items():
-            own[name], some = bundle.split(code)
-            parts += some
-        with _lock:
-            known: dict[str, int] = {}
-            for part in parts:
-                known |= _resident.addresses(part)
-            self._tracker = _linked(own, known)
-        self.addresses: dict[str, int] = {name: self._tracker[name] for name in objects}
-
-
-def llvm_version() -> tuple[int, ...]:
-    """LLVM's version."""
-    return tuple(llvm.llvm_version_info)
+    builder = llvm.JITLibraryBuilder()
+    for code in codes:
+        builder.add_object_img(code)
+    for name in functions:
+        builder.export_symbol(name)
+    for symbol, address in known.items():
+        builder.import_symbol(symbol, address)
+    with _lock:
+        tracker = builder.link(_linker(), f"rabbet{next(_library_numbers)}")
+    return tracker, {name: tracker[name] for name in functions}

@@ -177,6 +177,29 @@ def _fma(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
     return fn.binary("fadd", fn.binary("fmul", args[0], args[1]), args[2])
 
 
+def _residue(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
+    """a * b - near, near the product; without an fma by halves of the factors (Dekker)."""
+    a, b, near = args
+    if fn.module.target.has_fma:
+        negative = _float_negate(fn, "neg", [near], dtype)
+        return _fma(fn, "fma", [a, b, negative], dtype)
+    (a_high, a_low), (b_high, b_low) = (_halved(fn, x, dtype) for x in (a, b))
+    rest = fn.binary("fsub", fn.binary("fmul", a_high, b_high), near)
+    for x, y in ((a_high, b_low), (a_low, b_high), (a_low, b_low)):
+        rest = fn.binary("fadd", rest, fn.binary("fmul", x, y))
+    return rest
+
+
+def _halved(fn: Function, x: Value, dtype: DType) -> tuple[Value, Value]:
+    """x as the upper half of its significand, rounded, and the rest: their products are exact."""
+    low = 12 if dtype.bits == 32 else 27
+    bits = fn.convert("bitcast", x, f"i{dtype.bits}")
+    rounded = fn.add(bits, literal(1 << (low - 1), bits.type))
+    kept = fn.binary("and", rounded, literal(-(1 << low), bits.type))
+    high = fn.convert("bitcast", kept, element_of(x.type))
+    return high, fn.binary("fsub", x, high)
+
+
 def _rounding(fn: Function, op: str, args: list[Value], dtype: DType) -> Value:
     """floor, ceil, trunc, round half to even; without instructions, by adding 2^23 or 2^52."""
     x = args[0]
@@ -233,6 +256,7 @@ _FLOAT_ROWS: dict[str, Emit] = {
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), _rounding),
     "neg": _float_negate,
     "fma": _fma,
+    "residue": _residue,
     "scale": _scale,
 }
 

@@ -17,7 +17,7 @@ from rabbet.codegen.operations import register_type
 from rabbet.codegen.stepping import weight as weight_of
 from rabbet.expr.expr import Expr, const
 from rabbet.expr.scalars import expand_roots
-from rabbet.kernel.loops import CONTRACT_BLOCK, RECURRENT_ROWS, RecurrentKernel, Store
+from rabbet.kernel.loops import CONTRACT_BLOCK, MOST_SHIFT, RecurrentKernel, Store
 
 UNIT = 2  # the variable that vectors run along
 FALSE = Value("false", "i1")
@@ -33,7 +33,7 @@ def launch_recurrent(kernel: RecurrentKernel, target: Target) -> Launch:
     k = kernel
     terms = k.units * (2 * k.sources * k.targets) + weight_of((*k.carried, *_values(k)))
     cost = k.batch * k.steps * k.units * terms
-    tasks = (k.batch + (RECURRENT_ROWS - 1)) // RECURRENT_ROWS
+    tasks = (k.batch + (k.rows - 1)) // k.rows
     _, end = _memory(k, target)
     return Launch(tasks, end, cost)
 
@@ -43,7 +43,7 @@ def _values(kernel: RecurrentKernel) -> list[Expr]:
 
 
 def _padded(kernel: RecurrentKernel, target: Target) -> Expr:
-    lanes = target.lanes(kernel.weight.dtype.bits)
+    lanes = target.lanes(kernel.dtype.bits)
     return (kernel.units + (lanes - 1)) // lanes * lanes
 
 
@@ -59,18 +59,19 @@ def _panel(target: Target, dtype: DType) -> int:
 
 def _panels(kernel: RecurrentKernel, target: Target) -> Expr:
     """Panels that hold the units of all targets."""
-    width = _panel(target, kernel.weight.dtype)
+    width = _panel(target, kernel.dtype)
     return (_padded(kernel, target) * kernel.targets + (width - 1)) // width
 
 
 def _memory(kernel: RecurrentKernel, target: Target) -> tuple[dict[str, Expr], Expr]:
     """Byte offsets of the regions of scratch memory, and their end."""
-    padded, itemsize = _padded(kernel, target), kernel.weight.dtype.itemsize
-    panels, width = _panels(kernel, target), _panel(target, kernel.weight.dtype)
+    padded, itemsize = _padded(kernel, target), kernel.dtype.itemsize
+    panels, width = _panels(kernel, target), _panel(target, kernel.dtype)
     sizes = {
         "weight": panels * width * kernel.units * kernel.sources,
-        "carried": padded * (RECURRENT_ROWS * len(kernel.start)),
-        "sums": _sums_row(kernel, target) * RECURRENT_ROWS,
+        "before": const(MOST_SHIFT, int64),  # read, not used, where a neighbour is missing
+        "carried": padded * (kernel.rows * len(kernel.start) * (2 if kernel.shifts else 1)),
+        "sums": _sums_row(kernel, target) * kernel.rows,
         "ones": const(width, int64),
     }
     at: Expr = const(0, int64)
@@ -85,14 +86,14 @@ def _sums_row(kernel: RecurrentKernel, target: Target) -> Expr:
     """Elements from row to row of sums: a line more than needed, so that rows fall on other sets of
     a cache.
     """
-    return _panels(kernel, target) * _panel(target, kernel.weight.dtype) + 16
+    return _panels(kernel, target) * _panel(target, kernel.dtype) + 16
 
 
 class _Recurrent:
     """One kernel being written."""
 
     def __init__(self, kernel: RecurrentKernel, target: Target, name: str) -> None:
-        self.kernel, self.dtype = kernel, kernel.weight.dtype
+        self.kernel, self.dtype = kernel, kernel.dtype
         self.module = Module(target)
         self.frame = Frame(self.module, name, kernel.operands)
         self.fn = self.frame.fn
@@ -107,8 +108,9 @@ class _Recurrent:
         self.panels = sizes[_panels(kernel, target)]
         self.panel = _panel(target, self.dtype)
         self.wide_step = self.fn.mul(sizes[_sums_row(kernel, target)], self.dtype.itemsize)
-        self.product = parts.product(self.module, self.dtype, _tiles(target))
-        self.pack = self._pack()
+        if kernel.weight is not None:
+            self.product = parts.product(self.module, self.dtype, _tiles(target))
+            self.pack = self._pack(kernel.weight)
         self.starting = self._cell("start", kernel.start, ())
         self.cell = self._cell("cell", kernel.carried, kernel.stores)
         self.finish = self._cell("finish", (), kernel.finish) if kernel.finish else None
@@ -118,38 +120,42 @@ class _Recurrent:
         fn, kernel, sizes = self.fn, self.kernel, self.sizes
         batch, steps = sizes[kernel.batch], sizes[kernel.steps]
         kind, element = register_type(self.dtype, self.lanes), register_type(self.dtype)
-        with fn.loop(i64(0), i64(self.panel), self.lanes) as lane:
-            fn.store(literal(1.0, kind), fn.address(self.memory["ones"], lane, element))
-        with fn.when(fn.icmp("slt", self.frame.begin, self.frame.end)):
-            call(fn, self.pack, self.memory["weight"], self.padded)
+        if kernel.weight is not None:
+            with fn.loop(i64(0), i64(self.panel), self.lanes) as lane:
+                fn.store(literal(1.0, kind), fn.address(self.memory["ones"], lane, element))
+            with fn.when(fn.icmp("slt", self.frame.begin, self.frame.end)):
+                call(fn, self.pack, self.memory["weight"], self.padded)
         with fn.loop(self.frame.begin, self.frame.end) as number:
-            first = fn.mul(number, RECURRENT_ROWS)
-            rows = minimum(fn, i64(RECURRENT_ROWS), fn.sub(batch, first))
-            call(fn, self.starting, *self._given(first, rows, i64(0)))
+            first = fn.mul(number, kernel.rows)
+            rows = minimum(fn, i64(kernel.rows), fn.sub(batch, first))
+            call(fn, self.starting, *self._given(first, rows, i64(0), i64(1)))
             with fn.loop(i64(0), steps) as step:
-                self._multiply(rows)
-                call(fn, self.cell, *self._given(first, rows, step))
+                if kernel.weight is not None:
+                    self._multiply(rows)
+                call(fn, self.cell, *self._given(first, rows, step, step))
             if self.finish is not None:
-                call(fn, self.finish, *self._given(first, rows, i64(0)))
+                call(fn, self.finish, *self._given(first, rows, i64(0), steps))
         return self.module.text()
 
-    def _given(self, first: Value, rows: Value, step: Value) -> tuple[Value, ...]:
-        return (
-            first,
-            rows,
-            step,
-            self.memory["carried"],
-            self.memory["sums"],
-            self.row_step,
-            self.wide_step,
-        )
+    def _given(self, first: Value, rows: Value, step: Value, turn: Value) -> tuple[Value, ...]:
+        """Arguments of a cell; what it carries lies in the first half of that memory in even turns
+        and goes on in the other half, if neighbours read it meanwhile.
+        """
+        fn, carried = self.fn, self.memory["carried"]
+        here: tuple[Value, ...] = (carried,)
+        if self.kernel.shifts:
+            odd = fn.binary("and", turn, i64(1))
+            half = fn.mul(self.row_step, self.kernel.rows * len(self.kernel.start))
+            halves = (fn.mul(half, odd), fn.mul(half, fn.sub(i64(1), odd)))
+            here = tuple(fn.address(carried, offset, "i8") for offset in halves)
+        return (first, rows, step, *here, self.memory["sums"], self.row_step, self.wide_step)
 
     def _multiply(self, rows: Value) -> None:
         """The products of one step, panel by panel."""
         fn, kernel, m = self.fn, self.kernel, self.memory
         units, itemsize = self.sizes[kernel.units], self.dtype.itemsize
         step = i64(self.panel * itemsize)
-        region = fn.mul(self.row_step, RECURRENT_ROWS)
+        region = fn.mul(self.row_step, kernel.rows)
         panel_bytes = fn.mul(fn.mul(units, kernel.sources), step)
         vectors = i64(self.panel // self.lanes)
         with fn.loop(i64(0), self.panels) as panel:
@@ -167,7 +173,7 @@ class _Recurrent:
                     right = (sums, self.wide_step, m["ones"], rows, vectors, count, fresh)
                     call(fn, self.product, *left, *right)
 
-    def _pack(self) -> Part:
+    def _pack(self, weight: Expr) -> Part:
         """The function that copies the weight: panels of lanes, of all targets' units side by side;
         in a panel a row for each source and unit.
         """
@@ -188,7 +194,7 @@ class _Recurrent:
                     with fn.loop(i64(0), units) as k:
                         at = {3: i64(target), 4: i64(source), 5: k, UNIT: offset}
                         here = em.inner(at, lanes=width, vector=UNIT, mask=mask)
-                        found = here.value(kernel.weight)
+                        found = here.value(weight)
                         if mask is not None:
                             found = fn.select(mask, found, literal(0.0, found.type))
                         row = fn.add(fn.mul(units, source), k)
@@ -202,13 +208,13 @@ class _Recurrent:
         element = register_type(dtype)
         given = (
             *(("i64", "first"), ("i64", "rows"), ("i64", "step_number")),
-            *(("ptr noalias", "carried"), ("ptr noalias readonly", "sums"), ("i64", "step")),
-            ("i64", "wide"),
+            *(("ptr noalias", n) for n in ("carried", *(["onward"] if kernel.shifts else []))),
+            *(("ptr noalias readonly", "sums"), ("i64", "step"), ("i64", "wide")),
         )
         part = Part(self.module, name, kernel.operands, given)
         fn, em = part.fn, Emitter(part)
         values = expand_roots((*carried, *(s.value for s in stores)))
-        region = fn.mul(part["step"], RECURRENT_ROWS)
+        region = fn.mul(part["step"], kernel.rows)
         units = em.scalar(kernel.units)
         with fn.loop(i64(0), part["rows"]) as row:
             offset = fn.mul(row, part["step"])
@@ -218,23 +224,28 @@ class _Recurrent:
                 )
                 for g in range(kernel.targets)
             ]
-            kept = [
-                fn.address(part["carried"], fn.add(fn.mul(region, n), offset), "i8")
-                for n in range(len(kernel.start))
-            ]
+            kept, onward = (
+                [
+                    fn.address(part[name], fn.add(fn.mul(region, n), offset), "i8")
+                    for n in range(len(kernel.start))
+                ]
+                for name in ("carried", "onward" if kernel.shifts else "carried")
+            )
             at = em.inner({0: fn.add(part["first"], row), 1: part["step_number"]})
             for unit, width, mask in chunks(fn, units, self.lanes):
                 kind = register_type(dtype, width)
                 places = [fn.address(p, unit, element) for p in (*lines, *kept)]
+                if name == "cell":
+                    places.extend(
+                        fn.address(kept[n], fn.sub(unit, i64(d)), element) for n, d in kernel.shifts
+                    )
                 accs = {}
                 if name != "start":
                     accs = {n: fn.load(kind, place) for n, place in enumerate(places)}
                 here = at.inner({UNIT: unit}, accs, lanes=width, vector=UNIT, mask=mask)
                 found = [here.value(e) for e in values]
-                for value, place in zip(
-                    found[: len(carried)], places[kernel.targets :], strict=False
-                ):
-                    fn.store(value, place)
+                for value, line in zip(found[: len(carried)], onward, strict=False):
+                    fn.store(value, fn.address(line, unit, element))
                 for s, e in zip(stores, values[len(carried) :], strict=True):
                     here.store(s.operand, s.index, here.value(e), s.value.dtype)
         return part

@@ -21,7 +21,7 @@ from rabbet import codegen, expr
 from rabbet.base.cache import DiskCache
 from rabbet.base.pack import Pack
 from rabbet.base.target import Target
-from rabbet.codegen import machine
+from rabbet.codegen import library
 from rabbet.codegen.build import build
 from rabbet.kernel import loops
 from rabbet.kernel.loops import Kernel
@@ -33,7 +33,7 @@ OBJECTS_KEPT = 1024  # objects held in memory; the others come from disk again
 @lru_cache(maxsize=1)
 def generator_version() -> str:
     """Digest of the sources that turn a kernel into code, and of LLVM's version."""
-    digest = hashlib.sha256(repr(machine.llvm_version()).encode())
+    digest = hashlib.sha256(repr(library.llvm_version()).encode())
     sources = [
         p for package in (codegen, expr) for f in package.__path__ for p in Path(f).glob("*.py")
     ]
@@ -52,11 +52,11 @@ def object_key(kernel: Kernel, target: Target) -> str:
 class Loaded:
     """One kernel mapped into this process: holding this object keeps `address` valid."""
 
-    __slots__ = ("__weakref__", "address", "library")
+    __slots__ = ("__weakref__", "address", "code")
 
-    def __init__(self, address: int, library: machine.Library) -> None:
+    def __init__(self, address: int, code: library.Library) -> None:
         self.address = address
-        self.library = library
+        self.code = code
 
 
 class Wanted(NamedTuple):
@@ -113,9 +113,9 @@ class KernelStore:
                 objects = {name: code for name, code in codes.items() if code is not None}
                 if len(objects) < len(codes):
                     return None
-                library = machine.Library(objects)
+                code = library.Library(objects)
                 for key, w in missing.items():
-                    made = Loaded(library.addresses[w.name], library)
+                    made = Loaded(code.addresses[w.name], code)
                     self._loaded[key] = found[key] = made
             loaded = [x for w in wanted if (x := found[w.key]) is not None]
             return [x.address for x in loaded], loaded
@@ -140,7 +140,8 @@ class KernelStore:
             if wanted.kernel is None:
                 return None
             text = build(wanted.kernel, self.target).text
-            code = machine.object_code(text, self.target, self)
+            made: bytes = library.compiler().object_code(text, self.target, self)
+            code = made
             self.keep(wanted.key, code)
         self._objects[wanted.key] = code  # the last one is the most recently used
         if len(self._objects) > OBJECTS_KEPT:

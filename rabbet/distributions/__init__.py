@@ -23,6 +23,7 @@ from rabbet.distributions.continuous import (
 from rabbet.distributions.discrete import Bernoulli, Binomial, Categorical, Geometric, Poisson
 from rabbet.distributions.distribution import Distribution, Independent
 from rabbet.distributions.divergence import kl_divergence, register_kl
+from rabbet.distributions.matrices import LKJCholesky, VonMises, Wishart
 from rabbet.distributions.tails import (
     Cauchy,
     Chi2,
@@ -82,6 +83,7 @@ __all__ = [
     "IndependentTransform",
     "InverseGamma",
     "Kumaraswamy",
+    "LKJCholesky",
     "Laplace",
     "LogNormal",
     "LogisticNormal",
@@ -108,7 +110,9 @@ __all__ = [
     "Transform",
     "TransformedDistribution",
     "Uniform",
+    "VonMises",
     "Weibull",
+    "Wishart",
     "constraints",
     "kl_divergence",
     "register_kl",

@@ -49,6 +49,8 @@ class OneHotCategorical(_Classes):
 
     support = constraints.one_hot
 
+    arg_constraints = {"probs": constraints.nonnegative_vector, "logits": constraints.real_vector}
+
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
         super().__init__(probs, logits)
 
@@ -108,6 +110,8 @@ class Multinomial(_Classes):
     tensor([2., 8.])
     """
 
+    arg_constraints = {"probs": constraints.nonnegative_vector, "logits": constraints.real_vector}
+
     def __init__(self, total_count: int = 1, probs: Any = None, logits: Any = None) -> None:
         super().__init__(probs, logits)
         self.total_count = count_of("Multinomial", total_count)
@@ -145,6 +149,12 @@ class NegativeBinomial(Distribution):
     """
 
     support = constraints.nonnegative_integer
+
+    arg_constraints = {
+        "total_count": constraints.nonnegative,
+        "probs": constraints.unit_interval,
+        "logits": constraints.real,
+    }
 
     def __init__(self, total_count: Any, probs: Any = None, logits: Any = None) -> None:
         given = one_of("NegativeBinomial", probs, logits)
@@ -185,6 +195,12 @@ class RelaxedBernoulli(Distribution):
     """
 
     support = constraints.unit_interval
+
+    arg_constraints = {
+        "temperature": constraints.positive,
+        "probs": constraints.unit_interval,
+        "logits": constraints.real,
+    }
 
     def __init__(self, temperature: Any, probs: Any = None, logits: Any = None) -> None:
         self.base_dist = Bernoulli(probs, logits)
@@ -227,6 +243,12 @@ class RelaxedOneHotCategorical(_Classes):
     """
 
     support = constraints.simplex
+
+    arg_constraints = {
+        "temperature": constraints.positive,
+        "probs": constraints.nonnegative_vector,
+        "logits": constraints.real_vector,
+    }
 
     def __init__(self, temperature: Any, probs: Any = None, logits: Any = None) -> None:
         super().__init__(probs, logits)

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rabbet import linalg
 from rabbet.base.errors import NumberRangeError
-from rabbet.ops.arithmetic import abs_, floor
-from rabbet.ops.compare import logical_and, logical_or
 from rabbet.tensor import Tensor, asarray
 
 
@@ -45,7 +44,7 @@ def _all(x: Tensor, axes: int) -> Tensor:
 
 
 def _whole(x: Tensor) -> Tensor:
-    return x - floor(x) == 0 if x.dtype.is_float else x == x
+    return x % 1 == 0
 
 
 def _is_lower(x: Tensor) -> Tensor:
@@ -64,7 +63,7 @@ def independent(base: Constraint, reinterpreted_batch_ndims: int) -> Constraint:
     if not count:
         return base
     return Constraint(
-        base.name, base.event_dim + count, lambda x: _all(base.check(x), count), base.bounds
+        base.name, base.event_dim + count, lambda x: _all(base.holds(x), count), base.bounds
     )
 
 
@@ -86,7 +85,7 @@ def less_than(upper_bound: Any) -> Constraint:
 def interval(lower_bound: Any, upper_bound: Any) -> Constraint:
     """Numbers from one bound to another."""
     low, high = lower_bound, upper_bound
-    return Constraint("interval", 0, lambda x: logical_and(x >= low, x <= high), (low, high))
+    return Constraint("interval", 0, lambda x: (x >= low) & (x <= high), (low, high))
 
 
 def integer_interval(lower_bound: Any, upper_bound: Any) -> Constraint:
@@ -95,7 +94,7 @@ def integer_interval(lower_bound: Any, upper_bound: Any) -> Constraint:
     return Constraint(
         "integer_interval",
         0,
-        lambda x: logical_and(_whole(x), logical_and(x >= low, x <= high)),
+        lambda x: _whole(x) & (x >= low) & (x <= high),
         (low, high),
     )
 
@@ -104,28 +103,44 @@ real = Constraint("real", 0, lambda x: x == x)
 real_vector = independent(real, 1)
 positive = Constraint("positive", 0, lambda x: x > 0)
 nonnegative = Constraint("nonnegative", 0, lambda x: x >= 0)
-unit_interval = Constraint("unit_interval", 0, lambda x: logical_and(x >= 0, x <= 1))
-boolean = Constraint("boolean", 0, lambda x: logical_or(x == 0, x == 1))
-nonnegative_integer = Constraint("nonnegative_integer", 0, lambda x: logical_and(_whole(x), x >= 0))
+positive_vector = independent(positive, 1)
+nonnegative_vector = independent(nonnegative, 1)
+unit_interval = Constraint("unit_interval", 0, lambda x: (x >= 0) & (x <= 1))
+boolean = Constraint("boolean", 0, lambda x: (x == 0) | (x == 1))
+nonnegative_integer = Constraint("nonnegative_integer", 0, lambda x: _whole(x) & (x >= 0))
 one_hot = Constraint(
     "one_hot",
     1,
-    lambda x: logical_and(_all(logical_or(x == 0, x == 1), 1), x.sum(axis=-1) == 1),
+    lambda x: _all((x == 0) | (x == 1), 1) & (x.sum(axis=-1) == 1),
 )
 simplex = Constraint(
     "simplex",
     1,
-    lambda x: logical_and(_all(x >= 0, 1), abs_(x.sum(axis=-1) - 1.0) < 1e-6),
+    lambda x: _all(x >= 0, 1) & (abs(x.sum(axis=-1) - 1.0) < 1e-6),
 )
 lower_triangular = Constraint("lower_triangular", 2, _is_lower)
 lower_cholesky = Constraint(
     "lower_cholesky",
     2,
-    lambda x: logical_and(_is_lower(x), _all(x.diagonal() > 0, 1)),
+    lambda x: _is_lower(x) & _all(x.diagonal() > 0, 1),
+)
+corr_cholesky = Constraint(
+    "corr_cholesky",
+    2,
+    lambda x: (
+        _is_lower(x) & _all(x.diagonal() > 0, 1) & _all(abs((x * x).sum(axis=-1) - 1.0) < 1e-4, 1)
+    ),
+)
+symmetric = Constraint("symmetric", 2, lambda x: _all(abs(x - x.mT) <= 1e-6 * (1 + abs(x)), 2))
+positive_definite = Constraint(
+    "positive_definite",
+    2,
+    lambda x: symmetric.holds(x) & _all(linalg.eigvalsh(x) > 0, 1),
 )
 
 __all__ = [
-    *("Constraint", "boolean", "greater_than", "greater_than_eq", "independent"),
+    *("Constraint", "boolean", "corr_cholesky", "greater_than", "greater_than_eq"),
+    *("independent", "nonnegative_vector", "positive_definite", "positive_vector", "symmetric"),
     *("integer_interval", "interval", "less_than", "lower_cholesky", "lower_triangular"),
     *("nonnegative", "nonnegative_integer", "one_hot", "positive", "real", "real_vector"),
     *("simplex", "unit_interval"),

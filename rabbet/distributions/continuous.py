@@ -32,6 +32,8 @@ class Normal(Distribution):
     tensor(-0.9189385)
     """
 
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+
     def __init__(self, loc: Any, scale: Any) -> None:
         self.loc, self.scale = floats(loc, scale)
         self.batch_shape = self.loc.shape
@@ -84,6 +86,8 @@ class LogNormal(Distribution):
 
     support = constraints.positive
 
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+
     def __init__(self, loc: Any, scale: Any) -> None:
         self.base_dist = Normal(loc, scale)
         self.batch_shape = self.base_dist.batch_shape
@@ -131,6 +135,8 @@ class Uniform(Distribution):
     >>> rb.distributions.Uniform(0.0, 4.0).log_prob(1.0)
     tensor(-1.3862944)
     """
+
+    arg_constraints = {"high": lambda given: constraints.greater_than(given["low"])}
 
     def __init__(self, low: Any, high: Any) -> None:
         self.low, self.high = floats(low, high)
@@ -180,6 +186,8 @@ class Exponential(Distribution):
 
     support = constraints.nonnegative
 
+    arg_constraints = {"rate": constraints.positive}
+
     def __init__(self, rate: Any) -> None:
         (self.rate,) = floats(rate)
         self.batch_shape = self.rate.shape
@@ -228,6 +236,8 @@ class Laplace(Distribution):
     >>> rb.distributions.Laplace(0.0, 1.0).log_prob(0.0)
     tensor(-0.6931472)
     """
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
     def __init__(self, loc: Any, scale: Any) -> None:
         self.loc, self.scale = floats(loc, scale)
@@ -283,6 +293,8 @@ class Gamma(Distribution):
 
     support = constraints.nonnegative
 
+    arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
+
     def __init__(self, concentration: Any, rate: Any = 1.0) -> None:
         self.concentration, self.rate = floats(concentration, rate)
         self.batch_shape = self.rate.shape
@@ -326,6 +338,11 @@ class Beta(Distribution):
 
     support = constraints.unit_interval
 
+    arg_constraints = {
+        "concentration1": constraints.positive,
+        "concentration0": constraints.positive,
+    }
+
     def __init__(self, concentration1: Any, concentration0: Any) -> None:
         self.concentration1, self.concentration0 = floats(concentration1, concentration0)
         self.batch_shape = self.concentration1.shape
@@ -366,6 +383,8 @@ class Dirichlet(Distribution):
     """
 
     support = constraints.simplex
+
+    arg_constraints = {"concentration": constraints.positive_vector}
 
     def __init__(self, concentration: Any) -> None:
         (self.concentration,) = floats(concentration)
@@ -416,6 +435,12 @@ class MultivariateNormal(Distribution):
     """
 
     support = constraints.real_vector
+
+    arg_constraints = {
+        "loc": constraints.real_vector,
+        "covariance_matrix": constraints.positive_definite,
+        "scale_tril": constraints.lower_cholesky,
+    }
 
     def __init__(self, loc: Any, covariance_matrix: Any = None, *, scale_tril: Any = None) -> None:
         if (covariance_matrix is None) == (scale_tril is None):

@@ -49,6 +49,8 @@ class Bernoulli(Distribution):
 
     support = constraints.boolean
 
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
         given = one_of("Bernoulli", probs, logits)
         self.logits = given if probs is None else logit(given)
@@ -109,6 +111,8 @@ class Categorical(Distribution):
     tensor([0.25, 0.75])
     """
 
+    arg_constraints = {"probs": constraints.nonnegative_vector, "logits": constraints.real_vector}
+
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
         given = one_of("Categorical", probs, logits)
         if not given.ndim:
@@ -158,6 +162,8 @@ class Binomial(Distribution):
     tensor(5.)
     """
 
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+
     def __init__(self, total_count: int = 1, probs: Any = None, logits: Any = None) -> None:
         given = one_of("Binomial", probs, logits)
         self.probs = given if logits is None else sigmoid(given)
@@ -196,6 +202,8 @@ class Poisson(Distribution):
 
     support = constraints.nonnegative_integer
 
+    arg_constraints = {"rate": constraints.nonnegative}
+
     def __init__(self, rate: Any) -> None:
         (self.rate,) = floats(rate)
         self.batch_shape = self.rate.shape
@@ -229,6 +237,8 @@ class Geometric(Distribution):
     """
 
     support = constraints.nonnegative_integer
+
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
 
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
         given = one_of("Geometric", probs, logits)

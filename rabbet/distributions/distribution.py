@@ -14,6 +14,7 @@ from rabbet.base.dtypes import float32
 from rabbet.base.errors import RabbetError
 from rabbet.distributions import constraints
 from rabbet.distributions.constraints import Constraint
+from rabbet.distributions.validation import Constraints, validated, validated_density
 from rabbet.library.joining import broadcast_arrays
 from rabbet.ops.functions import exp, sqrt
 from rabbet.ops.moves import expand
@@ -34,6 +35,33 @@ class Distribution:
     batch_shape: Shape = ()
     event_shape: Shape = ()
     support: Constraint = constraints.real
+    # What each parameter must be, and whether tensors are looked at (None: only what is at hand).
+    arg_constraints: Constraints = {}
+    validates: bool | None = None
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        own = vars(cls)
+        if "__init__" in own:
+            cls.__init__ = validated(own["__init__"])  # type: ignore[method-assign]
+        if "log_prob" in own:
+            cls.log_prob = validated_density(own["log_prob"])  # type: ignore[method-assign]
+
+    @staticmethod
+    def set_default_validate_args(value: bool | None) -> None:
+        """Whether distributions check parameters and values without being told.
+
+        True: all, also tensors, whose values are read for it. None, as it is first: parameters
+        written in Python, not tensors. False: nothing. `validate_args=` of a distribution counts
+        for it alone. What is refused is a ParameterError.
+
+        >>> try:
+        ...     rb.distributions.Normal(0.0, -1.0)
+        ... except ValueError as error:
+        ...     print(error)
+        Normal: scale=-1.0 is outside of positive
+        """
+        Distribution.validates = value
 
     @property
     def has_rsample(self) -> bool:

@@ -35,6 +35,12 @@ class StudentT(Distribution):
     tensor(3.)
     """
 
+    arg_constraints = {
+        "df": constraints.positive,
+        "loc": constraints.real,
+        "scale": constraints.positive,
+    }
+
     def __init__(self, df: Any, loc: Any = 0.0, scale: Any = 1.0) -> None:
         self.df, self.loc, self.scale = floats(df, loc, scale)
         self.batch_shape = self.df.shape
@@ -80,6 +86,8 @@ class StudentT(Distribution):
 
 class _Inverted(Distribution):
     """A family of a place and a width, drawn through the inverse of its cumulative probability."""
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
     def __init__(self, loc: Any, scale: Any) -> None:
         self.loc, self.scale = floats(loc, scale)
@@ -180,6 +188,8 @@ class HalfNormal(_Half):
     tensor(0.7978846)
     """
 
+    arg_constraints = {"scale": constraints.positive}
+
     def __init__(self, scale: Any) -> None:
         super().__init__(scale, Normal)
 
@@ -200,6 +210,8 @@ class HalfCauchy(_Half):
     >>> rb.distributions.HalfCauchy(1.0).cdf(rb.tensor(1.0))
     tensor(0.5)
     """
+
+    arg_constraints = {"scale": constraints.positive}
 
     def __init__(self, scale: Any) -> None:
         super().__init__(scale, Cauchy)
@@ -264,6 +276,8 @@ class Chi2(Gamma):
 
     support = constraints.positive
 
+    arg_constraints = {"df": constraints.positive}
+
     def __init__(self, df: Any) -> None:
         (self.df,) = floats(df)
         super().__init__(0.5 * self.df, 0.5)
@@ -277,6 +291,8 @@ class InverseGamma(Distribution):
     """
 
     support = constraints.positive
+
+    arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
 
     def __init__(self, concentration: Any, rate: Any = 1.0) -> None:
         self.concentration, self.rate = floats(concentration, rate)
@@ -325,6 +341,8 @@ class Pareto(Distribution):
     >>> rb.distributions.Pareto(1.0, 3.0).mean
     tensor(1.5)
     """
+
+    arg_constraints = {"scale": constraints.positive, "alpha": constraints.positive}
 
     def __init__(self, scale: Any, alpha: Any) -> None:
         self.scale, self.alpha = floats(scale, alpha)
@@ -379,6 +397,8 @@ class Weibull(Distribution):
 
     support = constraints.positive
 
+    arg_constraints = {"scale": constraints.positive, "concentration": constraints.positive}
+
     def __init__(self, scale: Any, concentration: Any) -> None:
         self.scale, self.concentration = floats(scale, concentration)
         self.batch_shape = self.scale.shape
@@ -423,6 +443,11 @@ class Kumaraswamy(Distribution):
     """
 
     support = constraints.unit_interval
+
+    arg_constraints = {
+        "concentration1": constraints.positive,
+        "concentration0": constraints.positive,
+    }
 
     def __init__(self, concentration1: Any, concentration0: Any) -> None:
         self.concentration1, self.concentration0 = floats(concentration1, concentration0)
@@ -472,6 +497,8 @@ class FisherSnedecor(Distribution):
     """
 
     support = constraints.positive
+
+    arg_constraints = {"df1": constraints.positive, "df2": constraints.positive}
 
     def __init__(self, df1: Any, df2: Any) -> None:
         self.df1, self.df2 = floats(df1, df2)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.distributions import constraints
 from rabbet.distributions.constraints import Constraint
 from rabbet.distributions.continuous import Normal
 from rabbet.distributions.discrete import Categorical
@@ -117,6 +118,8 @@ class LogisticNormal(TransformedDistribution):
     >>> rb.distributions.LogisticNormal(rb.zeros(2), rb.ones(2)).event_shape
     (3,)
     """
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
     def __init__(self, loc: Any, scale: Any) -> None:
         super().__init__(Normal(loc, scale), StickBreakingTransform())

@@ -1,13 +1,12 @@
 """Reverse mode over recorded nodes: `backward()` records gradient ops on the same tape.
 
 What is recorded on a tape goes through `recorder.pull`, which follows recipes (recipes.py). The
-same loop is here in Python for nodes on no tape: inside vmap, and with opaque Values for the dry
-run that finds which forward values gradients will need (residuals.py).
+loop in Python (transform/gradient.py) serves nodes on no tape, inside vmap; hooks; and, with opaque
+Values, the dry run that finds which forward values gradients will need (residuals.py).
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,52 +15,49 @@ from rabbet.base.errors import DroppedValue, GradientError
 from rabbet.engine import hooks, site
 from rabbet.graph.value import lookup
 from rabbet.recorder import GradMode, Handle, Node, current, pull
-from rabbet.transform.rules import call_rule, call_rule_sparingly
+from rabbet.transform.gradient import call_rule, call_rule_sparingly, reverse
 
 Ref = tuple[Node, int]
 Wrap = Callable[[Node, int], Any]
 
 
-def reverse(
-    seeds: Iterable[tuple[Node, int, Any]],
+def reverse_nodes(
+    seeds: Iterable[tuple[Ref, Any]],
     wrap: Wrap,
-    done: Callable[[Node, int, Any], None],
+    within: Callable[[Node], bool],
     visited: Callable[[Node], None] = lambda node: None,
-    within: Callable[[Node], bool] = lambda node: True,
     passed: Callable[[Node, int, Any], Any] = lambda node, index, g: g,
-) -> None:
-    """Send gradients from the seeds back through every node that requires gradients.
+) -> dict[Ref, Any]:
+    """Send gradients from the seeds back through every node that requires gradients; what arrives
+    at leaves and at nodes outside `within`.
 
-    `wrap(node, index)` gives a forward value as rules take it; `done(node, index, g)` gets what
-    arrives at leaves and at nodes outside `within`; `visited(node)` is called after a node's rule
-    ran; `passed(node, index, g)` may replace a gradient that has arrived. Later nodes first, so
-    each node's gradient is complete when its rule runs.
+    `wrap(node, index)` gives a forward value as rules take it; `visited(node)` is called after a
+    node's rule ran; `passed(node, index, g)` may replace a gradient that has arrived.
     """
-    arrived: dict[Ref, Any] = {}
-    queue: list[tuple[int, Node]] = []
-    queued: set[int] = set()
+    starts = list(seeds)
 
-    def send(node: Node, index: int, g: Any) -> None:
-        if node.is_leaf or node.op is None or not within(node):
-            done(node, index, g)
-            return
-        known = arrived.get((node, index))
-        arrived[node, index] = g if known is None else known + g
-        if id(node) not in queued:
-            queued.add(id(node))
-            heapq.heappush(queue, (-node.sequence, node))
-
-    for node, index, g in seeds:
-        send(node, index, g)
-    while queue:
-        _, node = heapq.heappop(queue)
-        incoming = [arrived.pop((node, i), None) for i in range(len(node.specs))]
+    def rule(node: Node, incoming: list[Any]) -> Iterable[tuple[Ref, Any]]:
         incoming = [None if g is None else passed(node, i, g) for i, g in enumerate(incoming)]
-        grads = _rule(node, incoming, wrap)
-        for (source, index), g in zip(node.inputs, grads, strict=True):
-            if g is not None and source.requires_grad:
-                send(source, index, g)
+        for source, g in zip(node.inputs, rule_of(wrap, node, incoming), strict=True):
+            if g is not None and source[0].requires_grad:
+                yield source, g
         visited(node)
+
+    steps = _latest_first([node for (node, _), _ in starts], within)
+    return reverse([(node, len(node.specs)) for node in steps], starts, rule)
+
+
+def _latest_first(roots: Iterable[Node], within: Callable[[Node], bool]) -> list[Node]:
+    """The computed nodes within, below the roots, through which gradients flow."""
+    found: set[Node] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node in found or node.is_leaf or node.op is None or not within(node):
+            continue
+        found.add(node)
+        stack.extend(n for n, _ in node.inputs if n.requires_grad)
+    return sorted(found, key=lambda node: -node.sequence)
 
 
 def rule_of(wrap: Wrap, node: Node, incoming: Sequence[Any] | None) -> list[Any]:
@@ -69,10 +65,6 @@ def rule_of(wrap: Wrap, node: Node, incoming: Sequence[Any] | None) -> list[Any]
 
     `wrap` makes a handle; `incoming` has the gradient of each output, None where there is none.
     """
-    return _rule(node, incoming, wrap)
-
-
-def _rule(node: Node, incoming: Sequence[Any] | None, wrap: Wrap) -> list[Any]:
     if node.cut or incoming is None:
         raise GradientError(
             f"the graph behind {node.op.name} ({site.describe(node.site)}) was freed by an "
@@ -155,28 +147,25 @@ def _pull_in_python(
 
     `ruled(node)` is told when a node's rule has run, and None at the beginning.
     """
-    found: dict[Ref, Any] = {}
     wanted = {(h._node, h._index) for h in wrt or ()}
-    nodes = {n for n, _ in wanted}
+    ends = {node for node, _ in wanted}
     visited: list[Node] = []
-
-    def done(node: Node, index: int, g: Any) -> None:
-        if (node, index) in wanted or wrt is None and node.is_leaf:
-            found[node, index] = found[node, index] + g if (node, index) in found else g
 
     def visit(node: Node) -> None:
         ruled(node)
         visited.append(node)
 
-    starts = [(r._node, r._index, g) for r, g in zip(roots, seeds, strict=True)]
+    starts = [((r._node, r._index), g) for r, g in zip(roots, seeds, strict=True)]
     ruled(None)
-    reverse(starts, type(roots[0]), done, visit, lambda n: n not in nodes, hooks.passed)
+    found = reverse_nodes(starts, type(roots[0]), lambda n: n not in ends, visit, hooks.passed)
     if not retain_graph:
         for node in visited:
             node.cut = True
             if node.tape is None:
                 node.inputs = ()
-    return [(node, index, g) for (node, index), g in found.items()]
+    return [
+        (*end, g) for end, g in found.items() if end in wanted or wrt is None and end[0].is_leaf
+    ]
 
 
 def _seed(root: Handle) -> Any:

@@ -33,7 +33,7 @@ def graph_to_keep(
         for leaf, source in zip(segment.leaves, inputs, strict=True)
     ):
         return None
-    return graph_of(segment, entry.pattern.dims, entry.keep)[0], entry.pattern.scope
+    return graph_of(segment, entry.pattern.dims, entry.keep), entry.pattern.scope
 
 
 def _stays(source: Source, assigned: Container[int]) -> bool:

@@ -18,10 +18,13 @@ from weakref import WeakSet
 from rabbet import recorder
 from rabbet.base.config import config
 from rabbet.base.errors import RabbetError
+from rabbet.base.sizes import SizeScope
 from rabbet.base.spec import Spec
 from rabbet.engine.residuals import residuals_of
 from rabbet.engine.segment import Output, Pattern, find_pattern, general_pattern, graph_of
 from rabbet.engine.singly import OneByOne, Single, single_of
+from rabbet.graph import parcel
+from rabbet.graph.value import Graph
 from rabbet.graph.value import lookup as lookup
 from rabbet.recorder import Node, Segment, current, note_run, remember, runs
 from rabbet.runtime import buffers
@@ -307,11 +310,10 @@ def _ready(
     if family.ready is None:
         family.ready = compiler().ready_programs(single.key)
     for ready in family.ready:
-        if needed <= frozenset(ready.keep):
+        if Pattern.fits(ready.dims, single.sizes) and needed <= frozenset(ready.keep):
             entry = Entry(ready.keep, Pattern.of(ready.dims), None, False)
             symbols = entry.pattern.match(single.sizes)
-            if symbols is None:
-                continue
+            assert symbols is not None, "it fits"
             entry.program = compiler().loaded(ready.program)
             if entry.program is not None and entry.program.accepts(symbols):
                 family.entries.insert(0, entry)
@@ -413,11 +415,17 @@ def _made(
     segment: Segment | Single, pattern: Pattern, keep: tuple[Output, ...], fused: bool
 ) -> Any:
     """The program of a segment for a pattern, or that it is coming."""
-    may_come_later = fused and isinstance(segment, Segment) and _is_small(segment)
-    find = compiler().find_or_ask if may_come_later else compiler().find_or_compile
-    return find(
-        (segment.key, pattern.describe(), keep),
-        lambda: (graph_of(segment, pattern.dims, keep)[0], pattern.scope),
+    parts = (segment.key, pattern.describe(), keep)
+
+    def graph() -> tuple[Graph, SizeScope | None]:
+        return graph_of(segment, pattern.dims, keep), pattern.scope
+
+    if not fused or isinstance(segment, Single) or not _is_small(segment):
+        return compiler().find_or_compile(parts, graph, fuse=fused)
+    return compiler().find_or_ask(
+        parts,
+        graph,
+        lambda: parcel.pack(parcel.write(segment.nodes), pattern.dims, keep, pattern.scope),
         fuse=fused,
     )
 

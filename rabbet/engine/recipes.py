@@ -14,7 +14,7 @@ from rabbet.base.spec import Spec, intern
 from rabbet.graph.op import Op
 from rabbet.graph.value import Builder, Call, Value, registry, topological
 from rabbet.recorder import Handle, Node, Recipe, leaf_node, prepared
-from rabbet.transform.rules import call_rule
+from rabbet.transform.gradient import call_rule
 
 ARRIVED, OUTPUT, INPUT, MADE, NUMBER = range(5)  # as in recorder/native/recipe.h
 Ingredient = tuple[int, Any, Any]

@@ -8,9 +8,7 @@ themselves run over forward values as opaque inputs.
 
 from __future__ import annotations
 
-from typing import Any
-
-from rabbet.engine.backward import reverse
+from rabbet.engine.backward import reverse_nodes
 from rabbet.engine.segment import Output
 from rabbet.graph.value import Builder, Value, topological
 from rabbet.recorder import Node, Segment, residuals
@@ -45,13 +43,8 @@ def _by_rules(nodes: list[Node], roots: list[Output]) -> frozenset[Output]:
             opaque[key] = builder.input(node.specs[index])
         return opaque[key]
 
-    received: list[Value] = []
-
-    def done(node: Node, index: int, g: Any) -> None:
-        received.append(g)
-
-    seeds = [(nodes[p], i, builder.input(nodes[p].specs[i])) for p, i in roots]
-    reverse(seeds, wrap, done, within=lambda n: id(n) in positions and not n.cut)
+    seeds = [((nodes[p], i), builder.input(nodes[p].specs[i])) for p, i in roots]
+    received = reverse_nodes(seeds, wrap, lambda n: id(n) in positions and not n.cut).values()
     used = {id(c) for c in topological(g.call for g in received)}
     return frozenset(
         (positions[node_id], index)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 from rabbet.base import sizes as base_sizes
 from rabbet.base.sizes import Dim, SizeExpr, SizeScope
-from rabbet.base.spec import Spec
 from rabbet.engine.singly import Single
-from rabbet.graph import encode
-from rabbet.graph.value import Builder, Graph, Value
+from rabbet.graph import parcel
+from rabbet.graph.value import Graph
 from rabbet.recorder import Segment
 
 Output = tuple[int, int]  # (position of the node in its segment, output index)
@@ -41,6 +40,20 @@ class Pattern:
                 pattern.defined_at.append(at)
             pattern.dims.append(symbols[size] if isinstance(size, str) else size)
         return pattern if symbols else cls(pattern.dims)
+
+    @staticmethod
+    def fits(plain: Sequence[int | str], sizes: Sequence[int]) -> bool:
+        """True where the general pattern that `plain` tells of matches these sizes."""
+        symbols: dict[str, int] = {}
+        if len(plain) != len(sizes):
+            return False
+        for told, size in zip(plain, sizes, strict=True):
+            if isinstance(told, int):
+                if told != size:
+                    return False
+            elif size in (0, 1) or symbols.setdefault(told, size) != size:
+                return False
+        return True
 
     def plain(self) -> tuple[int | str, ...]:
         """Numbers as they are, expressions as text: equal ones, equal patterns."""
@@ -156,42 +169,8 @@ def _unite(expr: SizeExpr, places: Sequence[int], first: list[int | None]) -> bo
     return True
 
 
-def graph_of(
-    segment: Segment | Single, dims: Sequence[Dim], outputs: Sequence[Output]
-) -> tuple[Graph, Builder]:
+def graph_of(segment: Segment | Single, dims: Sequence[Dim], outputs: Sequence[Output]) -> Graph:
     """The Graph of a segment with the given sizes; inputs are its leaves, Call sites node
     positions.
     """
-    rest = list(dims)
-    builder = Builder()
-    builder.site = -1
-    leaves: dict[tuple[int, int], Value] = {}
-    values: list[tuple[Value, ...]] = []
-    graph = Graph()
-
-    def outside(node: object, index: int) -> Value:
-        key = (id(node), index)
-        if key not in leaves:
-            spec = node.specs[index]  # type: ignore[attr-defined]
-            shape = tuple(rest.pop(0) for _ in spec.shape)
-            leaves[key] = builder.input(Spec(shape, spec.dtype, spec.device))
-            graph.inputs.append(leaves[key])
-        return leaves[key]
-
-    positions = {id(n): p for p, n in enumerate(segment.nodes)}
-    static = all(isinstance(d, int) for d in dims)
-    for position, node in enumerate(segment.nodes):
-        inputs = tuple(
-            values[positions[id(n)]][i] if id(n) in positions else outside(n, i)
-            for n, i in node.inputs
-        )
-        attrs = dict(node.attrs)
-        for name in sorted(node.op.sizes & attrs.keys()):
-            attrs[name] = encode.fill_sizes(attrs[name], rest)
-        if static:
-            specs = node.specs
-        else:
-            specs = node.op.infer_specs([v.spec for v in inputs], attrs, node.form)
-        values.append(builder.call(node.op, inputs, attrs, node.form, specs, site=position))
-    graph.outputs = [values[p][i] for p, i in outputs]
-    return graph, builder
+    return parcel.write(segment.nodes).graph(dims, outputs)

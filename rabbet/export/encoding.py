@@ -365,10 +365,10 @@ def _operand_in(where: str, value: Any) -> Operand:
     parts = _list(where, value, 3)
     if not parts or parts[0] not in ("input", "weight", "call", "number"):
         refuse(where, "an operand is an input, a weight, a call or a number")
-    if parts[0] == "number" and len(parts) == 3:
-        return _number_in(where, _dtype(where, parts[1]), parts[2])
-    if len(parts) != (3 if parts[0] == "call" else 2):
+    if len(parts) != (3 if parts[0] in ("call", "number") else 2):
         refuse(where, f"{len(parts)} parts are not right for {parts[0]!r}")
+    if parts[0] == "number":
+        return _number_in(where, _dtype(where, parts[1]), parts[2])
     return Ref(parts[0], *(_int(where, p, high=layout.MAX_CALLS) for p in parts[1:]))
 
 

@@ -1,8 +1,7 @@
 """Expansions of activation functions, where a formula of other rows would lose digits.
 
 Each keeps a small relative error in its tail, down to the subnormal numbers, and has its limits at
-the infinities. float32 is computed in float64 with polynomials just long enough for it: cheaper
-than to carry the rounding errors along.
+the infinities. In float32, an exponent that is a product carries what its roundings lose.
 """
 
 from __future__ import annotations
@@ -15,36 +14,60 @@ from rabbet.expr import coefficients as c
 from rabbet.expr.expr import Expr, bitcast, call, cast, select
 from rabbet.expr.math_base import (
     DOUBLE,
+    SINGLE,
     absolute,
     at_least,
     at_most,
     fma,
     number,
     polynomial,
+    residue,
     two_product,
     two_sum,
 )
 from rabbet.expr.math_exp import LOG2_E
+
+
+def _split(value: float, bits: int) -> tuple[float, float]:
+    """A number as its first `bits` bits, which float32 holds, and the rest."""
+    unit = 2.0 ** (math.frexp(value)[1] - bits)
+    high = round(value / unit) * unit
+    return high, value - high
+
 
 _SHIFT = 64.0  # float64 below -600: exp(x + 64), where the sum is exact, is a normal number
 _FADING = -600.0
 ROOT_HALF = math.sqrt(0.5)
 TANH_LINEAR = 2 * math.sqrt(2 / math.pi)  # gelu of "tanh": x * sigmoid(x * (a + b * x * x))
 TANH_CUBIC = TANH_LINEAR * 0.044715
+_CONSTANT = _split(-LOG2_E * TANH_LINEAR, 12)  # float32's exponents are of powers of two
+_SQUARE = _split(-LOG2_E * TANH_CUBIC, 24)
 _LINEAR_REST, _CUBIC_REST = -9.9693088091109203e-17, -6.1751499181553155e-19  # what they lack
 
 
-def _in_float64(
-    short: Callable[[Expr], Expr], full: Callable[[Expr], Expr]
+def _by_width(
+    single: Callable[[Expr], Expr], double: Callable[[Expr], Expr]
 ) -> Callable[[Expr], Expr]:
-    """float32 by `short` on float64 numbers, float64 by `full`."""
+    """float32 by `single`, float64 by `double`."""
 
     def expand(x: Expr) -> Expr:
-        if x.dtype is float64:
-            return full(x)
-        return cast(short(cast(x, float64)), float32)
+        return double(x) if x.dtype is float64 else single(x)
 
     return expand
+
+
+def _whole(exponent: Expr) -> Expr:
+    """The whole number nearest to a small one, as a float."""
+    return exponent + SINGLE.magic - SINGLE.magic
+
+
+def _sigmoid_times(top: Expr, r: Expr, slope: Expr, n: Expr) -> Expr:
+    """top / (1 + (1 + r * slope) * 2**n) for n from -72 to 210.
+
+    Numbers are added in an order in which one rounding counts, whatever n is.
+    """
+    power = call("scale", number(1.0, top), -n)
+    return call("scale", top / (fma(r, slope, power) + 1.0), -n)
 
 
 def _short_exp(x: Expr) -> Expr:
@@ -63,9 +86,12 @@ def _fading_exp(x: Expr) -> tuple[Expr, Expr]:
     return e, select(far, number(math.exp(-_SHIFT), x), number(1.0, x))
 
 
-def _silu_short(x: Expr) -> Expr:
-    top = at_least(x, -170.0)
-    return top / (_short_exp(-at_most(top, 170.0)) + 1.0)
+def _silu_single(x: Expr) -> Expr:
+    top = at_least(x, -120.0)
+    inner = at_most(top, 40.0)
+    n = _whole(inner * -LOG2_E)
+    r = fma(n, -SINGLE.ln2_low, fma(n, -SINGLE.ln2_high, -inner))
+    return _sigmoid_times(top, r, polynomial(r, (1.0, *c.EXP_32)), n)
 
 
 def _gate(top: Expr, exponent: Expr, rest: Expr | None = None) -> Expr:
@@ -89,12 +115,17 @@ def _silu_full(x: Expr) -> Expr:
 def _gelu_short(x: Expr) -> Expr:
     """max(x, 0) - a * F(-a) with a = |x| and F the normal distribution function.
 
-    F(-a) is exp(-a * a / 2) times a polynomial in 1 / (a + 4).
+    F(-a) is exp(-a * a / 2) times a polynomial in 1 / (a + 4). In float64, with polynomials just
+    long enough for float32: cheaper than to carry all that is lost.
     """
     a = at_most(absolute(x), 16.0)
     share = number(1.0, x) / (a + 4.0)
     tail = a * share * polynomial(share, c.GELU_32) * _short_exp(a * a * -0.5)
     return select(x < 0.0, -tail, x - tail)
+
+
+def _gelu_single(x: Expr) -> Expr:
+    return cast(_gelu_short(cast(x, float64)), float32)
 
 
 def _gelu_full(x: Expr) -> Expr:
@@ -109,11 +140,18 @@ def _gelu_full(x: Expr) -> Expr:
     return select(x < 0.0, -tail, x - tail)
 
 
-def _gelu_tanh_short(x: Expr) -> Expr:
+def _gelu_tanh_single(x: Expr) -> Expr:
+    """x / (1 + 2**(x * slope)): the slope's first number has so few bits that its sum is exact."""
     top = at_least(x, -12.0)
-    inner = at_most(top, 12.0)
-    exponent = inner * fma(inner * inner, -TANH_CUBIC, -TANH_LINEAR)
-    return top / (_short_exp(exponent) + 1.0)
+    inner = at_most(top, 8.0)
+    square, lost = two_product(inner, inner)
+    slope = fma(square, _SQUARE[0], _CONSTANT[0])
+    rest = residue(square, number(_SQUARE[0], x), slope - _CONSTANT[0])
+    rest = fma(lost, _SQUARE[0], fma(square, _SQUARE[1], rest)) + _CONSTANT[1]
+    exponent, lost = two_product(inner, slope)
+    n = _whole(exponent)
+    r = exponent - n + fma(inner, rest, lost)
+    return _sigmoid_times(top, r, polynomial(r, c.EXP2_32), n)
 
 
 def _gelu_tanh_full(x: Expr) -> Expr:
@@ -134,9 +172,11 @@ def _mish_share(e: Expr, scale: Expr) -> Expr:
     return w / (w * scale + 2.0)
 
 
-def _mish_short(x: Expr) -> Expr:
-    top = at_least(x, -170.0)
-    return top * _mish_share(_short_exp(at_most(top, 40.0)), number(1.0, x))
+def _mish_single(x: Expr) -> Expr:
+    """In float64, with a polynomial just long enough."""
+    top = at_least(cast(x, float64), -170.0)
+    share = _mish_share(_short_exp(at_most(top, 40.0)), number(1.0, top))
+    return cast(top * share, float32)
 
 
 def _mish_full(x: Expr) -> Expr:
@@ -145,7 +185,7 @@ def _mish_full(x: Expr) -> Expr:
     return top * _mish_share(e, scale) * scale
 
 
-silu = _in_float64(_silu_short, _silu_full)
-gelu = _in_float64(_gelu_short, _gelu_full)
-gelu_tanh = _in_float64(_gelu_tanh_short, _gelu_tanh_full)
-mish = _in_float64(_mish_short, _mish_full)
+silu = _by_width(_silu_single, _silu_full)
+gelu = _by_width(_gelu_single, _gelu_full)
+gelu_tanh = _by_width(_gelu_tanh_single, _gelu_tanh_full)
+mish = _by_width(_mish_single, _mish_full)

@@ -167,18 +167,12 @@ def quick_two_sum(a: Expr, b: Expr) -> tuple[Expr, Expr]:
     return total, b - (total - a)
 
 
-def upper_half(x: Expr) -> Expr:
-    """x rounded to the upper half of its significand: products of halves are exact."""
-    form = format_of(x)
-    low = (form.fraction + 2) // 2
-    mask = (1 << form.dtype.bits) - (1 << low)
-    return bitcast((bitcast(x, form.unsigned) + (1 << (low - 1))) & mask, x.dtype)
+def residue(a: Expr, b: Expr, near: Expr) -> Expr:
+    """a * b - near, for a number near the product: exact where the product is a normal number."""
+    return call("residue", a, b, near)
 
 
 def two_product(a: Expr, b: Expr) -> tuple[Expr, Expr]:
-    """a * b as a rounded product and its exact error (after Dekker)."""
+    """a * b as a rounded product and its exact error."""
     product = a * b
-    a_high, b_high = upper_half(a), upper_half(b)
-    a_low, b_low = a - a_high, b - b_high
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    return product, error
+    return product, residue(a, b, product)

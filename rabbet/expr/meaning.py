@@ -102,8 +102,8 @@ def high_product(a: Array, b: Array) -> Array:
 
 
 def scaled(a: Array, n: Array) -> Array:
-    """a * 2**n rounded once, for a from 1/4 to 4 and whole n within the exponents' range; NaN for a
-    NaN, whatever n is.
+    """a * 2**n rounded once, for whole n within the exponents' range where a * 2**(n // 2) is a
+    normal number (or n is 0); NaN for a NaN, whatever n is.
     """
     whole = np.where(np.isnan(n), 0, n).astype(np.int32)
     return np.asarray(np.ldexp(a, whole), a.dtype)
@@ -168,6 +168,11 @@ def fma(a: Array, b: Array, c: Array) -> Array:
     if a.dtype == np.float64:
         return _fma64(a, b, c)
     return np.asarray(a * b + c)  # integers wrap the same either way
+
+
+def residue(a: Array, b: Array, near: Array) -> Array:
+    """a * b - near rounded once, for a number near the product: what its rounding lost."""
+    return fma(a, b, -near)
 
 
 def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:

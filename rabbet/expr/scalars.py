@@ -71,6 +71,7 @@ ROWS: dict[str, Row] = _rows(
     Row("trunc", 1, np.trunc),
     Row("round", 1, np.rint),
     Row("fma", 3, meaning.fma),
+    Row("residue", 3, meaning.residue),
     Row("eq", 2, np.equal, predicate=True),
     Row("ne", 2, np.not_equal, predicate=True),
     Row("lt", 2, np.less, predicate=True),

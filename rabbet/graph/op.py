@@ -8,6 +8,7 @@ gradients.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,9 @@ class Op(Binding):
     differentiable: bool = True
     wirtinger: bool = False
     is_opaque: bool = False
-    for_one_call: bool = False  # its rule belongs to one call: nothing else may keep it alive
+    # An op for one call has a rule that belongs to the call, so nothing else may keep it alive; but
+    # for its rule it is like this one.
+    model: Any = None
     # Rules that the decorators below add, and what records calls with tensors that were bound
     # before (recorder.Caller).
     grad: Callable[..., Any] | None = None
@@ -232,6 +235,13 @@ def make_op(function: Callable[..., Any], *, kind: str, **fields: Any) -> Op:
         signature=signature,
         **fields,
     )
+
+
+def op_for_one_call(model: Op, rule: Callable[..., Any]) -> Op:
+    """An op like `model` with a gradient rule of its own."""
+    made = copy.copy(model)
+    made.grad, made.model = rule, model
+    return made
 
 
 def complex_name(specs: Sequence[Spec]) -> str:

@@ -16,12 +16,12 @@ from typing import Any
 from rabbet.base import tree
 from rabbet.engine import backward
 from rabbet.engine.region import Region, region_of
-from rabbet.graph.op import Op, make_op
+from rabbet.graph.op import make_op, op_for_one_call
 from rabbet.graph.value import Builder, Value, lookup
 from rabbet.recorder import Node, current, record
 from rabbet.tensor.modes import enable_grad, no_grad
 from rabbet.tensor.tensor import Tensor, make_leaf
-from rabbet.transform.rules import replay, reverse_graph
+from rabbet.transform.gradient import gradient, replay
 
 
 def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -49,7 +49,12 @@ def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with no_grad():
         outs = [leaves[i].detach() for i in places]
     inputs = [Tensor(node, index) for node, index in outside]
-    made = record(_op_of(region), [*outs, *inputs], {}, (2 + len(outs), 2 + len(inputs)))
+    made = record(
+        op_for_one_call(_MODEL, _Rule(region)),
+        [*outs, *inputs],
+        {},
+        (2 + len(outs), 2 + len(inputs)),
+    )
     for i, y in zip(places, made if isinstance(made, tuple) else (made,), strict=True):
         leaves[i] = y
     return tree.unflatten(structure, leaves)
@@ -86,7 +91,7 @@ class _Rule:
         ys = self.region.replay(xs, xs[0])
         pairs = [(v, builder.input(v.spec), g) for v, g in zip(ys, sent, strict=True) if _has(g)]
         wrt = [x for x in xs if x.dtype.is_inexact]
-        grads = reverse_graph([v for v, _, _ in pairs], [u for _, u, _ in pairs], wrt)
+        grads = gradient([v for v, _, _ in pairs], [u for _, u, _ in pairs], wrt)
         bindings = dict(zip(xs, held, strict=True)) | {u: g for _, u, g in pairs}
         made = iter(replay(grads, bindings, pairs[0][2]))
         return [next(made) if x.dtype.is_inexact else None for x in xs]
@@ -129,9 +134,5 @@ def _handed_through(outs: Sequence[Value], inputs: Sequence[Value]) -> tuple[Val
     return tuple(outs)
 
 
-def _op_of(region: Region) -> Op:
-    # One name for all: the program of every such op is the same, the rule is no part of it.
-    kept = {"public": False, "reference": None, "for_one_call": True}
-    made = make_op(_handed_through, name="checkpoint", kind="composite", **kept)
-    made.grad = _Rule(region)
-    return made
+# One name for all: the program of every such op is the same, the rule is no part of it.
+_MODEL = make_op(_handed_through, name="checkpoint", kind="composite", public=False, reference=None)

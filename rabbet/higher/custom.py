@@ -6,6 +6,7 @@ user's function. Compiled programs never see more than the results.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from rabbet.base.errors import GradientError
 from rabbet.base.shapes import show
 from rabbet.base.tree import Structure
 from rabbet.engine import backward
-from rabbet.graph.op import Op, make_op
+from rabbet.graph.op import Op, make_op, op_for_one_call
 from rabbet.graph.value import Value, lookup
 from rabbet.higher.functional import linear_probe
 from rabbet.recorder import current, record
@@ -59,12 +60,12 @@ class Custom:
         return tree.unflatten(structure, list(made) if isinstance(made, tuple) else [made])
 
     def _op(self, rule: _Rule) -> Op:
-        """One op for all calls of one form, so that what is known of it is found again."""
+        """One op for all calls of one form, so that its recipe is found again."""
         key = (rule.structure, rule.arguments, rule.residuals, rule.pull)
         try:
             known = self.ops.get(key)
         except TypeError:  # a residual that cannot be hashed
-            return op_of(rule, for_one_call=True)
+            return op_of_one_call(rule)
         if known is None:
             if len(self.ops) >= OPS_KEPT:
                 self.ops.pop(next(iter(self.ops)))
@@ -210,7 +211,7 @@ class _Rule:
     def _opaque(self, sent: list, inputs: list, kept: list) -> list[Any]:
         zeros = [lookup("zeros_like")(x) for x in inputs]
         form = (2 + len(zeros), 2 + len(sent), 2 + len(kept))
-        made = sent[0].emit(op_of(self, for_one_call=True), [*zeros, *sent, *kept], {}, form)
+        made = sent[0].emit(op_of_one_call(self), [*zeros, *sent, *kept], {}, form)
         return list(made) if isinstance(made, tuple) else [made]
 
     def _checked(self, made: Any, inputs: list) -> list[Any]:
@@ -261,11 +262,19 @@ def _handed_through(
     return tuple(outs)
 
 
-def op_of(rule: _Rule, for_one_call: bool = False) -> Op:
+# One name for all: the program of every such op is the same, the rule is no part of it.
+_MODEL = make_op(
+    _handed_through, name="custom", kind="composite", public=False, reference=None, is_opaque=True
+)
+
+
+def op_of(rule: _Rule) -> Op:
     """The op that hands results through with this gradient rule."""
-    # One name for all: the program of every such op is the same, the rule is no part of it.
-    kept = {"public": False, "reference": None, "for_one_call": for_one_call}
-    made = make_op(_handed_through, name="custom", kind="composite", **kept)
+    made = copy.copy(_MODEL)
     made.grad = rule
-    made.is_opaque = True
     return made
+
+
+def op_of_one_call(rule: _Rule) -> Op:
+    """The same for a rule that only one call has."""
+    return op_for_one_call(_MODEL, rule)

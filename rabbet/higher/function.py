@@ -10,7 +10,7 @@ from typing import Any
 
 from rabbet.base.errors import GradientError
 from rabbet.graph.op import Op
-from rabbet.higher.custom import Custom, op_of
+from rabbet.higher.custom import Custom, op_of_one_call
 from rabbet.tensor.modes import no_grad
 from rabbet.tensor.tensor import Tensor
 
@@ -102,4 +102,4 @@ class _Applied(Custom):
         return out
 
     def _op(self, rule: Any) -> Op:
-        return op_of(rule, for_one_call=True)  # as the context is
+        return op_of_one_call(rule)  # as the context is

@@ -283,13 +283,16 @@ def _run_recurrent(
 
     one = const(1, int64)
     whole = (one, one, kernel.units, const(kernel.targets, int64), const(kernel.sources, int64))
-    weight = grid(*whole, kernel.units).full(kernel.weight)[0, 0]  # (j, g, p, k)
+    weight = np.zeros(0)
+    if kernel.weight is not None:
+        weight = grid(*whole, kernel.units).full(kernel.weight)[0, 0]  # (j, g, p, k)
     states = grid(kernel.batch, one, kernel.units)
     carried = [states.full(e)[:, 0].copy() for e in kernel.start]
     for step in range(int(grid(kernel.steps).shape[0])):
         states.variables[1] = np.full((1, 1, 1), step, np.int64)
         sums = [_recurrent_sum(carried, weight[:, g], fused) for g in range(kernel.targets)]
-        states.accs = {n: a[:, None] for n, a in enumerate([*sums, *carried])}
+        near = [np.roll(carried[n], d, axis=1) for n, d in kernel.shifts]
+        states.accs = {n: a[:, None] for n, a in enumerate([*sums, *carried, *near])}
         following = [states.full(e)[:, 0].copy() for e in kernel.carried]
         states.store(kernel.stores)
         carried = following

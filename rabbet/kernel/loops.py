@@ -18,6 +18,7 @@ from rabbet.expr.expr import Expr
 CONTRACT_BLOCK = 256  # kc: additions of a contraction are grouped in blocks of this many products
 LANES = 64  # partial sums of an "along" reduction
 RECURRENT_ROWS = 16  # batch elements that go through time together
+MOST_SHIFT = 8  # units from a unit of a recurrent kernel to a neighbour that it reads
 ATTENTION_TILE = 64  # attention takes queries and keys in tiles of this many
 
 MOST_DIGITS = 4  # a map's last axis of 2 to this many elements is part of its kernel's structure
@@ -108,7 +109,7 @@ class ContractKernel:
     `packed`: a (b) is a load at `panel_index` from what a PackKernel wrote. `lanes`: the operand
     (0: a, 1: b) whose loops become lanes, so that it lies in panels of lanes; -1: not decided.
     `banded`: code reads the windows of `b` from bands of their image (`kernel/bands.py`); lanes are
-    a's.
+    a's. `tile`: rows and vectors of the register tile, for these sizes; (0, 0): the target's.
     """
 
     operands: tuple[Operand, ...]
@@ -122,6 +123,7 @@ class ContractKernel:
     packed: tuple[bool, bool] = (False, False)
     lanes: int = -1
     banded: bool = False
+    tile: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -247,10 +249,12 @@ class RecurrentKernel:
     """For each step t in order, for each batch element b and unit j: `carried`, then the stores.
 
     acc(g) for g < targets: the sum over sources p, then over units k, of carried p at k times
-    `weight` (a load over variables 2 to 5: j, g, p, k), in blocks of CONTRACT_BLOCK as in a
-    contraction, p after p. acc(targets + n): what was carried as number n, at first `start`
-    (over b, j). `finish` stores run over (b, j) after the last step. Variables: b, t, j.
-    Tasks: blocks of RECURRENT_ROWS batch elements.
+    `weight` (a load over variables 2 to 5: j, g, p, k; None without targets), in blocks of
+    CONTRACT_BLOCK as in a contraction, p after p. acc(targets + n): what was carried as number n,
+    at first `start` (over b, j). Behind these, one for each (n, d) of `shifts`: what was carried as
+    number n at unit j - d (0 < d <= MOST_SHIFT); anything where j < d. `finish` stores run over
+    (b, j) after the last step and use no shifts. Variables: b, t, j. Tasks: blocks of `rows` batch
+    elements.
     """
 
     operands: tuple[Operand, ...]
@@ -259,11 +263,22 @@ class RecurrentKernel:
     units: Expr
     targets: int
     sources: int
-    weight: Expr
+    weight: Expr | None
     start: tuple[Expr, ...]
     carried: tuple[Expr, ...]
     stores: tuple[Store, ...]
     finish: tuple[Store, ...] = ()
+    shifts: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def dtype(self) -> DType:
+        """That of what is carried."""
+        return self.carried[0].dtype
+
+    @property
+    def rows(self) -> int:
+        """Batch elements of a task: many share a weight; without one there is nothing to share."""
+        return RECURRENT_ROWS if self.targets else 1
 
 
 Kernel: TypeAlias = (

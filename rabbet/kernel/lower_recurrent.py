@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from rabbet.base.dtypes import int64
 from rabbet.expr import expr
 from rabbet.expr.expr import Expr
 from rabbet.graph.value import Call, Value
@@ -22,10 +23,11 @@ def recurrent_kernel(
     """The kernel of a scan or of its gradient; `op.lower` is its Recurrence."""
     rule = call.op.lower
     operands = call.op.arguments(call.inputs, call.attrs, call.form)
-    weight: Value = operands["weight"]
+    weight: Value | None = operands.get("weight")
     long: Value = operands["gy" if rule.backward else "x"]
-    steps, batch, _ = long.shape
-    units, dtype = arguments.size(weight.shape[1]), weight.dtype
+    steps, batch, width = long.shape
+    units = arguments.size(width if weight is None else weight.shape[1])
+    dtype = long.dtype
     time = arguments.size(steps) - 1 - STEP if rule.is_reversed(call.attrs) else STEP
 
     def read(name: str, part: int) -> Expr | None:
@@ -33,7 +35,7 @@ def recurrent_kernel(
         if v is None:
             return None
         unit = units * part + UNIT if part else UNIT
-        return load(v, (time, BATCH, unit) if v.ndim == 3 else (unit,))
+        return load(v, (time, BATCH, unit)[3 - v.ndim :])
 
     def store(number: int, part: int, value: Expr) -> tuple[Store, ...]:
         v = stored.get((id(call), number))
@@ -46,13 +48,21 @@ def recurrent_kernel(
 
     products = [expr.acc(n, dtype) for n in range(rule.targets)]
     before = [expr.acc(rule.targets + n, dtype) for n in range(len(rule.starts))]
+    number = rule.targets + len(rule.starts)
+    near = [
+        expr.select(expr.const(d, int64) <= UNIT, expr.acc(number + n, dtype), expr.const(o, dtype))
+        for n, (_, d, o) in enumerate(rule.shifts)
+    ]
     zero = expr.const(0.0, dtype)
     start = tuple(zero if s is None else load(operands[s], (BATCH, UNIT)) for s in rule.starts)
-    if rule.backward:
+    matrix = None
+    if weight is None:
+        pass
+    elif rule.backward:
         matrix = load(weight, (SOURCE * units + INNER, UNIT))
     else:
         matrix = load(weight, (TARGET * units + UNIT, INNER))
-    carried, outputs = rule.step(rule.math, products, before, read, call.attrs)
+    carried, outputs = rule.step(rule.math, products, [*before, *near], read, call.attrs)
     stores: list[Store] = []
     for number, parts in outputs.items():
         for part, value in enumerate(parts):
@@ -70,4 +80,5 @@ def recurrent_kernel(
         carried=tuple(carried),
         stores=tuple(stores),
         finish=tuple(finish),
+        shifts=tuple((n, d) for n, d, _ in rule.shifts),
     )

@@ -205,7 +205,8 @@ def _panels_said(kernel: ContractKernel) -> str:
     names = [name for name, packed in zip("ab", kernel.packed, strict=True) if packed]
     lanes = "" if kernel.lanes < 0 else f"  # lanes of {'ab'[kernel.lanes]}"
     bands = ", bands of b" if kernel.banded else ""
-    return lanes + bands + (f", panels of {' and '.join(names)}" if names else "")
+    tile = ", tile {} x {}".format(*kernel.tile) if any(kernel.tile) else ""
+    return lanes + bands + tile + (f", panels of {' and '.join(names)}" if names else "")
 
 
 def _pack(kernel: PackKernel) -> str:
@@ -275,7 +276,11 @@ def _recurrent(kernel: RecurrentKernel) -> str:
     extents = (kernel.batch, kernel.steps, kernel.units)
     for number, (label, extent) in enumerate(zip(("batch", "step", "unit"), extents, strict=True)):
         out.loops(number, (extent,), label, 1)
-    out.line(1, f"weight = {out.spell(kernel.weight, 1)}")
+    if kernel.weight is not None:
+        out.line(1, f"weight = {out.spell(kernel.weight, 1)}")
+    for number, (source, distance) in enumerate(kernel.shifts):
+        first = kernel.targets + len(kernel.start)
+        out.line(1, f"acc({first + number}) = carried {source} of unit - {distance}")
     for name, values in (("start", kernel.start), ("carried", kernel.carried)):
         for e in values:
             out.line(1, f"{name} {out.spell(e, 1)}")

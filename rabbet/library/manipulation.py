@@ -50,7 +50,7 @@ def repeat(
     if counts.shape not in ((), (1,), (t.shape[at],)):
         raise ShapeError(
             f"repeat: {show(counts.shape)} repeats for axis {at} of {show(t.shape)}; "
-            "one for each element is needed"
+            "one for each element is needed (the whole tensor several times is x.tile(times))"
         )
     numbers = counts.numpy()
     if (numbers < 0).any():
@@ -243,6 +243,7 @@ METHODS: dict[str, Any] = {
         f.__name__: f
         for f in (ravel, unflatten, fliplr, flipud, rot90, t, select, narrow, diagflat, diagonal)
     },
+    "repeat": repeat,
     "repeat_interleave": repeat,
     "sum_to_size": _sum_to_size,
     "adjoint": _adjoint,

@@ -42,17 +42,11 @@ def solve_triangular(
     t, right = as_operand(a), as_operand(b)
     if t.ndim < 2 or right.ndim < 2:
         raise ShapeError(f"solve_triangular: {show(t.shape)}, {show(right.shape)}: matrices needed")
-    kept = functions["triu" if upper else "tril"](t, (1 if upper else -1) if unitriangular else 0)
-    if unitriangular:
-        kept = kept + _unit(t)
+    found = functions["solve_triangular"]
     if left:
-        return solve(kept, right)
-    turned = solve(functions["matrix_transpose"](kept), functions["matrix_transpose"](right))
-    return functions["matrix_transpose"](turned)
-
-
-def _unit(t: Tensor) -> Tensor:
-    return functions["eye"].op.like(t, t.shape[-1], None, 0, t.dtype)
+        return found(t, right, upper, unitriangular)
+    transposed = functions["matrix_transpose"]
+    return transposed(found(transposed(t), transposed(right), not upper, unitriangular))
 
 
 def cutoff(t: Tensor, values: Tensor, rtol: Any) -> Tensor:
@@ -89,10 +83,10 @@ def lstsq(a: Any, b: Any, /, rcond: Any = None) -> LstsqResult:
         )
     if t.shape[-2] >= t.shape[-1]:
         q, r = functions["qr"](t, False)
-        solution = solve(r, matmul(adjoint(q), right))
+        solution = solve_triangular(r, matmul(adjoint(q), right), upper=True)
     else:
         q, r = functions["qr"](adjoint(t), False)
-        solution = matmul(q, solve(adjoint(r), right))
+        solution = matmul(q, solve_triangular(adjoint(r), right, upper=False))
     miss = functions["abs"](matmul(t, solution) - right)
     squares = functions["sum"](miss * miss, axis=-2)
     values = functions["svd"](t.detach(), False)[1]

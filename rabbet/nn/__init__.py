@@ -34,6 +34,7 @@ from rabbet.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from rabbet.nn.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from rabbet.nn.attention import MultiheadAttention
 from rabbet.nn.averaging import AveragedModel
 from rabbet.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
@@ -135,6 +136,8 @@ from rabbet.nn.pooling import (
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
+    FractionalMaxPool2d,
+    FractionalMaxPool3d,
     LPPool1d,
     LPPool2d,
     LPPool3d,
@@ -161,6 +164,9 @@ _PLACES = {"utils": utils, "utils.rnn": utils.rnn, "utils.parametrizations": uti
 sys.modules.update({f"{__name__}.{place}": module for place, module in _PLACES.items()})
 
 __all__ = [
+    "AdaptiveLogSoftmaxWithLoss",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",

@@ -8,7 +8,7 @@ from typing import Any
 
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
-from rabbet.library.random import default_generator
+from rabbet.library.random import default_generator, rand
 from rabbet.nn.axes import per_axis
 from rabbet.tensor import Tensor, functions, ones
 
@@ -86,6 +86,51 @@ def _adaptive_max_pool(rank: int) -> Function:
 adaptive_max_pool1d = _adaptive_max_pool(1)
 adaptive_max_pool2d = _adaptive_max_pool(2)
 adaptive_max_pool3d = _adaptive_max_pool(3)
+
+
+def _fractional_max_pool(rank: int) -> Function:
+    name = f"fractional_max_pool{rank}d"
+    both = functions[f"{name}_with_indices"]
+
+    def function(
+        input: Tensor,
+        kernel_size: Sizes,
+        output_size: Sizes | None = None,
+        output_ratio: float | Sequence[float] | None = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ) -> Any:
+        if (output_size is None) == (output_ratio is None):
+            raise RabbetError(f"{name}: give output_size or output_ratio, one of them")
+        image = input.shape[-rank:]
+        if output_ratio is not None:
+            given = (output_ratio,) * rank if isinstance(output_ratio, float) else output_ratio
+            if any(not 0 < r < 1 for r in given) or len(tuple(given)) != rank:
+                raise RabbetError(f"{name}: output_ratio={output_ratio} must be between 0 and 1")
+            output_size = tuple(int(n * r) for n, r in zip(image, given, strict=True))
+        single = input.ndim == rank + 1
+        x = input.unsqueeze(0) if single else input
+        chance = _random_samples
+        if chance is None:
+            chance = rand((*x.shape[:2], rank), dtype=x.dtype)
+        size = tuple(output_size) if isinstance(output_size, list) else output_size
+        values, places = both(x, chance, kernel_size, size)
+        if single:
+            values, places = values.squeeze(0), places.squeeze(0)
+        return (values, places) if return_indices else values
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = (
+        "The largest elements of windows that begin at random distances (B. Graham, 2014): of "
+        "`output_size` windows, or `output_ratio` times the input's sizes; with `return_indices` "
+        "also where they lie in the flattened image. `_random_samples` (N, C, axes), from 0 up to "
+        "1, are drawn unless given."
+    )
+    return function
+
+
+fractional_max_pool2d = _fractional_max_pool(2)
+fractional_max_pool3d = _fractional_max_pool(3)
 
 
 def _max_unpool(rank: int) -> Function:

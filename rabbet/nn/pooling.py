@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from rabbet.base.errors import RabbetError
 from rabbet.nn import functional
 from rabbet.nn.module import Module
 from rabbet.tensor import Tensor
@@ -247,3 +248,49 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """The largest elements of `output_size` windows of (N, C, D, H, W)."""
 
     function = functional.adaptive_max_pool3d
+
+
+class _FractionalMaxPool(Module):
+    """The largest elements of windows that begin at random distances."""
+
+    function: ClassVar[Callable[..., Any]]
+
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        output_size: Sizes | None = None,
+        output_ratio: float | tuple[float, ...] | None = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if (output_size is None) == (output_ratio is None):
+            raise RabbetError(
+                f"{type(self).__name__}: give output_size or output_ratio, one of them"
+            )
+        self.kernel_size, self.return_indices = kernel_size, return_indices
+        self.output_size, self.output_ratio = output_size, output_ratio
+        self.register_buffer("_random_samples", _random_samples)
+
+    def forward(self, input: Tensor) -> Any:
+        return type(self).function(
+            *(input, self.kernel_size, self.output_size, self.output_ratio),
+            *(self.return_indices, self._random_samples),
+        )
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """The largest elements of randomly placed windows of (N, C, H, W) (B. Graham, 2014).
+
+    Example:
+        >>> nn.FractionalMaxPool2d(2, output_ratio=0.5)(rb.ones((1, 3, 8, 8))).shape
+        (1, 3, 4, 4)
+    """
+
+    function = functional.fractional_max_pool2d
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """The largest elements of randomly placed windows of (N, C, D, H, W) (B. Graham, 2014)."""
+
+    function = functional.fractional_max_pool3d

@@ -5,7 +5,7 @@ the opposite of max pooling.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import cast
+from rabbet.ops.by_rank import op_by_rank
 from rabbet.ops.checks import agree, fixed, need_float, per_axis, wide
 from rabbet.ops.compare import where
 from rabbet.ops.create import full, iota, number
@@ -55,16 +56,6 @@ def _adaptive_axis(x: Any, axis: int, outputs: int) -> Any:
     return total / reshape(cast(end - start, x.dtype), (outputs, *rest))
 
 
-def _adaptive(name: str, x: Any, rank: int, output_size: Any) -> Any:
-    need_float(name, "input", x.dtype)
-    for axis, outputs in zip(
-        range(x.ndim - rank, x.ndim), _wanted(name, x, rank, output_size), strict=True
-    ):
-        if outputs is not None:
-            x = _adaptive_axis(x, axis, outputs)
-    return x
-
-
 def _wanted(name: str, x: Any, rank: int, output_size: Any) -> list[int | None]:
     """One output size per spatial axis; None keeps the size, as in PyTorch."""
     if x.ndim not in (rank + 1, rank + 2):
@@ -80,19 +71,16 @@ def _bounds(size: int, outputs: int | None) -> list[tuple[int, int]]:
     return [(o * size // count, -(-(o + 1) * size // count)) for o in range(count)]
 
 
-def _mean_reference(rank: int) -> Callable[..., np.ndarray]:
-    def reference(x: np.ndarray, output_size: Any) -> np.ndarray:
-        wanted = _wanted("adaptive_avg_pool", x, rank, output_size)
-        y = wide(x)
-        for axis, outputs in zip(range(x.ndim - rank, x.ndim), wanted, strict=True):
-            found = [
-                y.take(range(a, b), axis).mean(axis, keepdims=True)
-                for a, b in _bounds(y.shape[axis], outputs)
-            ]
-            y = np.concatenate(found, axis)
-        return y.astype(x.dtype)
-
-    return reference
+def _mean_reference(rank: int, x: np.ndarray, output_size: Any) -> np.ndarray:
+    wanted = _wanted("adaptive_avg_pool", x, rank, output_size)
+    y = wide(x)
+    for axis, outputs in zip(range(x.ndim - rank, x.ndim), wanted, strict=True):
+        found = [
+            y.take(range(a, b), axis).mean(axis, keepdims=True)
+            for a, b in _bounds(y.shape[axis], outputs)
+        ]
+        y = np.concatenate(found, axis)
+    return y.astype(x.dtype)
 
 
 def _samples(rank: int, kind: str = "float") -> list[Sample]:
@@ -104,44 +92,28 @@ def _samples(rank: int, kind: str = "float") -> list[Sample]:
     return [*found, Sample((Draw(shape[1:], kind=kind),), {"output_size": 2})]
 
 
-@op("composite", method=None, reference=_mean_reference(1), samples=lambda: _samples(1))
-def adaptive_avg_pool1d(x: Value, output_size: int | tuple[int | None, ...] | None) -> Value:
+@op_by_rank("adaptive_avg_pool<n>d", reference=_mean_reference, samples=_samples)
+def adaptive_avg_pool(
+    rank: int, x: Value, output_size: int | tuple[int | None, ...] | None
+) -> Value:
     """Means of `output_size` windows that divide the image as evenly as possible; None keeps a
     size.
 
-    (N, C, L) -> (N, C, *output_size), floats; without N too. 1 is global pooling.
+    (N, C, <L>) -> (N, C, *output_size), floats; without N too. 1 is global pooling.
 
-    >>> rb.adaptive_avg_pool1d(rb.ones((1, 3, 8)), 1).shape
-    (1, 3, 1)
+    >>> rb.adaptive_avg_pool<n>d(rb.ones((1, 3, <8>)), 1).shape
+    (1, 3, <1>)
     """
-    return _adaptive("adaptive_avg_pool1d", x, 1, output_size)
+    name = f"adaptive_avg_pool{rank}d"
+    need_float(name, "input", x.dtype)
+    wanted = _wanted(name, x, rank, output_size)
+    for axis, outputs in zip(range(x.ndim - rank, x.ndim), wanted, strict=True):
+        if outputs is not None:
+            x = _adaptive_axis(x, axis, outputs)
+    return x
 
 
-@op("composite", method=None, reference=_mean_reference(2), samples=lambda: _samples(2))
-def adaptive_avg_pool2d(x: Value, output_size: int | tuple[int | None, ...] | None) -> Value:
-    """Means of `output_size` windows that divide the image as evenly as possible; None keeps a
-    size.
-
-    (N, C, H, W) -> (N, C, *output_size), floats; without N too. 1 is global pooling.
-
-    >>> rb.adaptive_avg_pool2d(rb.ones((1, 3, 8, 8)), 1).shape
-    (1, 3, 1, 1)
-    """
-    return _adaptive("adaptive_avg_pool2d", x, 2, output_size)
-
-
-@op("composite", method=None, reference=_mean_reference(3), samples=lambda: _samples(3))
-def adaptive_avg_pool3d(x: Value, output_size: int | tuple[int | None, ...] | None) -> Value:
-    """Means of `output_size` windows that divide the image as evenly as possible; None keeps a
-    size.
-
-    (N, C, D, H, W) -> (N, C, *output_size), floats; without N too. 1 is global pooling.
-
-    >>> rb.adaptive_avg_pool3d(rb.ones((1, 3, 8, 8, 8)), 1).shape
-    (1, 3, 1, 1, 1)
-    """
-    return _adaptive("adaptive_avg_pool3d", x, 3, output_size)
-
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = adaptive_avg_pool
 
 # ---- largest elements ----------------------------------------------------------------------------
 
@@ -162,7 +134,52 @@ def _spans(x: Any, size: Dim, outputs: int | None) -> tuple[Any, Any]:
     return where(place > last, last, place), longest
 
 
-def _adaptive_max(name: str, rank: int, x: Any, output_size: Any) -> tuple[Any, Any]:
+def _longest(size: int, outputs: int) -> int:
+    """Elements of the longest of `outputs` windows; counting them one by one could take forever.
+
+    A window starts at most 1 - gcd / outputs of an element behind the last whole one.
+    """
+    whole, rest = divmod(size, outputs)
+    return whole + (rest > 0) + (rest > math.gcd(size, outputs))
+
+
+def _row_starts(x: Any, count: Dim, elements: int) -> Any:
+    return iota.like(x, (count, 1), 0, int64) * elements
+
+
+def _max_reference(rank: int, x: np.ndarray, output_size: Any) -> tuple[np.ndarray, np.ndarray]:
+    wanted = _wanted("adaptive_max_pool", x, rank, output_size)
+    lead, image = x.shape[: x.ndim - rank], x.shape[x.ndim - rank :]
+    bounds = [_bounds(n, o) for n, o in zip(image, wanted, strict=True)]
+    values = np.zeros((*lead, *map(len, bounds)), x.dtype)
+    places = np.zeros(values.shape, np.int64)
+    numbers = np.arange(int(np.prod(image))).reshape(image)
+    for at in np.ndindex(*map(len, bounds)):
+        cut: Any = tuple(slice(*b[i]) for b, i in zip(bounds, at, strict=True))
+        window = x[(..., *cut)].reshape((*lead, -1))
+        values[(..., *at)] = window.max(-1)
+        places[(..., *at)] = numbers[cut].reshape(-1)[window.argmax(-1)]
+    return values, places
+
+
+@op_by_rank(
+    "adaptive_max_pool<n>d_with_indices",
+    outputs=2,
+    reference=_max_reference,
+    samples=partial(_samples, kind="distinct"),
+)
+def adaptive_max_pool_with_indices(
+    rank: int, x: Value, output_size: int | tuple[int | None, ...] | None
+) -> tuple[Value, Value]:
+    """The largest elements of `output_size` windows that divide the image as evenly as possible,
+    and where they lie in the flattened image (int64); None keeps a size.
+
+    (N, C, <L>) -> twice (N, C, *output_size); without N too. NaN wins.
+
+    >>> rb.adaptive_max_pool<n>d_with_indices(rb.ones((1, 3, <8>)), 2)[0].shape
+    (1, 3, <2>)
+    """
+    name = f"adaptive_max_pool{rank}d"
     wanted = _wanted(name, x, rank, output_size)
     lead, image = x.shape[: x.ndim - rank], x.shape[x.ndim - rank :]
     if any(isinstance(n, int) and n == 0 for n in image):
@@ -187,99 +204,11 @@ def _adaptive_max(name: str, rank: int, x: Any, output_size: Any) -> tuple[Any, 
     return reshape(values, (*lead, *outs)), reshape(position, (*lead, *outs))
 
 
-def _longest(size: int, outputs: int) -> int:
-    """Elements of the longest of `outputs` windows; counting them one by one could take forever.
-
-    A window starts at most 1 - gcd / outputs of an element behind the last whole one.
-    """
-    whole, rest = divmod(size, outputs)
-    return whole + (rest > 0) + (rest > math.gcd(size, outputs))
-
-
-def _row_starts(x: Any, count: Dim, elements: int) -> Any:
-    return iota.like(x, (count, 1), 0, int64) * elements
-
-
-def _max_reference(rank: int) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    def reference(x: np.ndarray, output_size: Any) -> tuple[np.ndarray, np.ndarray]:
-        wanted = _wanted("adaptive_max_pool", x, rank, output_size)
-        lead, image = x.shape[: x.ndim - rank], x.shape[x.ndim - rank :]
-        bounds = [_bounds(n, o) for n, o in zip(image, wanted, strict=True)]
-        values = np.zeros((*lead, *map(len, bounds)), x.dtype)
-        places = np.zeros(values.shape, np.int64)
-        numbers = np.arange(int(np.prod(image))).reshape(image)
-        for at in np.ndindex(*map(len, bounds)):
-            cut: Any = tuple(slice(*b[i]) for b, i in zip(bounds, at, strict=True))
-            window = x[(..., *cut)].reshape((*lead, -1))
-            values[(..., *at)] = window.max(-1)
-            places[(..., *at)] = numbers[cut].reshape(-1)[window.argmax(-1)]
-        return values, places
-
-    return reference
-
-
-@op(
-    "composite",
-    outputs=2,
-    method=None,
-    reference=_max_reference(1),
-    samples=lambda: _samples(1, "distinct"),
-)
-def adaptive_max_pool1d_with_indices(
-    x: Value, output_size: int | tuple[int | None, ...] | None
-) -> tuple[Value, Value]:
-    """The largest elements of `output_size` windows that divide the image as evenly as possible,
-    and where they lie in the flattened image (int64); None keeps a size.
-
-    (N, C, L) -> twice (N, C, *output_size); without N too. NaN wins.
-
-    >>> rb.adaptive_max_pool1d_with_indices(rb.ones((1, 3, 8)), 2)[0].shape
-    (1, 3, 2)
-    """
-    return _adaptive_max("adaptive_max_pool1d", 1, x, output_size)
-
-
-@op(
-    "composite",
-    outputs=2,
-    method=None,
-    reference=_max_reference(2),
-    samples=lambda: _samples(2, "distinct"),
-)
-def adaptive_max_pool2d_with_indices(
-    x: Value, output_size: int | tuple[int | None, ...] | None
-) -> tuple[Value, Value]:
-    """The largest elements of `output_size` windows that divide the image as evenly as possible,
-    and where they lie in the flattened image (int64); None keeps a size.
-
-    (N, C, H, W) -> twice (N, C, *output_size); without N too. NaN wins.
-
-    >>> rb.adaptive_max_pool2d_with_indices(rb.ones((1, 3, 8, 8)), 2)[0].shape
-    (1, 3, 2, 2)
-    """
-    return _adaptive_max("adaptive_max_pool2d", 2, x, output_size)
-
-
-@op(
-    "composite",
-    outputs=2,
-    method=None,
-    reference=_max_reference(3),
-    samples=lambda: _samples(3, "distinct"),
-)
-def adaptive_max_pool3d_with_indices(
-    x: Value, output_size: int | tuple[int | None, ...] | None
-) -> tuple[Value, Value]:
-    """The largest elements of `output_size` windows that divide the image as evenly as possible,
-    and where they lie in the flattened image (int64); None keeps a size.
-
-    (N, C, D, H, W) -> twice (N, C, *output_size); without N too. NaN wins.
-
-    >>> rb.adaptive_max_pool3d_with_indices(rb.ones((1, 3, 8, 8, 8)), 2)[0].shape
-    (1, 3, 2, 2, 2)
-    """
-    return _adaptive_max("adaptive_max_pool3d", 3, x, output_size)
-
+(
+    adaptive_max_pool1d_with_indices,
+    adaptive_max_pool2d_with_indices,
+    adaptive_max_pool3d_with_indices,
+) = adaptive_max_pool_with_indices
 
 # ---- the opposite of max pooling -----------------------------------------------------------------
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from rabbet.base.errors import RabbetError
-from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import abs_
+from rabbet.ops.by_rank import op_by_rank
 from rabbet.ops.checks import need_float, wide
 from rabbet.ops.compare import where
 from rabbet.ops.create import ones
@@ -46,62 +45,48 @@ def _counts(
     return sum_(inside, tuple(range(x.ndim, inside.ndim)))
 
 
-def _avg_pool(name: str, rank: int, x: Any, *attrs: Any) -> Any:
+def _avg_gradient(
+    rank: int,
+    g: Any,
+    y: Any,
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> tuple[Any]:
+    at = windows(f"avg_pool{rank}d", x, rank, kernel_size, stride, padding, 1, ceil_mode)
+    g = g / _counts(x, at, count_include_pad, ceil_mode, divisor_override)
+    lead = x.ndim - rank
+    if at.tile:
+        shape = list(g.shape[:lead])
+        for size, k in zip(g.shape[lead:], at.kernel, strict=True):
+            shape += [size, k]
+        return (untile(expand(tile_back(g, at.kernel), tuple(shape)), x, at.kernel),)
+    found = spread(g, x.shape[lead:], *at)
+    return (sum_(found, tuple(range(x.ndim, found.ndim))),)
+
+
+def _avg_reference(rank: int, x: np.ndarray, *attrs: Any) -> np.ndarray:
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor = attrs
-    need_float(name, "input", x.dtype)
-    at = windows(name, x, rank, kernel_size, stride, padding, 1, ceil_mode)
-    found = patches(x, *at)
-    total = sum_(found, tuple(range(x.ndim, found.ndim)))
-    return total / _counts(x, at, count_include_pad, ceil_mode, divisor)
-
-
-def _gradient(rank: int) -> Callable[..., tuple[Any]]:
-    def rule(
-        g: Any,
-        y: Any,
-        x: Any,
-        kernel_size: Any,
-        stride: Any,
-        padding: Any,
-        ceil_mode: bool,
-        count_include_pad: bool,
-        divisor_override: int | None,
-    ) -> tuple[Any]:
-        at = windows(f"avg_pool{rank}d", x, rank, kernel_size, stride, padding, 1, ceil_mode)
-        g = g / _counts(x, at, count_include_pad, ceil_mode, divisor_override)
-        lead = x.ndim - rank
-        if at.tile:
-            shape = list(g.shape[:lead])
-            for size, k in zip(g.shape[lead:], at.kernel, strict=True):
-                shape += [size, k]
-            return (untile(expand(tile_back(g, at.kernel), tuple(shape)), x, at.kernel),)
-        found = spread(g, x.shape[lead:], *at)
-        return (sum_(found, tuple(range(x.ndim, found.ndim))),)
-
-    return rule
-
-
-def _avg_reference(rank: int) -> Callable[..., np.ndarray]:
-    def reference(x: np.ndarray, *attrs: Any) -> np.ndarray:
-        kernel_size, stride, padding, ceil_mode, count_include_pad, divisor = attrs
-        at = windows("avg_pool", x, rank, kernel_size, stride, padding, 1, ceil_mode)
-        counts = output_sizes("avg_pool", x.shape[-rank:], *at)
-        y = np.zeros((*x.shape[:-rank], *counts))
-        for position in np.ndindex(*counts):
-            inside: list[Any] = [...]
-            elements = 1
-            for o, s, p, k, size in zip(
-                position, at.stride, at.low, at.kernel, x.shape[-rank:], strict=True
-            ):
-                begin, end = o * s - p, min(o * s - p + k, size + p)
-                inside.append(slice(max(begin, 0), min(end, size)))
-                counted = end - begin if count_include_pad else min(end, size) - max(begin, 0)
-                elements *= counted
-            total = wide(x)[tuple(inside)].sum(axis=tuple(range(-rank, 0)))
-            y[(..., *position)] = total / (divisor or elements)
-        return y.astype(x.dtype)
-
-    return reference
+    at = windows("avg_pool", x, rank, kernel_size, stride, padding, 1, ceil_mode)
+    counts = output_sizes("avg_pool", x.shape[-rank:], *at)
+    y = np.zeros((*x.shape[:-rank], *counts))
+    for position in np.ndindex(*counts):
+        inside: list[Any] = [...]
+        elements = 1
+        for o, s, p, k, size in zip(
+            position, at.stride, at.low, at.kernel, x.shape[-rank:], strict=True
+        ):
+            begin, end = o * s - p, min(o * s - p + k, size + p)
+            inside.append(slice(max(begin, 0), min(end, size)))
+            counted = end - begin if count_include_pad else min(end, size) - max(begin, 0)
+            elements *= counted
+        total = wide(x)[tuple(inside)].sum(axis=tuple(range(-rank, 0)))
+        y[(..., *position)] = total / (divisor or elements)
+    return y.astype(x.dtype)
 
 
 def _avg_samples(rank: int) -> list[Sample]:
@@ -120,14 +105,15 @@ def _avg_samples(rank: int) -> list[Sample]:
     return plain[: 5 if rank < 3 else 2] + [Sample((x,), options | m) for m in more]
 
 
-@op(
-    "composite",
-    method=None,
-    reference=_avg_reference(1),
-    samples=lambda: _avg_samples(1),
+@op_by_rank(
+    "avg_pool<n>d",
+    reference=_avg_reference,
+    samples=_avg_samples,
+    gradient=_avg_gradient,
     onnx="AveragePool",
 )
-def avg_pool1d(
+def avg_pool(
+    rank: int,
     x: Value,
     kernel_size: int | Ints,
     stride: int | Ints | None = None,
@@ -138,87 +124,58 @@ def avg_pool1d(
 ) -> Value:
     """The mean of every window; padding counts as zeros unless `count_include_pad` is False.
 
-    (N, C, L) -> (N, C, L'), floats; without N too. `stride` is the kernel size
+    (N, C, <L>) -> (N, C, <L'>), floats; without N too. `stride` is the kernel size
     unless given; with `ceil_mode` a last window may reach over the end; `divisor_override` divides
     sums instead of the number of elements. Raises ShapeError where no window fits or the padding is
     more than half a kernel.
 
-    >>> rb.avg_pool1d(rb.ones((1, 1, 6)), 2).shape
-    (1, 1, 3)
+    >>> rb.avg_pool<n>d(rb.ones((1, 1, <6>)), 2).shape
+    (1, 1, <3>)
     """
-    attrs = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-    return _avg_pool("avg_pool1d", 1, x, *attrs)
+    name = f"avg_pool{rank}d"
+    need_float(name, "input", x.dtype)
+    at = windows(name, x, rank, kernel_size, stride, padding, 1, ceil_mode)
+    found = patches(x, *at)
+    total = sum_(found, tuple(range(x.ndim, found.ndim)))
+    return total / _counts(x, at, count_include_pad, ceil_mode, divisor_override)
 
 
-@op(
-    "composite",
-    method=None,
-    reference=_avg_reference(2),
-    samples=lambda: _avg_samples(2),
-    onnx="AveragePool",
-)
-def avg_pool2d(
-    x: Value,
-    kernel_size: int | Ints,
-    stride: int | Ints | None = None,
-    padding: int | Ints = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Value:
-    """The mean of every window; padding counts as zeros unless `count_include_pad` is False.
-
-    (N, C, H, W) -> (N, C, H', W'), floats; without N too. `stride` is the kernel size
-    unless given; with `ceil_mode` a last window may reach over the end; `divisor_override` divides
-    sums instead of the number of elements. Raises ShapeError where no window fits or the padding is
-    more than half a kernel.
-
-    >>> rb.avg_pool2d(rb.ones((1, 1, 6, 6)), 2).shape
-    (1, 1, 3, 3)
-    """
-    attrs = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-    return _avg_pool("avg_pool2d", 2, x, *attrs)
-
-
-@op(
-    "composite",
-    method=None,
-    reference=_avg_reference(3),
-    samples=lambda: _avg_samples(3),
-    onnx="AveragePool",
-)
-def avg_pool3d(
-    x: Value,
-    kernel_size: int | Ints,
-    stride: int | Ints | None = None,
-    padding: int | Ints = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Value:
-    """The mean of every window; padding counts as zeros unless `count_include_pad` is False.
-
-    (N, C, D, H, W) -> (N, C, D', H', W'), floats; without N too. `stride` is the kernel size
-    unless given; with `ceil_mode` a last window may reach over the end; `divisor_override` divides
-    sums instead of the number of elements. Raises ShapeError where no window fits or the padding is
-    more than half a kernel.
-
-    >>> rb.avg_pool3d(rb.ones((1, 1, 6, 6, 6)), 2).shape
-    (1, 1, 3, 3, 3)
-    """
-    attrs = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-    return _avg_pool("avg_pool3d", 3, x, *attrs)
-
-
-for _rank, _op in enumerate((avg_pool1d, avg_pool2d, avg_pool3d), 1):
-    _op.gradient(_gradient(_rank))
+avg_pool1d, avg_pool2d, avg_pool3d = avg_pool
 
 # ---- power means ---------------------------------------------------------------------------------
 
 
-def _lp_pool(
-    name: str, rank: int, x: Any, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool
-) -> Any:
+def _lp_reference(rank: int, x: np.ndarray, norm_type: float, *attrs: Any) -> np.ndarray:
+    kernel_size, stride, ceil_mode = attrs
+    power = np.abs(wide(x)) ** norm_type
+    sums = _avg_reference(rank, power, kernel_size, stride, 0, ceil_mode, True, 1)
+    return np.asarray(sums ** (1 / norm_type), x.dtype)
+
+
+def _lp_samples(rank: int) -> list[Sample]:
+    x = Draw((1, 2, *(7, 6, 5)[:rank]), 0.5, 2)
+    cases = ((2.0, 2, None, False), (1.0, 3, 2, False), (3.0, 2, 2, True))
+    names = ("norm_type", "kernel_size", "stride", "ceil_mode")
+    return [Sample((x,), dict(zip(names, c, strict=True))) for c in cases]
+
+
+@op_by_rank("lp_pool<n>d", reference=_lp_reference, samples=_lp_samples, onnx="LpPool")
+def lp_pool(
+    rank: int,
+    x: Value,
+    norm_type: float,
+    kernel_size: int | Ints,
+    stride: int | Ints | None = None,
+    ceil_mode: bool = False,
+) -> Value:
+    """The norm of every window: (sum of |x|^norm_type)^(1 / norm_type); the largest for infinity.
+
+    (N, C, <L>) -> (N, C, <L'>), floats; without N too. Arguments as in `avg_pool<n>d`.
+
+    >>> rb.lp_pool<n>d(rb.ones((1, 1, <6>)), 2, 2).shape
+    (1, 1, <3>)
+    """
+    name = f"lp_pool{rank}d"
     need_float(name, "input", x.dtype)
     if not norm_type > 0:
         raise RabbetError(f"{name}: norm_type {norm_type} must be positive")
@@ -237,90 +194,4 @@ def _lp_pool(
     return where(none, 0.0, root)
 
 
-def _lp_reference(rank: int) -> Callable[..., np.ndarray]:
-    def reference(x: np.ndarray, norm_type: float, *attrs: Any) -> np.ndarray:
-        kernel_size, stride, ceil_mode = attrs
-        power = np.abs(wide(x)) ** norm_type
-        sums = _avg_reference(rank)(power, kernel_size, stride, 0, ceil_mode, True, 1)
-        return np.asarray(sums ** (1 / norm_type), x.dtype)
-
-    return reference
-
-
-def _lp_samples(rank: int) -> list[Sample]:
-    x = Draw((1, 2, *(7, 6, 5)[:rank]), 0.5, 2)
-    cases = ((2.0, 2, None, False), (1.0, 3, 2, False), (3.0, 2, 2, True))
-    names = ("norm_type", "kernel_size", "stride", "ceil_mode")
-    return [Sample((x,), dict(zip(names, c, strict=True))) for c in cases]
-
-
-@op(
-    "composite",
-    method=None,
-    reference=_lp_reference(1),
-    samples=lambda: _lp_samples(1),
-    onnx="LpPool",
-)
-def lp_pool1d(
-    x: Value,
-    norm_type: float,
-    kernel_size: int | Ints,
-    stride: int | Ints | None = None,
-    ceil_mode: bool = False,
-) -> Value:
-    """The norm of every window: (sum of |x|^norm_type)^(1 / norm_type); the largest for infinity.
-
-    (N, C, L) -> (N, C, L'), floats; without N too. Arguments as in `avg_pool1d`.
-
-    >>> rb.lp_pool1d(rb.ones((1, 1, 6)), 2, 2).shape
-    (1, 1, 3)
-    """
-    return _lp_pool("lp_pool1d", 1, x, norm_type, kernel_size, stride, ceil_mode)
-
-
-@op(
-    "composite",
-    method=None,
-    reference=_lp_reference(2),
-    samples=lambda: _lp_samples(2),
-    onnx="LpPool",
-)
-def lp_pool2d(
-    x: Value,
-    norm_type: float,
-    kernel_size: int | Ints,
-    stride: int | Ints | None = None,
-    ceil_mode: bool = False,
-) -> Value:
-    """The norm of every window: (sum of |x|^norm_type)^(1 / norm_type); the largest for infinity.
-
-    (N, C, H, W) -> (N, C, H', W'), floats; without N too. Arguments as in `avg_pool2d`.
-
-    >>> rb.lp_pool2d(rb.ones((1, 1, 6, 6)), 2, 2).shape
-    (1, 1, 3, 3)
-    """
-    return _lp_pool("lp_pool2d", 2, x, norm_type, kernel_size, stride, ceil_mode)
-
-
-@op(
-    "composite",
-    method=None,
-    reference=_lp_reference(3),
-    samples=lambda: _lp_samples(3),
-    onnx="LpPool",
-)
-def lp_pool3d(
-    x: Value,
-    norm_type: float,
-    kernel_size: int | Ints,
-    stride: int | Ints | None = None,
-    ceil_mode: bool = False,
-) -> Value:
-    """The norm of every window: (sum of |x|^norm_type)^(1 / norm_type); the largest for infinity.
-
-    (N, C, D, H, W) -> (N, C, D', H', W'), floats; without N too. Arguments as in `avg_pool3d`.
-
-    >>> rb.lp_pool3d(rb.ones((1, 1, 6, 6, 6)), 2, 2).shape
-    (1, 1, 3, 3, 3)
-    """
-    return _lp_pool("lp_pool3d", 3, x, norm_type, kernel_size, stride, ceil_mode)
+lp_pool1d, lp_pool2d, lp_pool3d = lp_pool

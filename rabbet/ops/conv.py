@@ -11,9 +11,9 @@ import numpy as np
 
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
-from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
+from rabbet.ops.by_rank import op_by_rank
 from rabbet.ops.checks import need_float, need_same_dtype, need_shape, per_axis, wide
 from rabbet.ops.convolution import (
     convolution,
@@ -68,32 +68,8 @@ def _add_bias(y: Any, bias: Any) -> Any:
     return y + reshape(bias, (bias.shape[0],) + (1,) * (y.ndim - 2))
 
 
-def _conv(
-    rank: int,
-    x: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-) -> Any:
-    name = f"conv{rank}d"
-    _check_ranks(name, x, weight, rank)
-    if x.ndim == rank + 1:
-        batch = expand_dims(x, 0)
-        return squeeze(_conv(rank, batch, weight, bias, stride, padding, dilation, groups), 0)
-    _check_groups(name, groups, "output channels", weight.shape[0])
-    _check(name, x, weight, bias, weight.shape[1] * groups, weight.shape[0])
-    kernel = fixed_kernel(weight)
-    stride = per_axis(name, "stride", stride, rank, 1)
-    dilation = per_axis(name, "dilation", dilation, rank, 1)
-    low, high = resolve_padding(name, padding, kernel, stride, dilation)
-    output_sizes(name, x.shape[2:], kernel, stride, low, high, dilation)
-    return _add_bias(convolution(x, weight, stride, low, high, dilation, groups), bias)
-
-
 def _conv_gradient(
+    rank: int,
     g: Any,
     y: Any,
     x: Any,
@@ -104,11 +80,9 @@ def _conv_gradient(
     dilation: Any,
     groups: int,
 ) -> tuple[Any, Any, Any]:
-    """The rule of conv1d, conv2d and conv3d."""
-    rank = weight.ndim - 2
     if x.ndim == rank + 1:
         rest = (weight, bias, stride, padding, dilation, groups)
-        gx, gw, gb = _conv_gradient(expand_dims(g, 0), None, expand_dims(x, 0), *rest)
+        gx, gw, gb = _conv_gradient(rank, expand_dims(g, 0), None, expand_dims(x, 0), *rest)
         return squeeze(gx, 0), gw, gb
     kernel = fixed_kernel(weight)
     steps = per_axis("conv", "stride", stride, rank, 1)
@@ -123,6 +97,7 @@ def _conv_gradient(
 
 
 def _conv_reference(
+    rank: int,
     x: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray | None,
@@ -131,9 +106,8 @@ def _conv_reference(
     dilation: Any,
     groups: int,
 ) -> np.ndarray:
-    rank = weight.ndim - 2
     if x.ndim == rank + 1:
-        return _conv_reference(x[None], weight, bias, stride, padding, dilation, groups)[0]
+        return _conv_reference(rank, x[None], weight, bias, stride, padding, dilation, groups)[0]
     stride = per_axis("conv", "stride", stride, rank, 1)
     dilation = per_axis("conv", "dilation", dilation, rank, 1)
     kernel = weight.shape[2:]
@@ -172,14 +146,15 @@ def _conv_samples(rank: int) -> list[Sample]:
     ]
 
 
-@op(
-    "composite",
+@op_by_rank(
+    "conv<n>d",
     reference=_conv_reference,
-    samples=lambda: _conv_samples(1),
-    method=None,
+    samples=_conv_samples,
+    gradient=_conv_gradient,
     onnx="Conv",
 )
-def conv1d(
+def conv(
+    rank: int,
     x: Value,
     weight: Value,
     bias: Value | None = None,
@@ -188,77 +163,31 @@ def conv1d(
     dilation: int | Ints = 1,
     groups: int = 1,
 ) -> Value:
-    """1-D convolution (cross-correlation, as in PyTorch) of signals.
+    """<n>-D convolution (cross-correlation, as in PyTorch).
 
-    (N, C, L), (O, C / groups, K) -> (N, O, L'); without N too. One dtype for all operands.
+    (N, C, <L>), (O, C / groups, <KL>) -> (N, O, <L'>); without N too. One dtype for all operands.
     `padding` is a number of zeros on both sides, "same" or "valid". Raises ShapeError where
     channels or windows do not fit.
 
-    >>> rb.conv1d(rb.ones((1, 1, 4)), rb.ones((1, 1, 2))).shape
-    (1, 1, 3)
+    >>> rb.conv<n>d(rb.ones((1, 3, <8>)), rb.ones((4, 3, <3>)), padding=1).shape
+    (1, 4, <8>)
     """
-    return _conv(1, x, weight, bias, stride, padding, dilation, groups)
+    name = f"conv{rank}d"
+    _check_ranks(name, x, weight, rank)
+    is_alone = x.ndim == rank + 1
+    x = expand_dims(x, 0) if is_alone else x
+    _check_groups(name, groups, "output channels", weight.shape[0])
+    _check(name, x, weight, bias, weight.shape[1] * groups, weight.shape[0])
+    kernel = fixed_kernel(weight)
+    stride = per_axis(name, "stride", stride, rank, 1)
+    dilation = per_axis(name, "dilation", dilation, rank, 1)
+    low, high = resolve_padding(name, padding, kernel, stride, dilation)
+    output_sizes(name, x.shape[2:], kernel, stride, low, high, dilation)
+    y = _add_bias(convolution(x, weight, stride, low, high, dilation, groups), bias)
+    return squeeze(y, 0) if is_alone else y
 
 
-@op(
-    "composite",
-    reference=_conv_reference,
-    samples=lambda: _conv_samples(2),
-    method=None,
-    onnx="Conv",
-)
-def conv2d(
-    x: Value,
-    weight: Value,
-    bias: Value | None = None,
-    stride: int | Ints = 1,
-    padding: Padding = 0,
-    dilation: int | Ints = 1,
-    groups: int = 1,
-) -> Value:
-    """2-D convolution (cross-correlation, as in PyTorch) of images.
-
-    (N, C, H, W), (O, C / groups, KH, KW) -> (N, O, H', W'); without N too. One dtype for all
-    operands. `padding` is zeros on both sides, "same" or "valid". Raises ShapeError where channels
-    or windows do not fit.
-
-    >>> rb.conv2d(rb.ones((1, 3, 8, 8)), rb.ones((4, 3, 3, 3)), padding=1).shape
-    (1, 4, 8, 8)
-    """
-    return _conv(2, x, weight, bias, stride, padding, dilation, groups)
-
-
-@op(
-    "composite",
-    reference=_conv_reference,
-    samples=lambda: _conv_samples(3),
-    method=None,
-    onnx="Conv",
-)
-def conv3d(
-    x: Value,
-    weight: Value,
-    bias: Value | None = None,
-    stride: int | Ints = 1,
-    padding: Padding = 0,
-    dilation: int | Ints = 1,
-    groups: int = 1,
-) -> Value:
-    """3-D convolution (cross-correlation, as in PyTorch) of volumes.
-
-    (N, C, D, H, W), (O, C / groups, KD, KH, KW) -> (N, O, D', H', W'); without N too. One dtype for
-    all. `padding` is zeros on both sides, "same" or "valid". Raises ShapeError where channels or
-    windows do not fit.
-
-    >>> rb.conv3d(rb.ones((1, 1, 4, 4, 4)), rb.ones((1, 1, 2, 2, 2))).shape
-    (1, 1, 3, 3, 3)
-    """
-    return _conv(3, x, weight, bias, stride, padding, dilation, groups)
-
-
-for _op in (conv1d, conv2d, conv3d):
-    _op.gradient(_conv_gradient)
-
+conv1d, conv2d, conv3d = conv
 
 # ---- transposed ----------------------------------------------------------------------------------
 
@@ -282,33 +211,8 @@ def _transposed_sizes(
     return tuple(found)
 
 
-def _conv_transpose(
-    rank: int,
-    x: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: int,
-    dilation: Any,
-) -> Any:
-    name = f"conv_transpose{rank}d"
-    _check_ranks(name, x, weight, rank)
-    if x.ndim == rank + 1:
-        rest = (weight, bias, stride, padding, output_padding, groups, dilation)
-        return squeeze(_conv_transpose(rank, expand_dims(x, 0), *rest), 0)
-    _check_groups(name, groups, "input channels", weight.shape[0])
-    _check(name, x, weight, bias, weight.shape[0], weight.shape[1] * groups)
-    stride = per_axis(name, "stride", stride, rank, 1)
-    dilation = per_axis(name, "dilation", dilation, rank, 1)
-    pad = per_axis(name, "padding", padding, rank, 0)
-    extra = per_axis(name, "output_padding", output_padding, rank, 0)
-    sizes = _transposed_sizes(name, x.shape[2:], fixed_kernel(weight), stride, pad, extra, dilation)
-    return _add_bias(convolution_input(x, weight, sizes, stride, pad, pad, dilation, groups), bias)
-
-
 def _transpose_reference(
+    rank: int,
     x: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray | None,
@@ -318,10 +222,10 @@ def _transpose_reference(
     groups: int,
     dilation: Any,
 ) -> np.ndarray:
-    rank, kernel = weight.ndim - 2, weight.shape[2:]
+    kernel = weight.shape[2:]
     if x.ndim == rank + 1:
         rest = (weight, bias, stride, padding, output_padding, groups, dilation)
-        return _transpose_reference(x[None], *rest)[0]
+        return _transpose_reference(rank, x[None], *rest)[0]
     stride = per_axis("conv", "stride", stride, rank, 1)
     dilation = per_axis("conv", "dilation", dilation, rank, 1)
     pad = per_axis("conv", "padding", padding, rank, 0)
@@ -356,14 +260,14 @@ def _transpose_samples(rank: int) -> list[Sample]:
     ]
 
 
-@op(
-    "composite",
+@op_by_rank(
+    "conv_transpose<n>d",
     reference=_transpose_reference,
-    samples=lambda: _transpose_samples(1),
-    method=None,
+    samples=_transpose_samples,
     onnx="ConvTranspose",
 )
-def conv_transpose1d(
+def conv_transpose(
+    rank: int,
     x: Value,
     weight: Value,
     bias: Value | None = None,
@@ -373,70 +277,27 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: int | Ints = 1,
 ) -> Value:
-    """Transposed 1-D convolution (the gradient of conv1d's input), as in PyTorch.
+    """Transposed <n>-D convolution (the gradient of conv<n>d's input), as in PyTorch.
 
-    (N, C, L), (C, O / groups, K) -> (N, O, L'); without N too. One dtype for all operands.
+    (N, C, <L>), (C, O / groups, <KL>) -> (N, O, <L'>); without N too. One dtype for all operands.
     Raises ShapeError where channels do not fit or output_padding is not smaller than the stride.
 
-    >>> rb.conv_transpose1d(rb.ones((1, 1, 4)), rb.ones((1, 1, 2)), stride=2).shape
-    (1, 1, 8)
+    >>> rb.conv_transpose<n>d(rb.ones((1, 3, <4>)), rb.ones((3, 2, <2>)), stride=2).shape
+    (1, 2, <8>)
     """
-    return _conv_transpose(1, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    name = f"conv_transpose{rank}d"
+    _check_ranks(name, x, weight, rank)
+    is_alone = x.ndim == rank + 1
+    x = expand_dims(x, 0) if is_alone else x
+    _check_groups(name, groups, "input channels", weight.shape[0])
+    _check(name, x, weight, bias, weight.shape[0], weight.shape[1] * groups)
+    stride = per_axis(name, "stride", stride, rank, 1)
+    dilation = per_axis(name, "dilation", dilation, rank, 1)
+    pad = per_axis(name, "padding", padding, rank, 0)
+    extra = per_axis(name, "output_padding", output_padding, rank, 0)
+    sizes = _transposed_sizes(name, x.shape[2:], fixed_kernel(weight), stride, pad, extra, dilation)
+    y = _add_bias(convolution_input(x, weight, sizes, stride, pad, pad, dilation, groups), bias)
+    return squeeze(y, 0) if is_alone else y
 
 
-@op(
-    "composite",
-    reference=_transpose_reference,
-    samples=lambda: _transpose_samples(2),
-    method=None,
-    onnx="ConvTranspose",
-)
-def conv_transpose2d(
-    x: Value,
-    weight: Value,
-    bias: Value | None = None,
-    stride: int | Ints = 1,
-    padding: int | Ints = 0,
-    output_padding: int | Ints = 0,
-    groups: int = 1,
-    dilation: int | Ints = 1,
-) -> Value:
-    """Transposed 2-D convolution (the gradient of conv2d's input), as in PyTorch.
-
-    (N, C, H, W), (C, O / groups, KH, KW) -> (N, O, H', W'); without N too. One dtype for all
-    operands. Raises ShapeError where channels do not fit or output_padding is not smaller than the
-    stride.
-
-    >>> rb.conv_transpose2d(rb.ones((1, 3, 4, 4)), rb.ones((3, 2, 2, 2)), stride=2).shape
-    (1, 2, 8, 8)
-    """
-    return _conv_transpose(2, x, weight, bias, stride, padding, output_padding, groups, dilation)
-
-
-@op(
-    "composite",
-    reference=_transpose_reference,
-    samples=lambda: _transpose_samples(3),
-    method=None,
-    onnx="ConvTranspose",
-)
-def conv_transpose3d(
-    x: Value,
-    weight: Value,
-    bias: Value | None = None,
-    stride: int | Ints = 1,
-    padding: int | Ints = 0,
-    output_padding: int | Ints = 0,
-    groups: int = 1,
-    dilation: int | Ints = 1,
-) -> Value:
-    """Transposed 3-D convolution (the gradient of conv3d's input), as in PyTorch.
-
-    (N, C, D, H, W), (C, O / groups, KD, KH, KW) -> (N, O, D', H', W'); without N too. One dtype for
-    all operands. Raises ShapeError where channels do not fit or output_padding is not smaller than
-    the stride.
-
-    >>> rb.conv_transpose3d(rb.ones((1, 3, 2, 2, 2)), rb.ones((3, 2, 2, 2, 2)), stride=2).shape
-    (1, 2, 4, 4, 4)
-    """
-    return _conv_transpose(3, x, weight, bias, stride, padding, output_padding, groups, dilation)
+conv_transpose1d, conv_transpose2d, conv_transpose3d = conv_transpose

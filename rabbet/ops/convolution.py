@@ -19,9 +19,9 @@ from rabbet.base.spec import Spec
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample, draws
 from rabbet.graph.value import Value
+from rabbet.ops.arithmetic import multiply
 from rabbet.ops.checks import fixed, need_float, wide
 from rabbet.ops.contract import contract
-from rabbet.ops.elementwise import multiply
 from rabbet.ops.movement import expand_dims
 from rabbet.ops.moves import permute, reshape
 from rabbet.ops.order import ALONG_MINIMUM
@@ -227,6 +227,8 @@ def convolution_input(
     group, position, element = _labels(len(stride), groups)
     kernel, lead = fixed_kernel(weight), 2 + (groups > 1)
     split, outputs = _split(weight, 0, groups), _split(g, 1, groups)
+    if any(k > 1 and s > 1 for k, s in zip(kernel, stride, strict=True)):
+        split = _elements_apart(split, lead)
     counts = tuple(map(positions, spatial, stride))
     parts = {}
     for residue in product(*map(residues, kernel, stride, low, dilation)):
@@ -244,6 +246,18 @@ def convolution_input(
     ins = weight.shape[1]
     shape = (g.shape[0], *((groups,) if groups > 1 else ()), ins, *spatial)
     return _join(woven(parts, g, shape, stride), 1, groups)
+
+
+def _elements_apart(weight: Any, first: int) -> Any:
+    """The same weight, stored with its input channels behind its window's axes (from `first` on).
+
+    Then what a residue sees are runs of channels; as it was, one or two of each few neighbours.
+    """
+    inputs, window = first - 1, tuple(range(first, weight.ndim))
+    moved = permute(weight, (*range(inputs), *window, inputs))
+    # as a matrix: what joins axes of something moved reads it from memory
+    stored = reshape(reshape(moved, (-1, moved.shape[-1])), moved.shape)
+    return permute(stored, (*range(inputs), weight.ndim - 1, *range(inputs, weight.ndim - 1)))
 
 
 @convolution_input.gradient

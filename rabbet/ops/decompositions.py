@@ -22,10 +22,11 @@ from rabbet.ops.arithmetic import add, cast, divide, multiply, subtract
 from rabbet.ops.compare import equal, where
 from rabbet.ops.complex import part_of
 from rabbet.ops.contract import matmul
-from rabbet.ops.linalg import adjoint, solve
+from rabbet.ops.linalg import adjoint
 from rabbet.ops.movement import unsqueeze
 from rabbet.ops.ranges import tril
 from rabbet.ops.rules import check_kind
+from rabbet.ops.triangular import solve_triangular
 
 
 def _check_matrices(name: str, x: Spec) -> None:
@@ -182,4 +183,4 @@ def _qr_gradient(g: Any, y: Any, x: Any, complete: bool) -> tuple[Any]:
     lower = tril(inner, -1)
     mirrored = add(tril(inner, 0), adjoint(lower))
     found = _sum(g[0], matmul(q, mirrored))
-    return (adjoint(solve(r, adjoint(found))),)
+    return (adjoint(solve_triangular(r, adjoint(found), True)),)

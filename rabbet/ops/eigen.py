@@ -30,6 +30,8 @@ from rabbet.ops.moves import expand
 from rabbet.ops.ranges import tril, triu
 from rabbet.ops.rules import check_kind
 
+LU_PANEL = 32  # columns that are eliminated one by one before the rest of a matrix hears of it
+
 
 def _eig_spec(x: Spec) -> tuple[Spec, Spec]:
     check_square("eig", x)
@@ -106,13 +108,19 @@ def _lu_spec(x: Spec) -> tuple[Spec, Spec, Spec]:
 
 
 def _lu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gaussian elimination with partial pivoting, column after column, of all matrices at once."""
+    """Gaussian elimination with partial pivoting, of all matrices at once: panels of columns one by
+    one, what lies behind a panel by products (G. Golub and C. Van Loan, section 3.4).
+    """
     m, n = x.shape[-2:]
     flat = x.reshape((math.prod(x.shape[:-2]), m, n)).copy()
     each, steps = np.arange(len(flat)), min(m, n)
     pivots = np.zeros((len(flat), steps), np.int32)
     order = np.tile(np.arange(m), (len(flat), 1))
     for k in range(steps):
+        first = k - k % LU_PANEL
+        last = min(first + LU_PANEL, steps)
+        if k == first:
+            _behind(flat, k - LU_PANEL, k)
         at = k + np.abs(flat[:, k:, k]).argmax(1)
         pivots[:, k] = at + 1
         for rows in (flat, order):
@@ -122,10 +130,20 @@ def _lu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         head = flat[:, k, k]
         head = np.where(head == 0, 1, head)[:, None]
         flat[:, k + 1 :, k] /= head
-        flat[:, k + 1 :, k + 1 :] -= flat[:, k + 1 :, k, None] * flat[:, k, None, k + 1 :]
+        flat[:, k + 1 :, k + 1 : last] -= flat[:, k + 1 :, k, None] * flat[:, k, None, k + 1 : last]
+    _behind(flat, (steps - 1) // LU_PANEL * LU_PANEL, steps)
     shape = x.shape[:-2]
     back = np.argsort(order, 1)
     return flat.reshape(x.shape), pivots.reshape((*shape, steps)), back.reshape((*shape, m))
+
+
+def _behind(flat: np.ndarray, first: int, last: int) -> None:
+    """The rows of U and the rest of the matrices behind the panel of columns first to last."""
+    if first < 0 or last >= flat.shape[-1]:
+        return
+    for k in range(first, last):
+        flat[:, k + 1 : last, last:] -= flat[:, k + 1 : last, k, None] * flat[:, k, None, last:]
+    flat[:, last:, last:] -= flat[:, last:, first:last] @ flat[:, first:last, last:]
 
 
 @op(
@@ -155,11 +173,11 @@ def _lu_gradient(g: Any, y: Any, x: Any) -> tuple[Any]:
         raise GradientError("lu: only factors of square matrices have a gradient")
     packed, _, back = y
     unit = lookup("eye").like(packed, x.shape[-1], None, 0, packed.dtype)
-    lower, upper = add(tril(packed, -1), unit), triu(packed)
+    lower, upper, solved = add(tril(packed, -1), unit), triu(packed), lookup("solve_triangular")
     inner = add(
         tril(matmul(adjoint(lower), tril(g[0], -1)), -1),
         triu(matmul(triu(g[0]), adjoint(upper))),
     )
-    right = adjoint(solve(upper, adjoint(inner)))  # inner @ upper^-H
-    found = solve(adjoint(lower), right)
+    right = adjoint(solved(upper, adjoint(inner), True))  # inner @ upper^-H
+    found = solved(adjoint(lower), right, True, True)
     return (take_along_axis(found, expand(unsqueeze(back, -1), found.shape), -2),)

@@ -163,7 +163,7 @@ def _zeta_number(x: float, q: float) -> float:
     reference=each(_zeta_number),
     samples=lambda: [
         Sample((Draw(s, 1.5, 6), Draw(t, 0.3, 8)))
-        for s, t in (((3, 4), (4,)), ((), ()), ((0,), (1,)), ((1,), (3, 1)))
+        for s, t in (((), ()), ((3, 4), (4,)), ((0,), (1,)), ((1,), (3, 1)))
     ],
 )
 def zeta(x: Value, q: Value) -> Value:

@@ -14,12 +14,16 @@ from rabbet.base.shapes import axis_of, show
 from rabbet.base.sizes import Dim
 from rabbet.graph.op import op
 from rabbet.graph.sample import ALL, Draw, Sample
-from rabbet.graph.value import Value
+from rabbet.graph.value import Value, lookup
 from rabbet.ops.compare import less, where
 from rabbet.ops.create import iota, number
 from rabbet.ops.movement import expand_dims
 from rabbet.ops.moves import cut, expand, pad, reshape, slice_
 from rabbet.ops.reduce import reduce_sum
+
+# So many are chosen from where the result is read, which may be inside another kernel; the time and
+# code of that grow with their number.
+FEW = 2
 
 
 def _concat_samples() -> list[Sample]:
@@ -32,6 +36,7 @@ def _concat_samples() -> list[Sample]:
         sample(1, (2, 0), (2, 3)),
         sample(0, (3,)),
         sample(None, (2, 2), (3,), ()),
+        sample(1, *[(2, n) for n in (1, 2, 0, 1, 3, 1, 2, 1, 1, 2)], dtypes=ALL),
     ]
 
 
@@ -62,6 +67,8 @@ def concat(arrays: Sequence[Value], axis: int | None = 0) -> Value:
     axis = _check_joined("concat", arrays, axis)
     ends = _ends(arrays, axis)
     total = ends[-1]
+    if len(arrays) > FEW:
+        return _one_by_one(arrays, axis, ends)
     rank = arrays[0].ndim
     line = tuple(total if a == axis else 1 for a in range(rank))
     position = iota.like(arrays[0], line, axis, int64)
@@ -69,6 +76,16 @@ def concat(arrays: Sequence[Value], axis: int | None = 0) -> Value:
     for array, end in reversed(list(zip(arrays[:-1], ends[:-1], strict=True))):
         here = _placed(array, axis, end - array.shape[axis], total - end)
         found = where(less(position, number(array, end, int64)), here, found)
+    return found
+
+
+def _one_by_one(arrays: Sequence[Any], axis: int, ends: Sequence[Dim]) -> Any:
+    """Each is written in its place: one small kernel serves all that have the same shape."""
+    found = _placed(arrays[0], axis, 0, ends[-1] - ends[0])
+    for array, begin, end in zip(arrays[1:], ends[:-1], ends[1:], strict=True):
+        start = tuple(begin if a == axis else 0 for a in range(found.ndim))
+        stop = tuple(end if a == axis else d for a, d in enumerate(found.shape))
+        found = lookup("slice_set")(found, array, start, stop, (1,) * found.ndim)
     return found
 
 

@@ -118,8 +118,9 @@ def _cholesky_gradient(g: Any, y: Any, x: Any, upper: bool) -> tuple[Any]:
     # S = L^-H phi(L^H g) L^-1 with phi the lower triangle, its diagonal halved; symmetrised
     phi = tril(matmul(adjoint(lower), g))
     phi = multiply(phi + tril(phi, -1), 0.5)
-    left = solve(adjoint(lower), phi)
-    s = adjoint(solve(adjoint(lower), adjoint(left)))
+    solved = lookup("solve_triangular")
+    left = solved(adjoint(lower), phi, True)
+    s = adjoint(solved(adjoint(lower), adjoint(left), True))
     return (multiply(s + adjoint(s), 0.5),)
 
 

@@ -324,9 +324,3 @@ def kl_div(input: Value, target: Value, reduction: str = "mean", log_target: boo
     if loss.ndim == 0:
         raise ShapeError("kl_div: reduction 'batchmean' needs at least one axis, input is ()")
     return sum_(mean(loss, 0))
-
-
-__all__ = [
-    *("binary_cross_entropy", "binary_cross_entropy_with_logits", "binary_loss", "cross_entropy"),
-    *("huber_loss", "kl_div", "l1_loss", "mse_loss", "nll_loss", "smooth_l1_loss"),
-]

@@ -12,7 +12,7 @@ from rabbet.base.shapes import axes_of, axis_of, show
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
-from rabbet.ops.moves import cut, expand, pad, permute, reshape, slice_, turn, window
+from rabbet.ops.moves import expand, permute, reshape, turn
 
 
 def _matrix_transpose(x: np.ndarray) -> np.ndarray:
@@ -189,24 +189,3 @@ def broadcast_arrays(*arrays: Any) -> list[Any]:
     """All arrays broadcast to their common shape."""
     shape = shapes.broadcast("broadcast_arrays", *(a.shape for a in arrays))
     return [expand(a, shape) for a in arrays]
-
-
-__all__ = [
-    "broadcast_arrays",
-    "cut",
-    "expand",
-    "expand_dims",
-    "flatten",
-    "flip",
-    "matrix_transpose",
-    "moveaxis",
-    "pad",
-    "permute",
-    "reshape",
-    "slice_",
-    "squeeze",
-    "swapaxes",
-    "turn",
-    "unsqueeze",
-    "window",
-]

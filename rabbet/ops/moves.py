@@ -338,6 +338,15 @@ def turn(x: Any, axes: tuple[int, ...]) -> Any:
     return slice_(x, start, stop, tuple(-1 if a in axes else 1 for a in range(x.ndim)))
 
 
+def later(x: Any, axis: int, by: int, outside: float) -> Any:
+    """Elements moved up by `by` along one axis (down if negative), `outside` where none comes."""
+    at, none = axis % x.ndim, (0,) * x.ndim
+    amounts = tuple(abs(by) if a == at else 0 for a in range(x.ndim))
+    wide = pad(x, amounts, none, none, outside) if by > 0 else pad(x, none, amounts, none, outside)
+    first = max(-by, 0)
+    return cut(wide, at, first, first + x.shape[at])
+
+
 def cut(x: Any, axis: int, start: Dim, stop: Dim) -> Any:
     """Elements start to stop (in order and in range) of one axis."""
     first = (*(0,) * axis, start, *(0,) * (x.ndim - axis - 1))

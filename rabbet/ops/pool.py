@@ -6,7 +6,6 @@ of additions is fixed. Windows that neither overlap nor leave the image need no 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +14,10 @@ from rabbet.base.dtypes import DType, dtype_of, int64, uint8
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim
-from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import cast, clip, maximum
+from rabbet.ops.by_rank import op_by_rank
 from rabbet.ops.checks import fixed, per_axis
 from rabbet.ops.compare import isnan, where
 from rabbet.ops.create import constant, extent, iota, zeros
@@ -203,38 +202,30 @@ def _positions(index: Any, x: Any, at: Windows) -> Any:
     return total
 
 
-def _max_pool_reference(rank: int) -> Callable[..., tuple[np.ndarray, ...]]:
-    def reference(x: np.ndarray, *attrs: Any) -> tuple[np.ndarray, np.ndarray]:
-        at = windows("max_pool", x, rank, *attrs)
-        lowest = _lowest(dtype_of(x.dtype))
-        padded = padded_array(x, at.low, at.high, lowest)
-        counts = output_sizes("max_pool", x.shape[-rank:], *at)
-        elements = [
-            padded[patch_slices(e, counts, at.stride, at.dilation)] for e in np.ndindex(*at.kernel)
-        ]
-        stacked = np.stack(elements, axis=-1)
-        number = np.uint8 if stacked.shape[-1] <= MOST_WRITTEN_OUT else np.int64
-        return stacked.max(axis=-1), stacked.argmax(axis=-1).astype(number)
-
-    return reference
+def _max_reference(rank: int, x: np.ndarray, *attrs: Any) -> tuple[np.ndarray, np.ndarray]:
+    at = windows("max_pool", x, rank, *attrs)
+    lowest = _lowest(dtype_of(x.dtype))
+    padded = padded_array(x, at.low, at.high, lowest)
+    counts = output_sizes("max_pool", x.shape[-rank:], *at)
+    elements = [
+        padded[patch_slices(e, counts, at.stride, at.dilation)] for e in np.ndindex(*at.kernel)
+    ]
+    stacked = np.stack(elements, axis=-1)
+    number = np.uint8 if stacked.shape[-1] <= MOST_WRITTEN_OUT else np.int64
+    return stacked.max(axis=-1), stacked.argmax(axis=-1).astype(number)
 
 
-def _positions_reference(rank: int) -> Callable[..., tuple[np.ndarray, ...]]:
-    values = _max_pool_reference(rank)
-
-    def reference(x: np.ndarray, *attrs: Any) -> tuple[np.ndarray, ...]:
-        found, number = values(x, *attrs)
-        at = windows("max_pool", x, rank, *attrs)
-        element = np.unravel_index(number.astype(np.int64), at.kernel)
-        places = np.indices(found.shape)[x.ndim - rank :]
-        place = [
-            p * s - low + e * d
-            for p, s, low, e, d in zip(places, at.stride, at.low, element, at.dilation, strict=True)
-        ]
-        flat = np.ravel_multi_index(place, x.shape[-rank:], "clip") if found.size else place[0]
-        return found, np.asarray(flat, np.int64), number
-
-    return reference
+def _positions_reference(rank: int, x: np.ndarray, *attrs: Any) -> tuple[np.ndarray, ...]:
+    found, number = _max_reference(rank, x, *attrs)
+    at = windows("max_pool", x, rank, *attrs)
+    element = np.unravel_index(number.astype(np.int64), at.kernel)
+    places = np.indices(found.shape)[x.ndim - rank :]
+    place = [
+        p * s - low + e * d
+        for p, s, low, e, d in zip(places, at.stride, at.low, element, at.dilation, strict=True)
+    ]
+    flat = np.ravel_multi_index(place, x.shape[-rank:], "clip") if found.size else place[0]
+    return found, np.asarray(flat, np.int64), number
 
 
 def pool_samples(rank: int, draw: str, **options: Any) -> list[Sample]:
@@ -266,15 +257,22 @@ def _max_samples(rank: int) -> list[Sample]:
     return found[: 5 if rank < 3 else 2] + [Sample((x,), options | m) for m in more]
 
 
-@op(
-    "composite",
+def _max_gradient(rank: int, g: Any, y: Any, x: Any, **attrs: Any) -> tuple[Any]:
+    slope = g[0] if isinstance(g, tuple) else g  # positions have none
+    at = windows(f"max_pool{rank}d", x, rank, **attrs)
+    return (_max_pool_gradient(slope, y[-1], x, at),)
+
+
+@op_by_rank(
+    "max_pool<n>d",
     residuals=1,
-    method=None,
-    reference=_max_pool_reference(1),
-    samples=lambda: _max_samples(1),
+    reference=_max_reference,
+    samples=_max_samples,
+    gradient=_max_gradient,
     onnx="MaxPool",
 )
-def max_pool1d(
+def max_pool(
+    rank: int,
     x: Value,
     kernel_size: int | Ints,
     stride: int | Ints | None = None,
@@ -284,27 +282,28 @@ def max_pool1d(
 ) -> Value:
     """The largest element of every window; NaN wins; of equal ones the first gets the gradient.
 
-    (N, C, L) -> (N, C, L'), any real dtype; without N too.
+    (N, C, <L>) -> (N, C, <L'>), any real dtype; without N too.
     `stride` is the kernel size unless given; with `ceil_mode` a last window may reach over the
     end. Raises ShapeError where no window fits or the padding is more than half a kernel.
 
-    >>> rb.max_pool1d(rb.ones((1, 1, 6)), 2).shape
-    (1, 1, 3)
+    >>> rb.max_pool<n>d(rb.ones((1, 1, <6>)), 2).shape
+    (1, 1, <3>)
     """
-    at = windows("max_pool1d", x, 1, kernel_size, stride, padding, dilation, ceil_mode)
+    at = windows(f"max_pool{rank}d", x, rank, kernel_size, stride, padding, dilation, ceil_mode)
     return _max_pool(x, at)
 
 
-@op(
-    "composite",
+@op_by_rank(
+    "max_pool<n>d_with_indices",
     outputs=2,
     residuals=1,
-    method=None,
-    reference=_positions_reference(1),
-    samples=lambda: _max_samples(1)[1:],
+    reference=_positions_reference,
+    samples=lambda rank: _max_samples(rank)[1:],
+    gradient=_max_gradient,
     onnx="MaxPool",
 )
-def max_pool1d_with_indices(
+def max_pool_with_indices(
+    rank: int,
     x: Value,
     kernel_size: int | Ints,
     stride: int | Ints | None = None,
@@ -312,147 +311,21 @@ def max_pool1d_with_indices(
     dilation: int | Ints = 1,
     ceil_mode: bool = False,
 ) -> tuple[Value, ...]:
-    """As `max_pool1d`, and where the elements lie in the flattened image (int64), for
-    `max_unpool1d`.
+    """As `max_pool<n>d`, and where the elements lie in the flattened image (int64), for
+    `max_unpool<n>d`.
 
-    >>> rb.max_pool1d_with_indices(rb.asarray([[[1.0, 4.0, 3.0, 2.0]]]), 2)[1].tolist()
-    [[[1, 2]]]
+    >>> x = rb.tensor([1.0, 4.0, 3.0, 2.0]).expand((1, 1, <4>))
+    >>> rb.max_pool<n>d_with_indices(x, 2)[1].flatten()[:2].tolist()
+    [1, 2]
     """
-    at = windows("max_pool1d", x, 1, kernel_size, stride, padding, dilation, ceil_mode)
+    at = windows(f"max_pool{rank}d", x, rank, kernel_size, stride, padding, dilation, ceil_mode)
     values, number = _max_pool(x, at)
     return values, _positions(number, x, at), number
 
 
-@op(
-    "composite",
-    residuals=1,
-    method=None,
-    reference=_max_pool_reference(2),
-    samples=lambda: _max_samples(2),
-    onnx="MaxPool",
-)
-def max_pool2d(
-    x: Value,
-    kernel_size: int | Ints,
-    stride: int | Ints | None = None,
-    padding: int | Ints = 0,
-    dilation: int | Ints = 1,
-    ceil_mode: bool = False,
-) -> Value:
-    """The largest element of every window; NaN wins; of equal ones the first gets the gradient.
-
-    (N, C, H, W) -> (N, C, H', W'), any real dtype; without N too.
-    `stride` is the kernel size unless given; with `ceil_mode` a last window may reach over the
-    end. Raises ShapeError where no window fits or the padding is more than half a kernel.
-
-    >>> rb.max_pool2d(rb.ones((1, 1, 6, 6)), 2).shape
-    (1, 1, 3, 3)
-    """
-    at = windows("max_pool2d", x, 2, kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_pool(x, at)
-
-
-@op(
-    "composite",
-    outputs=2,
-    residuals=1,
-    method=None,
-    reference=_positions_reference(2),
-    samples=lambda: _max_samples(2)[1:],
-    onnx="MaxPool",
-)
-def max_pool2d_with_indices(
-    x: Value,
-    kernel_size: int | Ints,
-    stride: int | Ints | None = None,
-    padding: int | Ints = 0,
-    dilation: int | Ints = 1,
-    ceil_mode: bool = False,
-) -> tuple[Value, ...]:
-    """As `max_pool2d`, and where the elements lie in the flattened image (int64), for
-    `max_unpool2d`.
-
-    >>> rb.max_pool2d_with_indices(rb.arange(16.0).reshape(1, 1, 4, 4), 2)[1].tolist()
-    [[[[5, 7], [13, 15]]]]
-    """
-    at = windows("max_pool2d", x, 2, kernel_size, stride, padding, dilation, ceil_mode)
-    values, number = _max_pool(x, at)
-    return values, _positions(number, x, at), number
-
-
-@op(
-    "composite",
-    residuals=1,
-    method=None,
-    reference=_max_pool_reference(3),
-    samples=lambda: _max_samples(3),
-    onnx="MaxPool",
-)
-def max_pool3d(
-    x: Value,
-    kernel_size: int | Ints,
-    stride: int | Ints | None = None,
-    padding: int | Ints = 0,
-    dilation: int | Ints = 1,
-    ceil_mode: bool = False,
-) -> Value:
-    """The largest element of every window; NaN wins; of equal ones the first gets the gradient.
-
-    (N, C, D, H, W) -> (N, C, D', H', W'), any real dtype; without N too.
-    `stride` is the kernel size unless given; with `ceil_mode` a last window may reach over the
-    end. Raises ShapeError where no window fits or the padding is more than half a kernel.
-
-    >>> rb.max_pool3d(rb.ones((1, 1, 6, 6, 6)), 2).shape
-    (1, 1, 3, 3, 3)
-    """
-    at = windows("max_pool3d", x, 3, kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_pool(x, at)
-
-
-@op(
-    "composite",
-    outputs=2,
-    residuals=1,
-    method=None,
-    reference=_positions_reference(3),
-    samples=lambda: _max_samples(3)[1:],
-    onnx="MaxPool",
-)
-def max_pool3d_with_indices(
-    x: Value,
-    kernel_size: int | Ints,
-    stride: int | Ints | None = None,
-    padding: int | Ints = 0,
-    dilation: int | Ints = 1,
-    ceil_mode: bool = False,
-) -> tuple[Value, ...]:
-    """As `max_pool3d`, and where the elements lie in the flattened image (int64), for
-    `max_unpool3d`.
-
-    >>> rb.max_pool3d_with_indices(rb.arange(8.0).reshape(1, 1, 2, 2, 2), 2)[1].tolist()
-    [[[[[7]]]]]
-    """
-    at = windows("max_pool3d", x, 3, kernel_size, stride, padding, dilation, ceil_mode)
-    values, number = _max_pool(x, at)
-    return values, _positions(number, x, at), number
-
-
-def _gradient(rank: int) -> Callable[..., tuple[Any]]:
-    def rule(g: Any, y: Any, x: Any, **attrs: Any) -> tuple[Any]:
-        slope = g[0] if isinstance(g, tuple) else g  # positions have none
-        at = windows(f"max_pool{rank}d", x, rank, **attrs)
-        return (_max_pool_gradient(slope, y[-1], x, at),)
-
-    return rule
-
-
-for _rank, _ops in enumerate(
-    (
-        (max_pool1d, max_pool1d_with_indices),
-        (max_pool2d, max_pool2d_with_indices),
-        (max_pool3d, max_pool3d_with_indices),
-    ),
-    1,
-):
-    for _op in _ops:
-        _op.gradient(_gradient(_rank))
+max_pool1d, max_pool2d, max_pool3d = max_pool
+(
+    max_pool1d_with_indices,
+    max_pool2d_with_indices,
+    max_pool3d_with_indices,
+) = max_pool_with_indices

@@ -22,13 +22,14 @@ from rabbet.expr import expr, scalars
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value, lookup
+from rabbet.ops.arithmetic import maximum
 from rabbet.ops.checks import agree, fixed, need_float, need_same_dtype, wide
 from rabbet.ops.compare import where
 from rabbet.ops.contract import matmul
-from rabbet.ops.functions import sigmoid
+from rabbet.ops.functions import exp, log, sigmoid
 from rabbet.ops.joining import concat, stack
 from rabbet.ops.movement import swapaxes
-from rabbet.ops.moves import reshape, slice_
+from rabbet.ops.moves import later, reshape, slice_
 from rabbet.ops.reduce import sum_
 from rabbet.ops.trigonometry import tanh
 
@@ -41,10 +42,17 @@ class Scalars:
 
     sigmoid = staticmethod(scalars.sigmoid)
     tanh = staticmethod(scalars.tanh)
+    exp, log = staticmethod(scalars.exp), staticmethod(scalars.log)
+    maximum = staticmethod(scalars.maximum)
+
+    @staticmethod
+    def above(x: Any, bound: float, y: Any, other: float) -> Any:
+        """y where x > bound, else the other."""
+        return expr.select(expr.const(bound, x.dtype) < x, y, expr.const(other, x.dtype))
 
     @staticmethod
     def positive(x: Any, y: Any) -> Any:
-        return expr.select(expr.const(0.0, x.dtype) < x, y, expr.const(0.0, x.dtype))
+        return Scalars.above(x, 0.0, y, 0.0)
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,8 @@ class Recurrence:
 
     The first `sources` of `starts` (operand names, None: zero) are multiplied with the weight for
     `targets` products; `backward`: with its transpose, last step first. `ends`: what of the carried
-    is an output in the end, by output.
+    is an output in the end, by output. For each (n, d, outside) of `shifts` the step is given,
+    behind what is carried, number n at the unit d before, `outside` where there is none.
     """
 
     step: Callable[..., Step]  # (math, products, carried, read, attrs)
@@ -62,12 +71,13 @@ class Recurrence:
     starts: tuple[str | None, ...]
     backward: bool = False
     ends: tuple[tuple[int, int], ...] = ()
+    shifts: tuple[tuple[int, int, float], ...] = ()
 
     math = Scalars  # the functions of `step` in a kernel
 
     def is_reversed(self, attrs: dict[str, Any]) -> bool:
         """Does time run backwards?"""
-        return bool(attrs["reverse"]) is not self.backward
+        return bool(attrs.get("reverse")) is not self.backward
 
 
 # ---- cells ---------------------------------------------------------------------------------------
@@ -133,9 +143,20 @@ def _rnn_back(m: Any, p: list[Any], carried: list[Any], read: Read, attrs: Any) 
 class _Values:
     sigmoid, tanh = sigmoid, tanh
 
+    exp, log, maximum = exp, log, maximum
+
+    @staticmethod
+    def above(x: Any, bound: float, y: Any, other: float) -> Any:
+        return where(x > bound, y, other)
+
     @staticmethod
     def positive(x: Any, y: Any) -> Any:
         return where(x > 0.0, y, 0.0)
+
+    @staticmethod
+    def later(x: Any, by: int, outside: float) -> Any:
+        """Units moved up by `by`, `outside` before them."""
+        return later(x, -1, by, outside)
 
     @staticmethod
     def part(x: Any, step: int | None, number: int, units: Any) -> Any:
@@ -166,9 +187,26 @@ class _Arrays:
     def sigmoid(x: Any) -> Any:
         return 0.5 + 0.5 * np.tanh(0.5 * x)
 
+    exp, maximum = staticmethod(np.exp), staticmethod(np.maximum)
+
+    @staticmethod
+    def log(x: Any) -> Any:
+        with np.errstate(divide="ignore"):
+            return np.log(x)
+
+    @staticmethod
+    def above(x: Any, bound: float, y: Any, other: float) -> Any:
+        return np.where(x > bound, y, other)
+
     @staticmethod
     def positive(x: Any, y: Any) -> Any:
         return np.where(x > 0, y, 0.0)
+
+    @staticmethod
+    def later(x: Any, by: int, outside: float) -> Any:
+        found = np.full_like(x, outside)
+        found[..., by:] = x[..., :-by]
+        return found
 
     @staticmethod
     def part(x: Any, step: int | None, number: int, units: int) -> Any:
@@ -182,9 +220,9 @@ class _Arrays:
 
 def _unrolled(rule: Recurrence, m: Any, operands: dict[str, Any], attrs: Any) -> tuple[Any, ...]:
     """All outputs, one step after the other: what a scan means."""
-    weight = operands["weight"]
-    units = weight.shape[1]
+    weight = operands.get("weight")
     long = operands["gy" if rule.backward else "x"]
+    units = long.shape[-1] if weight is None else weight.shape[1]
     steps = fixed(long.shape[0]) if m is _Values else long.shape[0]
     one = m.part(long, 0, 0, units)
     carried = [m.zeros(one) if s is None else operands[s] for s in rule.starts]
@@ -197,9 +235,12 @@ def _unrolled(rule: Recurrence, m: Any, operands: dict[str, Any], attrs: Any) ->
                 None if x is None else m.part(x, step if len(x.shape) == 3 else None, part, units)
             )
 
-        source = m.concat(carried[: rule.sources], axis=-1)
-        product = m.product(source, weight, not rule.backward)
-        p = [m.part(product, None, n, units) for n in range(rule.targets)]
+        p = []
+        if weight is not None:
+            source = m.concat(carried[: rule.sources], axis=-1)
+            product = m.product(source, weight, not rule.backward)
+            p = [m.part(product, None, n, units) for n in range(rule.targets)]
+        carried = [*carried, *(m.later(carried[n], d, o) for n, d, o in rule.shifts)]
         carried, found = rule.step(m, p, carried, read, attrs)
         outputs[step] = {n: m.concat(parts, axis=-1) for n, parts in found.items()}
     result = {n: m.stack([o[n] for o in outputs], axis=0) for n in outputs[0]}
@@ -207,15 +248,16 @@ def _unrolled(rule: Recurrence, m: Any, operands: dict[str, Any], attrs: Any) ->
     return tuple(result[n] for n in sorted(result))
 
 
-def _body(rule: Recurrence, operands: dict[str, Any], **attrs: Any) -> tuple[Value, ...]:
+def unrolled(rule: Recurrence, operands: dict[str, Any], **attrs: Any) -> tuple[Value, ...]:
+    """All outputs of a scan, by ops on Values."""
     return _unrolled(rule, _Values, operands, attrs)
 
 
-def _reference(rule: Recurrence, names: Sequence[str], own: Sequence[str] = ()) -> Any:
+def reference_of(rule: Recurrence, names: Sequence[str], own: Sequence[str] = ()) -> Any:
     def reference(*arguments: Any) -> Any:
         count = len(names)
         given = {n: None if a is None else wide(a) for n, a in zip(names, arguments, strict=False)}
-        attrs = dict(zip((*own, "reverse"), arguments[count:], strict=True))
+        attrs = dict(zip((*own, "reverse"), arguments[count:], strict=False))
         return _unrolled(rule, _Arrays, given, attrs)
 
     return reference
@@ -312,7 +354,7 @@ def _lstm_spec(x: Spec, weight: Spec, h0: Spec, c0: Spec, reverse: bool) -> tupl
     outputs=2,
     residuals=3,
     infer=_lstm_spec,
-    reference=_reference(LSTM, ("x", "weight", "h0", "c0")),
+    reference=reference_of(LSTM, ("x", "weight", "h0", "c0")),
     samples=lambda: _samples(4, (4,), (4, 1), (), ()),
     onnx="LSTM",
 )
@@ -320,7 +362,7 @@ def lstm_scan(x: Value, weight: Value, h0: Value, c0: Value, reverse: bool) -> t
     """h and c of every step of an LSTM, (steps, batch, H) each; hidden: gates i, f, g, o, and h and
     c of the steps before.
     """
-    return _body(LSTM, {"x": x, "weight": weight, "h0": h0, "c0": c0}, reverse=reverse)
+    return unrolled(LSTM, {"x": x, "weight": weight, "h0": h0, "c0": c0}, reverse=reverse)
 
 
 @lstm_scan.gradient
@@ -350,7 +392,7 @@ def _lstm_gradient_spec(
     public=False,
     outputs=2,
     infer=_lstm_gradient_spec,
-    reference=_reference(LSTM_BACK, ("gy", "gc", "gates", "c", "before", "weight")),
+    reference=reference_of(LSTM_BACK, ("gy", "gc", "gates", "c", "before", "weight")),
     samples=lambda: _samples(4, (1,), (1,), (4,), (1,), (1,), (4, 1)),
 )
 def lstm_scan_gradient(
@@ -364,7 +406,7 @@ def lstm_scan_gradient(
 ) -> tuple[Value, ...]:
     """Gradients of x and c0 of an `lstm_scan`, given those of its h and c."""
     given = {"gy": gy, "gc": gc, "gates": gates, "c": c, "before": before, "weight": weight}
-    return _body(LSTM_BACK, given, reverse=reverse)
+    return unrolled(LSTM_BACK, given, reverse=reverse)
 
 
 # ---- GRU -----------------------------------------------------------------------------------------
@@ -384,7 +426,7 @@ def _gru_spec(x: Spec, weight: Spec, bias: Spec, h0: Spec, reverse: bool) -> tup
     public=False,
     residuals=2,
     infer=_gru_spec,
-    reference=_reference(GRU, ("x", "weight", "bias", "h0")),
+    reference=reference_of(GRU, ("x", "weight", "bias", "h0")),
     samples=lambda: _samples(3, (3,), (3, 1), (0,), ()),
     onnx="GRU",
 )
@@ -393,7 +435,7 @@ def gru_scan(x: Value, weight: Value, bias: Value, h0: Value, reverse: bool) -> 
     part. Hidden: gates r, z, n and that part, and h of the steps before.
     """
     given = {"x": x, "weight": weight, "bias": bias, "h0": h0}
-    return _body(GRU, given, reverse=reverse)
+    return unrolled(GRU, given, reverse=reverse)
 
 
 @gru_scan.gradient
@@ -422,7 +464,7 @@ def _gru_gradient_spec(
     public=False,
     outputs=3,
     infer=_gru_gradient_spec,
-    reference=_reference(GRU_BACK, ("gy", "gates", "before", "weight")),
+    reference=reference_of(GRU_BACK, ("gy", "gates", "before", "weight")),
     samples=lambda: _samples(3, (1,), (4,), (1,), (3, 1)),
 )
 def gru_scan_gradient(
@@ -430,7 +472,7 @@ def gru_scan_gradient(
 ) -> tuple[Value, ...]:
     """Gradients of x, of the products with the weight, and of h0 beside them, of a `gru_scan`."""
     given = {"gy": gy, "gates": gates, "before": before, "weight": weight}
-    return _body(GRU_BACK, given, reverse=reverse)
+    return unrolled(GRU_BACK, given, reverse=reverse)
 
 
 # ---- plain ---------------------------------------------------------------------------------------
@@ -455,13 +497,13 @@ def _rnn_spec(x: Spec, weight: Spec, h0: Spec, relu: bool, reverse: bool) -> tup
     public=False,
     residuals=1,
     infer=_rnn_spec,
-    reference=_reference(RNN, ("x", "weight", "h0"), ("relu",)),
+    reference=reference_of(RNN, ("x", "weight", "h0"), ("relu",)),
     samples=lambda: _samples(1, (1,), (1, 1), (), relu=False),
     onnx="RNN",
 )
 def rnn_scan(x: Value, weight: Value, h0: Value, relu: bool, reverse: bool) -> tuple[Value, ...]:
     """tanh or relu of x + h @ weight^T, step by step, (steps, batch, H); hidden: h before."""
-    return _body(RNN, {"x": x, "weight": weight, "h0": h0}, relu=relu, reverse=reverse)
+    return unrolled(RNN, {"x": x, "weight": weight, "h0": h0}, relu=relu, reverse=reverse)
 
 
 @rnn_scan.gradient
@@ -478,7 +520,7 @@ def _rnn_gradient(
     lower=RNN_BACK,
     public=False,
     infer=_rnn_gradient_spec,
-    reference=_reference(RNN_BACK, ("gy", "y", "weight"), ("relu",)),
+    reference=reference_of(RNN_BACK, ("gy", "y", "weight"), ("relu",)),
     samples=lambda: [
         *_samples(1, (1,), (1,), (1, 1), relu=False),
     ],
@@ -488,4 +530,4 @@ def rnn_scan_gradient(
 ) -> tuple[Value, ...]:
     """The gradient of x of an `rnn_scan`."""
     given = {"gy": gy, "y": y, "weight": weight}
-    return _body(RNN_BACK, given, relu=relu, reverse=reverse)
+    return unrolled(RNN_BACK, given, relu=relu, reverse=reverse)

@@ -67,9 +67,9 @@ def _slope_of_number(a: float, level: float) -> float:
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if weight(middle) > -60 else (low, middle)
-    nodes, weights = np.polynomial.legendre.leggauss(150)
-    s = high * (nodes + 1) / 2
-    return float(np.sum(weights * np.exp(weight(s)) * (side * (level - psi) + s)) * high / 2)
+    nodes, weights = np.array(_rule(150)).T
+    s = high * nodes
+    return float(np.sum(weights * np.exp(weight(s)) * (side * (level - psi) + s)) * high)
 
 
 def _slope_samples() -> list[Sample]:

@@ -22,6 +22,14 @@ class Moments(Optimizer):
         if not all(0 <= beta < 1 for beta in values["betas"]):
             raise ValueError(f"{type(self).__name__}: betas={values['betas']} must be in [0, 1)")
 
+    def advance(self, group: ParamGroup, g: Tensor, state: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The running means of g and of g^2, with this one."""
+        beta1, beta2 = group["betas"]
+        mean, square = state["exp_avg"], state["exp_avg_sq"]
+        mean.add_((g - mean) * (1 - beta1))
+        square.mul_(beta2).add_(g * g * (1 - beta2))
+        return mean, square
+
 
 class Adam(Moments):
     """p -= lr * m / (sqrt(v) + eps), m and v running means of g and g^2, corrected for their start.
@@ -64,27 +72,27 @@ class Adam(Moments):
 
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         scales: dict[tuple[int, DType], tuple[Tensor, Tensor]] = {}
+        shares: dict[DType, Tensor] = {}
+        is_apart = self.decays_weights_apart and group.uses("weight_decay")
         for item in items:
             dtype = item.parameter.dtype
             # Parameters that took part in all steps share these; others have their own.
             key = (item.position if item.position in group.late else -1, dtype)
             if key not in scales:
                 scales[key] = _scales(group, item.position, dtype)
-            self._update_one(group, item, *scales[key])
+            kept = item.parameter
+            if is_apart:
+                if dtype not in shares:
+                    shares[dtype] = group.share_kept(dtype)
+                kept = kept * shares[dtype]
+            self._update_one(group, item, kept, *scales[key])
 
-    def _update_one(self, group: ParamGroup, item: Item, size: Tensor, root: Tensor) -> None:
-        beta1, beta2 = group["betas"]
+    def _update_one(
+        self, group: ParamGroup, item: Item, kept: Tensor, size: Tensor, root: Tensor
+    ) -> None:
         p, g, state = item.parameter, item.gradient, item.state
-        kept: Any = p
-        if group.uses("weight_decay"):
-            decay = group.rate("weight_decay")
-            if self.decays_weights_apart:
-                kept = p * (1.0 - group.rate("lr") * decay).astype(p.dtype)
-            else:
-                g = g + p * decay.astype(p.dtype)
-        mean, square = state["exp_avg"], state["exp_avg_sq"]
-        mean.add_((g - mean) * (1 - beta1))
-        square.mul_(beta2).add_(g * g * (1 - beta2))
+        g = g if self.decays_weights_apart else group.decayed(p, g)
+        mean, square = self.advance(group, g, state)
         if group["amsgrad"]:
             largest = state["max_exp_avg_sq"]
             largest.copy_(functions["maximum"](largest, square))

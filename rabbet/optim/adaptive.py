@@ -46,8 +46,7 @@ class RMSprop(Optimizer):
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         alpha = group["alpha"]
         for _, p, g, state in items:
-            if group.uses("weight_decay"):
-                g = g + p * group.rate("weight_decay", p.dtype)
+            g = group.decayed(p, g)
             square = state["square_avg"].mul_(alpha).add_(g * g * (1 - alpha))
             if group["centered"]:
                 mean = state["grad_avg"]
@@ -87,8 +86,7 @@ class Adagrad(Optimizer):
 
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         for position, p, g, state in items:
-            if group.uses("weight_decay"):
-                g = g + p * group.rate("weight_decay", p.dtype)
+            g = group.decayed(p, g)
             earlier = group.steps_of(position) - 1.0
             size = group.rate("lr") / (1.0 + earlier * group["lr_decay"])
             total = state["sum"].add_(g * g)

@@ -82,6 +82,18 @@ class ParamGroup(MutableMapping[str, Any]):
         """False for a rate set to the number 0: its arithmetic is left out."""
         return self._in_use[name]
 
+    def decayed(self, p: Tensor, g: Tensor) -> Tensor:
+        """The gradient of a parameter, with weight_decay * p where there is some."""
+        return g + p * self.rate("weight_decay", p.dtype) if self.uses("weight_decay") else g
+
+    def shrunk(self, p: Tensor) -> Tensor:
+        """A parameter without lr * weight_decay of it: decay that the gradient knows nothing of."""
+        return p * self.share_kept(p.dtype) if self.uses("weight_decay") else p
+
+    def share_kept(self, dtype: DType) -> Tensor:
+        """1 - lr * weight_decay."""
+        return (1.0 - self.rate("lr") * self.rate("weight_decay")).astype(dtype)
+
     def structure(self) -> tuple[Any, ...]:
         """What decides which ops a step records, rather than which values they get."""
         plain = tuple((k, v) for k, v in self._plain.items() if k not in ("params", "initial_lr"))

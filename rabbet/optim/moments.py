@@ -13,11 +13,6 @@ from rabbet.tensor import Tensor, functions, no_grad
 _where, _maximum = functions["where"], functions["maximum"]
 
 
-def decayed(group: ParamGroup, p: Tensor, g: Tensor) -> Tensor:
-    """The gradient, with weight_decay * p where there is some."""
-    return g + p * group.rate("weight_decay", p.dtype) if group.uses("weight_decay") else g
-
-
 class Adadelta(Optimizer):
     """p -= lr * g * sqrt(d + eps) / sqrt(v + eps), d and v running means of step^2 and g^2.
 
@@ -51,7 +46,7 @@ class Adadelta(Optimizer):
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         rho, eps = group["rho"], group["eps"]
         for _, p, g, state in items:
-            g = decayed(group, p, g)
+            g = group.decayed(p, g)
             square = state["square_avg"].mul_(rho).add_(g * g * (1 - rho))
             moved = state["acc_delta"]
             step = g * ((moved + eps).sqrt() / (square + eps).sqrt())
@@ -91,7 +86,7 @@ class Adamax(Moments):
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         beta1, beta2 = group["betas"]
         for position, p, g, state in items:
-            g = decayed(group, p, g)
+            g = group.decayed(p, g)
             mean, largest = state["exp_avg"], state["exp_inf"]
             mean.add_((g - mean) * (1 - beta1))
             largest.copy_(_maximum(largest * beta2, abs(g) + group["eps"]))
@@ -147,11 +142,9 @@ class NAdam(Moments):
             here, next_ = (
                 beta1 * (1.0 - 0.5 * 0.96 ** ((t + k) * group["momentum_decay"])) for k in (0, 1)
             )
-            kept, g = _kept(group, p, g, group["decoupled_weight_decay"])
+            kept, g = _decayed(group, p, g)
             product = state["mu_product"].mul_(here.astype(p.dtype))
-            mean, square = state["exp_avg"], state["exp_avg_sq"]
-            mean.add_((g - mean) * (1 - beta1))
-            square.mul_(beta2).add_(g * g * (1 - beta2))
+            mean, square = self.advance(group, g, state)
             root = (square / (1.0 - beta2**t).astype(p.dtype)).sqrt() + group["eps"]
             new = g / root * (lr * (1.0 - here)).astype(p.dtype) / (1.0 - product)
             ahead = next_.astype(p.dtype)
@@ -159,13 +152,10 @@ class NAdam(Moments):
             p.copy_(kept - new - old)
 
 
-def _kept(group: ParamGroup, p: Tensor, g: Tensor, apart: bool) -> tuple[Any, Tensor]:
+def _decayed(group: ParamGroup, p: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     """What is left of the parameter, and the gradient, after weight decay of either kind."""
-    if not group.uses("weight_decay"):
-        return p, g
-    if not apart:
-        return p, decayed(group, p, g)
-    return p * (1.0 - group.rate("lr") * group.rate("weight_decay")).astype(p.dtype), g
+    is_apart = group["decoupled_weight_decay"]
+    return (group.shrunk(p), g) if is_apart else (p, group.decayed(p, g))
 
 
 class RAdam(Moments):
@@ -208,10 +198,8 @@ class RAdam(Moments):
         longest = 2.0 / (1.0 - beta2) - 1.0
         for position, p, g, state in items:
             t = group.steps_of(position)
-            kept, g = _kept(group, p, g, group["decoupled_weight_decay"])
-            mean, square = state["exp_avg"], state["exp_avg_sq"]
-            mean.add_((g - mean) * (1 - beta1))
-            square.mul_(beta2).add_(g * g * (1 - beta2))
+            kept, g = _decayed(group, p, g)
+            mean, square = self.advance(group, g, state)
             left = beta2**t
             length = longest - 2.0 * t * left / (1.0 - left)
             known = length > 5.0
@@ -258,11 +246,9 @@ class LAMB(Moments):
         beta1, beta2 = group["betas"]
         for position, p, g, state in items:
             t = group.steps_of(position)
-            mean, square = state["exp_avg"], state["exp_avg_sq"]
-            mean.add_((g - mean) * (1 - beta1))
-            square.mul_(beta2).add_(g * g * (1 - beta2))
+            mean, square = self.advance(group, g, state)
             root = (square / (1.0 - beta2**t).astype(p.dtype)).sqrt() + group["eps"]
-            step = decayed(group, p, mean / (1.0 - beta1**t).astype(p.dtype) / root)
+            step = group.decayed(p, mean / (1.0 - beta1**t).astype(p.dtype) / root)
             ours, its = ((x * x).sum().sqrt() for x in (p, step))
             fits = (ours > 0.0) & (its > 0.0)
             ratio = _where(fits, ours / _where(fits, its, 1.0), 1.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from rabbet.optim.group import ParamGroup
-from rabbet.optim.moments import decayed
 from rabbet.optim.optimizer import Item, Optimizer
 from rabbet.tensor import Tensor, functions, no_grad
 
@@ -93,7 +92,7 @@ class ASGD(Optimizer):
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         lambd = group["lambd"]
         for position, p, g, state in items:
-            g = decayed(group, p, g)
+            g = group.decayed(p, g)
             t, lr = group.steps_of(position), group.rate("lr")
             # The rate of this step was set at the end of the one before.
             size = lr / (1.0 + lambd * lr * (t - 1.0)) ** group["alpha"]

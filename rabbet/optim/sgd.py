@@ -61,8 +61,7 @@ class SGD(Optimizer):
     def update(self, group: ParamGroup, items: list[Item]) -> None:
         for item in items:
             p, g = item.parameter, item.gradient
-            if group.uses("weight_decay"):
-                g = g + p * group.rate("weight_decay", p.dtype)
+            g = group.decayed(p, g)
             if group.uses("momentum"):
                 g = self._with_momentum(group, item, g)
             p.sub_(g * group.rate("lr", p.dtype))

@@ -140,6 +140,7 @@ def _layouts(op: Op, case: Sample) -> Iterator[Callable[[], None]]:
                 yield partial(_one, op, case, shapes, dtype)
         if is_common:
             yield partial(_one, op, case, [(3, 1), (1, 4), (3, 4)][:count], dtype)
+            yield partial(_one, op, case, [(2, 3, 1)] * count, dtype)
 
 
 def _against(whole: tuple[int, ...]) -> list[tuple[int, ...]]:

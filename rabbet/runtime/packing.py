@@ -15,12 +15,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from rabbet.base.dtypes import DType, int64
+from rabbet.base.dtypes import DType, float32, int64
 from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
 from rabbet.base.target import Target
 from rabbet.codegen.contract_axes import Loops, Roles, roles, view
-from rabbet.codegen.contract_blocks import blocks, operands
+from rabbet.codegen.contract_blocks import blocks, operands, tiled
 from rabbet.codegen.contract_thin import MOST_ROWS
 from rabbet.codegen.contract_tile import half, panel_rows
 from rabbet.expr import expr
@@ -41,9 +41,14 @@ LONG = 16  # k that is worth turning the roles of rows and few lanes
 DEEP = 128  # k that is worth turning the result
 MANY_LANES = 1 << 12  # that windows make: rows which could be read where they are go in panels
 FEWEST_LANES = 16  # of filters whose windows are read from bands
+# Tiles with as many sums as the target's (8 x 3) for lanes that are multiples of them, so that none
+# is narrower: six rows of one vector, for one, would not hide what a multiply-add takes.
+WIDE, TALL = (6, 4), (12, 2)
+FITTED_ROWS, FITTED_LONG = 24, 64  # fewer rows leave tiles empty; with fewer k they end often
+TALL_TURNED = 256  # rows that a turned operand is turned for, at most, where tall tiles were faster
 FIRST_INDEX = -(1 << 20)  # of packed values: no other value of a call has such a number
 
-LONG_TURNED = 64  # k that hides the turning of sums whose lanes do not lie as the result does
+TURNING = 44  # of a sum whose lanes do not lie as the result does: it takes as long as so many k
 
 Key = tuple[Any, ...]
 Places = frozenset[tuple[int, int]]  # values by their call's id and index
@@ -83,7 +88,7 @@ def prepared(one: Lowered, target: Target, constants: Places = frozenset()) -> L
     if not isinstance(one.kernel, ContractKernel):
         return one
     one = banded(replace(one, kernel=as_computed(one.kernel, target)), target)
-    return oriented(one, target, constants)
+    return fitted(oriented(one, target, constants), target, constants)
 
 
 def banded(one: Lowered, target: Target) -> Lowered:
@@ -147,11 +152,9 @@ def _leaves_lanes_empty(
     So it is with the filters of small images: 7 x 7 pixels are 49 lanes of 64.
     """
     rows, lanes, along = sizes
-    if not constants or along < LONG_TURNED:
+    if not constants:
         return False
-    number = next(cast("tuple[int, Any]", e.value)[0] for e in _loads(chosen.a))
-    source = one.buffers[number]
-    if (id(source.call), source.index) not in constants:
+    if not _is_constant(one, _loads(chosen.a)[0], constants):
         return False
     sides = (chosen.m, chosen.a), (chosen.n, chosen.b)
     views = [view(chosen.k, across, value) for across, value in sides]
@@ -159,11 +162,50 @@ def _leaves_lanes_empty(
         return False
     vector, part = target.lanes(chosen.dtype.bits), half(target)
     now = _up(lanes, vector) * _up(rows, part)
-    return now * 20 > _up(rows, vector) * _up(lanes, part) * 21
+    return now * along > _up(rows, vector) * _up(lanes, part) * (along + TURNING)
+
+
+def fitted(one: Lowered, target: Target, constants: Places = frozenset()) -> Lowered:
+    """The same, but in the register tile that its lanes fill.
+
+    Speed only: the sums are the same either way. Constant operands keep the target's tile: their
+    panels, as wide as a tile, serve products of any number of rows.
+    """
+    kernel = one.kernel
+    if not isinstance(kernel, ContractKernel) or kernel.banded or is_direct(kernel):
+        return one
+    if any(kernel.tile) or target.tile_rows or target.registers < 32:
+        return one
+    chosen = roles(kernel)
+    read = [*_loads(chosen.a), *_loads(chosen.b)] if constants else []
+    if any(_is_constant(one, load, constants) for load in read):
+        return one
+    views = view(chosen.m, chosen.k, chosen.a), view(chosen.k, chosen.n, chosen.b)
+    if chosen.dtype is not float32 or not all(v.plain for v in views):
+        return one
+    hints = [d if isinstance(d, int) else d.hint for d in one.dims]
+    rows, lanes, along = _values([_flat(g)[1] for g in (chosen.m, chosen.n, chosen.k)], hints)
+    if rows < FITTED_ROWS or along < FITTED_LONG:
+        return one
+    vector, turned = target.lanes(chosen.dtype.bits), views[1].kind == "turned"
+    tile = (0, 0)
+    in_runs = all(v.kind == "runs" for v in views)
+    if in_runs and lanes % (WIDE[1] * vector) == 0 and lanes >= 2 * WIDE[1] * vector:
+        tile = WIDE
+    elif lanes % (TALL[1] * vector) == 0 and (
+        lanes <= 2 * TALL[1] * vector or (turned and rows <= TALL_TURNED)
+    ):
+        tile = TALL
+    return replace(one, kernel=replace(kernel, tile=tile))
 
 
 def _up(count: int, unit: int) -> int:
     return -(-count // unit) * unit
+
+
+def _is_constant(one: Lowered, load: Expr, constants: Places) -> bool:
+    source = one.buffers[cast("tuple[int, Any]", load.value)[0]]
+    return (id(source.call), source.index) in constants
 
 
 def _loads(value: Expr) -> list[Expr]:
@@ -255,7 +297,8 @@ class Packing:
             return []
         chosen = roles(kernel)
         read = operands(kernel, chosen)
-        cut = blocks(chosen, read, self._target)
+        target = tiled(kernel, self._target)
+        cut = blocks(chosen, read, target)
         hints = [d if isinstance(d, int) else d.hint for d in one.dims]
         sizes = (cut.m, cut.n, cut.row_blocks, cut.lane_blocks)
         rows, lanes, row_blocks, lane_blocks = _values(sizes, hints)
@@ -264,7 +307,7 @@ class Packing:
         copied = read.a_copied and not (read.pairs and read.by_rows)  # rows are pairs as they are
         copied = copied and not kernel.banded
         if copied or (read.a.direct and not read.b.plain and lanes >= MANY_LANES):
-            width = panel_rows(self._target, chosen.dtype)
+            width = panel_rows(target, chosen.dtype)
             found += self._side(one, chosen, numbers[0], width, lane_blocks)
         for side in self._side(one, chosen, numbers[1], cut.panel, row_blocks):
             found.append(replace(side, is_read=read.b_in_place or rows <= MOST_ROWS))

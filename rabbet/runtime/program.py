@@ -16,7 +16,7 @@ from rabbet.base.pack import Pack
 from rabbet.base.sizes import SizeScope
 from rabbet.base.target import Target
 from rabbet.codegen.store import KernelStore
-from rabbet.graph import interpret, parcel
+from rabbet.graph import interpret
 from rabbet.graph.value import Call, Graph
 from rabbet.runtime import _runtime, buffers, saved
 from rabbet.runtime.background import Coming, Request, background, is_wanted
@@ -194,9 +194,16 @@ def loaded(program: Launchable) -> CompiledProgram | None:
 
 
 def find_or_ask(
-    parts: tuple[Any, ...], graph: Callable[[], tuple[Graph, SizeScope | None]], *, fuse: bool
+    parts: tuple[Any, ...],
+    graph: Callable[[], tuple[Graph, SizeScope | None]],
+    written: Callable[[], bytes | None],
+    *,
+    fuse: bool,
 ) -> Program | Coming:
-    """As `find_or_compile`; Coming while another process compiles it (see background.py)."""
+    """As `find_or_compile`; Coming while another process compiles it (see background.py).
+
+    `written` gives the graph as a parcel, or None where no other process can read it.
+    """
     store = store_of(host_target())
     if config.engine == "reference" or not is_wanted() or store.disk.problem:
         return find_or_compile(parts, graph, fuse=fuse)
@@ -209,10 +216,9 @@ def find_or_ask(
         return found or make(key, graph, fuse=fuse, store=store)
     if background.is_full:
         return coming
-    made = graph()
-    request = parcel.pack(*made)
+    request = written()
     if request is None:  # for what this process alone knows
-        return make(key, lambda: made, fuse=fuse, store=store)
+        return make(key, graph, fuse=fuse, store=store)
     head = Request(key, fuse, saved.made_for(store.target), str(store.disk.directory))
     background.ask(key, head, request)
     return coming

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 
 from rabbet import targets
 from tests.equivalence import ways
-from tests.equivalence.families import FAMILIES
-from tests.equivalence.generator import Source, generate
 from tests.equivalence.programs import Program, shrunk
 
 
@@ -57,15 +55,11 @@ def fails_alike(
     return fails
 
 
-def sizes_in_turn(seeds: Sequence[Source], batches: Sequence[int]) -> None:
+def sizes_in_turn(made: Sequence[Program], batches: Sequence[int]) -> None:
     """One program for several batch sizes in turn, as symbols: the bits of each size's own.
 
-    `seeds` are equal sources of random numbers, one for each batch size.
+    `made`: what equal sources of random numbers gave, a program for each batch size.
     """
-    made = [
-        generate(seed, FAMILIES, batch=n, empty=False)
-        for seed, n in zip(seeds, batches, strict=True)
-    ]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="an in-place update of an indexing result")
         wanted = [ways.eager(p) for p in made]

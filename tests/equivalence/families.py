@@ -379,7 +379,7 @@ def normalise(m: Maker) -> Ref:
         return m.call(m.pick(("softmax", "log_softmax")), x, axis=m.axis(x))
     if how == 2:
         weight = m.leaf(shape[-1:], dtype) if m.chance(0.5) else None
-        return m.call("rms_norm", x, weight=weight, normalized_shape=shape[-1:], eps=1e-5)
+        return m.call("rms_norm", x, shape[-1:], weight, eps=1e-5)
     if how == 3 and len(shape) >= 2:
         return m.call("group_norm", x, num_groups=1)
     weights = [m.leaf(shape[-1:], dtype) for _ in range(2)] if m.chance(0.6) else [None, None]

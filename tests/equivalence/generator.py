@@ -34,9 +34,17 @@ class Source(Protocol):
 class Maker:
     """A program under construction."""
 
-    def __init__(self, source: Source, *, batch: int = BATCH, empty: bool = True) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        batch: int = BATCH,
+        empty: bool = True,
+        most: int = MAX_ELEMENTS,
+    ) -> None:
         self.source = source
         self.batch = batch
+        self.most = most
         self.empty = empty
         self.builder = Builder()
         self.registers = Registers(())
@@ -102,7 +110,7 @@ class Maker:
 
     def leaf(self, shape: tuple[int, ...], dtype: str, kind: str | int = "normal") -> Ref:
         """A new operand from outside."""
-        if math.prod(shape) > MAX_ELEMENTS:
+        if math.prod(shape) > self.most:
             raise RabbetError("the leaf is too large")
         self.leaves.append(Leaf(shape, dtype, kind, len(self.leaves) + 1))
         value = self.builder.input(Spec(shape, dtype_of(dtype)))
@@ -112,7 +120,7 @@ class Maker:
     def add(self, step: Step) -> Ref:
         """Append a step; RabbetError where an op refuses it."""
         value = self.registers.run(step)
-        if not isinstance(value, Value) or math.prod(value.shape) > MAX_ELEMENTS:
+        if not isinstance(value, Value) or math.prod(value.shape) > self.most:
             self.registers.values.pop()
             raise RabbetError("the result is too large or no value")
         self.steps.append(step)
@@ -123,6 +131,10 @@ class Maker:
     def call(self, op: str, *args: Any, **attrs: Any) -> Ref:
         """Append a call of an op."""
         return self.add(Step("call", op, args, tuple(attrs.items())))
+
+    def part(self, op: str, number: int, *args: Any, **attrs: Any) -> Ref:
+        """Append a call of an op with several results, of which one is kept."""
+        return self.add(Step("part", op, (number, *args), tuple(attrs.items())))
 
     def any(self, kinds: str = "f", rank: int | None = None) -> Ref:
         """A register with a dtype of these kinds, the later the likelier; else a new leaf."""
@@ -193,9 +205,10 @@ def generate(
     length: int = 5,
     batch: int = BATCH,
     empty: bool = True,
+    most: int = MAX_ELEMENTS,
 ) -> Program:
-    """A program of about `length` steps besides its leaves."""
-    maker = Maker(source, batch=batch, empty=empty)
+    """A program of about `length` steps besides its leaves, none of more than `most` elements."""
+    maker = Maker(source, batch=batch, empty=empty, most=most)
     gradients = maker.chance(0.5)
     count = 1 + maker.below(2 * length - 1)
     names = list(families)

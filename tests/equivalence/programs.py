@@ -47,8 +47,9 @@ class Leaf:
 class Step:
     """One instruction. Its result is the next register.
 
-    kind: "leaf" (the next leaf), "call" (op over args), "get" (x[key]), "put" (x[key] = value),
-    "update" (x op= y), "branch" (if any(c > 0): first else second), "random" (rb.rand).
+    kind: "leaf" (the next leaf), "call" (op over args), "part" (the result numbered by the first of
+    args of a call with several), "get" (x[key]), "put" (x[key] = value), "update" (x op= y),
+    "branch" (if any(c > 0): first else second), "random" (rb.rand).
     """
 
     kind: str
@@ -131,6 +132,9 @@ class Registers:
 
     def _call(self, step: Step, args: list[Any]) -> Any:
         return lookup(step.op)(*args, **dict(step.attrs))
+
+    def _part(self, step: Step, args: list[Any]) -> Any:
+        return lookup(step.op)(*args[1:], **dict(step.attrs))[args[0]]
 
     def _get(self, step: Step, args: list[Any]) -> Any:
         x, key = args

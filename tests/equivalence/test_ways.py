@@ -9,12 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rabbet as rb
+from rabbet.base.spec import Spec
 from rabbet.engine import programs
 from tests.equivalence import ways
 from tests.equivalence.check import check, other_targets, sizes_in_turn
 from tests.equivalence.families import FAMILIES
-from tests.equivalence.generator import generate
+from tests.equivalence.generator import Maker, generate
 from tests.equivalence.programs import Leaf, Program, Ref, Step
+from tests.equivalence.views import generate_viewed, operand
 
 quick = settings(max_examples=30, suppress_health_check=list(HealthCheck))
 
@@ -36,7 +38,25 @@ def test_fixed_programs(seed: int) -> None:
 def test_batch_sizes_in_turn(seed: int) -> None:
     """Programs with symbols give the bits of programs for one size."""
     batches = (7, 9, 20, 1)
-    sizes_in_turn([random.Random(seed) for _ in batches], batches)
+    made = [generate(random.Random(seed), FAMILIES, batch=n, empty=False) for n in batches]
+    sizes_in_turn(made, batches)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_views(seed: int) -> None:
+    """Operands that are views: convolutions, pools, norms, products, sorts, scatters of them."""
+    check(generate_viewed(random.Random(seed)), slow=seed % 5 == 0)
+
+
+def test_views_have_the_wanted_shapes() -> None:
+    """Whatever movements an operand goes through; all of them happen."""
+    moved = set()
+    for seed in range(200):
+        maker = Maker(random.Random(seed))
+        found = operand(maker, (2, 3, 4), "float32")
+        assert maker.value(found).spec == Spec((2, 3, 4), rb.float32)
+        moved |= {step.op or step.kind for step in maker.steps}
+    assert moved >= {"permute", "expand", "flip", "reshape", "pad", "get", "put", "concat", "roll"}
 
 
 def program(*steps: Step, leaves: tuple[Leaf, ...], outputs: tuple[int, ...]) -> Program:

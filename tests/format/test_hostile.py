@@ -260,6 +260,7 @@ CALLS = ("entries", 0, "calls")
             "the condition must be a 0-d bool",
         ),
         (("bodies", 0, "results", 0), ["call", 99999, 0], "there is no call 99999"),
+        (("bodies", 0, "results", 0), ["number", 1], "2 parts are not right for 'number'"),
         (("bodies", 0, "x"), 1, "the key 'x' is unknown"),
         (("bodies", 0, "calls", 0, "op"), "os.system", "this Rabbet has no such op"),
         (("bodies", 0, "inputs", 0, 0), "float64", "is float64"),

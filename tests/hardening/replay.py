@@ -47,7 +47,7 @@ def record(function: Callable[[], object], target: Target) -> list[Case]:
     def observe(segment: object, entry: programs.Entry, symbols: tuple[int, ...]) -> None:
         buffers = [programs.leaf_buffer(leaf.node, leaf.index) for leaf in segment.leaves]
         pattern = entry.pattern
-        graph = graph_of(segment, pattern.dims, entry.keep)[0]
+        graph = graph_of(segment, pattern.dims, entry.keep)
         compiled = compile_plan(graph, target, scope=pattern.scope, fuse=entry.fused)
         found.append(case_of(compiled, store, symbols, buffers))
 

@@ -55,21 +55,23 @@ def test_modules_are_the_sanitized_ones() -> None:
     lines = [
         "from rabbet.runtime import _runtime as r",
         "from rabbet.recorder import _recorder as q",
-        "assert all(b'__asan_init' in open(m.__file__, 'rb').read() for m in (r, q))",
-        "print(r.__file__, q.__file__)",
+        "from rabbet.codegen import _loader as c",
+        "assert all(b'__asan_init' in open(m.__file__, 'rb').read() for m in (r, q, c))",
+        "print(r.__file__, q.__file__, c.__file__)",
     ]
     files = run("python", "-c", "\n".join(lines)).split()
-    assert len(files) == 2
+    assert len(files) == 3
     for file in files:
         assert Path(file).relative_to(ROOT / "build").parts[0].startswith("sanitized.")
 
 
 @pytest.mark.usefixtures("sanitized")
-@pytest.mark.parametrize("folder", ["tests/unit/runtime", "tests/unit/recorder"])
+@pytest.mark.parametrize(
+    "folder",
+    ["tests/unit/runtime", "tests/unit/recorder", "tests/unit/codegen/test_loader.py"],
+)
 def test_unit_tests(folder: str) -> None:
     """The modules' own tests."""
-    if not any((ROOT / folder).glob("test_*.py")):
-        pytest.skip(f"there are no tests in {folder}")
     said = run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", folder)
     assert " passed" in said
 

@@ -10,7 +10,7 @@ import pytest
 
 from rabbet import targets
 from rabbet.base.target import Target
-from rabbet.codegen import machine
+from rabbet.codegen import library, machine
 from rabbet.codegen.build import build, launch
 from rabbet.expr.interpret import evaluate
 from rabbet.kernel import interpret
@@ -52,13 +52,13 @@ class Runner:
     """Compiles and runs kernels for one target."""
 
     target: Target
-    libraries: dict[str, machine.Library] = field(default_factory=dict)
+    libraries: dict[str, library.Library] = field(default_factory=dict)
 
     def address(self, kernel: Kernel) -> int:
         code = build(kernel, self.target)
         if code.name not in self.libraries:
             compiled = machine.object_code(code.text, self.target)
-            self.libraries[code.name] = machine.Library({code.name: compiled})
+            self.libraries[code.name] = library.Library({code.name: compiled})
         return self.libraries[code.name].addresses[code.name]
 
     def run(

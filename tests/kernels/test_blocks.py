@@ -7,6 +7,8 @@ from rabbet.base.dtypes import DType, float32, float64, int64
 from rabbet.expr.expr import Expr, acc, const, load, size, var
 from rabbet.kernel.loops import LANES, Operand, Reduction, RowKernel, Store, Sweep
 
+MOST = 100_000  # elements: the interpreter takes a second for as many
+
 
 def place(axes: list[int]) -> Expr:
     """The row-major index over loops whose extents are the sizes of the same numbers."""
@@ -22,6 +24,8 @@ def blocked(rng: np.random.Generator) -> tuple[RowKernel, list[np.ndarray], list
     across = bool(kept) and bool(rng.integers(2))
     extents = [int(rng.choice([1, 3, 17, 70])) for _ in range(kept)]
     reduced = [int(rng.choice([0, 1, 5, 64, 65, 200])) for _ in range(inner)]
+    if np.prod(extents + reduced) > MOST:
+        extents = [min(n, 3) for n in extents]
     block = int(rng.choice([1, 3, 64, 70]))
     if inner == 1 and not across:
         block = LANES * int(rng.integers(1, 3))

@@ -83,6 +83,16 @@ def test_scale(runner, dtype):
     check(runner, [value], [p, n], [dtype, dtype])
 
 
+@pytest.mark.parametrize("dtype", [float32, float64], ids=lambda d: d.name)
+def test_residue(runner, rng, dtype):
+    """What the rounding of a product lost, exactly, with and without an fma."""
+    x, y = (np.exp(rng.standard_normal(500) * 3).astype(dtype.numpy) for _ in range(2))
+    y[::2] *= -1
+    a, b = load(0, dtype, var(0)), load(1, dtype, var(0))
+    value = make("residue", (a, b, make("mul", (a, b), dtype)), dtype)
+    check(runner, [value], [x, y], [dtype, dtype])
+
+
 @pytest.mark.parametrize("dtype", COMPUTED, ids=lambda d: d.name)
 def test_one_argument(runner, dtype):
     x = load(0, dtype, var(0))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rabbet.base.dtypes import DType, float32, float64
-from rabbet.expr.expr import acc, const, load, size, var
+from rabbet.base.dtypes import DType, float32, float64, int64
+from rabbet.expr.expr import acc, const, load, select, size, var
 from rabbet.kernel.loops import Operand, RecurrentKernel, Store
 
 BATCH, STEPS, UNITS = (size(n) for n in range(3))
@@ -50,3 +50,30 @@ def test_steps(runner, rng, dtype: DType, shape: tuple[int, int], case: tuple) -
     given = [x, weight.astype(dtype.numpy), *outs]
     for at_end in (True, False):
         runner.check(kernel(dtype, targets, sources), given, case, at_end=at_end, pieces=2)
+
+
+@pytest.mark.parametrize(
+    "case", [(1, 1, 1), (2, 3, 5), (17, 2, 16), (3, 4, 40), (0, 2, 3)], ids=str
+)
+@pytest.mark.parametrize("dtype", [float32, float64], ids=lambda d: d.name)
+def test_neighbours(runner, rng, dtype: DType, case: tuple) -> None:
+    """Without a weight, from places below: u' = x + 0.5 u - u of 2 below, 0 where there is none."""
+    batch, steps, units = case
+    x = load(0, dtype, (T * BATCH + B) * UNITS + J)
+    below = select(const(2, int64) <= J, acc(2, dtype), const(0.0, dtype))
+    above = x + acc(0, dtype) * const(HALF, dtype) - below
+    other = select(const(1, int64) <= J, acc(3, dtype), const(1.0, dtype)) + x
+    made = RecurrentKernel(
+        (Operand(dtype, "in"), *(Operand(dtype, "out"),) * 2),
+        *(BATCH, STEPS, UNITS),
+        *(0, 0, None),
+        (const(1.0, dtype), const(2.0, dtype)),
+        (above, other),
+        (Store(1, (T * BATCH + B) * UNITS + J, above),),
+        (Store(2, B * UNITS + J, acc(1, dtype)),),
+        ((0, 2), (0, 1)),
+    )
+    given = rng.standard_normal(steps * batch * units).astype(dtype.numpy)
+    outs = [np.zeros(n, dtype.numpy) for n in (given.size, batch * units)]
+    for at_end in (True, False):
+        runner.check(made, [given, *outs], case, at_end=at_end, pieces=2)

@@ -15,7 +15,7 @@ from rabbet.graph.value import Builder, Graph
 from rabbet.ops.create import ones_like
 from rabbet.ops.indexing import getitem, setitem
 from rabbet.ops.joining import meshgrid, split, unstack
-from rabbet.ops.movement import cut
+from rabbet.ops.moves import cut
 from rabbet.transform.decompose import decompose
 from rabbet.transform.gradient import gradient
 

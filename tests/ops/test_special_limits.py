@@ -11,7 +11,8 @@ import rabbet as rb
 
 POLES = np.array([0.0, -1.0, -7.0, -np.inf])
 BELOW = np.array([-0.5, -0.001, -1.5, -7.3, -50.7, -1234.5625])
-FAR_OR_NEAR = np.array([-4980737.5, -3.7107422690141334e-10, -7.000000001])  # halfway, near poles
+NEAR = np.array([-3.7107422690141334e-10, -7.000000001])  # poles
+FAR = -4980737.5  # halfway between two
 
 
 @pytest.mark.parametrize("s", [2.0, 3.0, 4.0, 5.0])
@@ -29,10 +30,13 @@ def test_zeta_at_its_limits() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_polygamma_below_0(n: int) -> None:
-    x = np.concatenate([BELOW, FAR_OR_NEAR])
+    x = np.concatenate([BELOW, NEAR, [FAR]])
     found = rb.polygamma(n, rb.asarray(x)).numpy()
     with mp.workdps(60):
-        wanted = [float(mp.polygamma(n, mp.mpf(v))) for v in x.tolist()]
+        wanted = [float(mp.polygamma(n, mp.mpf(v))) for v in x[:-1].tolist()]
+        # Where mpmath takes half a minute: by reflection; the cotangent's derivatives are known.
+        turned = {1: mp.pi**2, 2: 0, 3: 2 * mp.pi**4, 4: 0}[n]
+        wanted.append(float(turned + (-1) ** n * mp.polygamma(n, 1 - mp.mpf(FAR))))
     np.testing.assert_allclose(found, wanted, rtol=1e-11)
     at_poles = rb.polygamma(n, rb.asarray(POLES)).numpy()
     np.testing.assert_array_equal(at_poles, np.full(4, np.inf if n % 2 else -np.inf))

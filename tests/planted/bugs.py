@@ -11,7 +11,6 @@ from typing import Any
 
 from rabbet.base.sizes import SizeScope
 from rabbet.codegen import contract
-from rabbet.engine import programs, residuals
 from rabbet.graph.value import lookup
 from rabbet.kernel import access, collapse, fuse, lower
 from rabbet.runtime import plan
@@ -100,12 +99,6 @@ def dropped_guards() -> None:
     SizeScope.decide = decide  # type: ignore[method-assign]
 
 
-def lost_residuals() -> None:
-    """What gradients need of a segment that was read is not kept beyond the first value."""
-    right = residuals.residuals_of
-    programs.residuals_of = lambda segment, live: frozenset(sorted(right(segment, live))[:0])
-
-
 def scatter_order() -> None:
     """scatter_set keeps the first of several values for a place."""
     right = lower._lower_scatter
@@ -124,6 +117,6 @@ PLANTED: dict[str, Callable[[], None]] = {
     for f in (
         *(broadcast_stride, sweep_order, fusion_dependency, reduced_axes, collapsed_stride),
         *(pad_predicate, buffer_lifetime, forgotten_blocks, accumulator_numbers, dropped_guards),
-        *(lost_residuals, scatter_order),
+        scatter_order,
     )
 }

@@ -26,7 +26,10 @@ def hunt(name: str, limit: int) -> str:
         try:
             check(generate(random.Random(seed), FAMILIES))
             if seed % 4 == 0:
-                sizes_in_turn([random.Random(seed) for _ in batches], batches)
+                made = [
+                    generate(random.Random(seed), FAMILIES, batch=n, empty=False) for n in batches
+                ]
+                sizes_in_turn(made, batches)
         except Exception as failure:
             return f"found {seed} {type(failure).__name__}: {failure}"
     return "not found"

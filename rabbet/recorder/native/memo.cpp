@@ -124,8 +124,16 @@ Ref ask(const Call &call) {
     return {};
 }
 
-// The slow way, for what was not found by identity.
+// The slow way, for what was not found by identity. An op for one call has what its model has.
 Prepared *find_anew(const Call &call, const std::vector<PyObject *> &kinds, const Key &key, uint64_t hash) {
+    const Ref model = Ref::steal(PyObject_GetAttrString(call.op, "model"));
+    if (!model)
+        return nullptr;
+    if (model.get() != Py_None) {
+        Call like = call;
+        like.op = model.get();
+        return find_prepared(like);
+    }
     std::vector<PyObject *> kept = kinds;
     kept.push_back(call.op);
     kept.insert(kept.end(), key.identities().begin(), key.identities().end());
@@ -146,10 +154,9 @@ Prepared *find_anew(const Call &call, const std::vector<PyObject *> &kinds, cons
     }
     if (!prepared)
         prepared = ask(call);
-    const Ref passing = Ref::steal(prepared ? PyObject_GetAttrString(call.op, "for_one_call") : nullptr);
-    if (!passing)
+    if (!prepared)
         return nullptr;
-    if (passing.get() != Py_True && !look_up(key, hash))
+    if (!look_up(key, hash))
         insert(key, hash, prepared.as<Prepared>(), kept);
     return reinterpret_cast<Prepared *>(prepared.release());
 }

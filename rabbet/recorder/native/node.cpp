@@ -19,6 +19,31 @@ namespace {
 
 int64_t sequence = 0, alive = 0;
 
+// Memory of freed nodes, for the next ones. Python counts what is allocated and looks for cycles after so and so many;
+// a step records thousands of nodes that it never needs to look at.
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t most_spare = 0; // so that whoever uses a freed node is found out
+#else
+constexpr size_t most_spare = 8192;
+#endif
+std::vector<Node *> spare;
+
+void give_back(Node *node) {
+    if (spare.size() < most_spare)
+        spare.push_back(node);
+    else
+        PyObject_GC_Del(node);
+}
+
+Node *allocate() {
+    if (spare.empty())
+        return PyObject_GC_New(Node, node_type);
+    Node *node = spare.back();
+    spare.pop_back();
+    PyObject_Init(py(node), node_type);
+    return node;
+}
+
 // References that freed nodes held: given back one after the other by the outermost call, so that a chain of a
 // million nodes does not need a million stack frames.
 std::vector<Node *> orphans;
@@ -80,7 +105,7 @@ void dealloc(PyObject *self) {
         PyMem_Free(node->edges);
     if (node->outputs != &node->one_output)
         PyMem_Free(node->outputs);
-    PyObject_GC_Del(self);
+    give_back(node);
     alive--;
     Py_DECREF(type);
 }
@@ -141,7 +166,7 @@ PyType_Spec spec = {"rabbet.recorder._recorder.Node", sizeof(Node), 0, Py_TPFLAG
 int64_t next_sequence() { return sequence++; }
 
 Node *new_node() {
-    Node *node = PyObject_GC_New(Node, node_type);
+    Node *node = allocate();
     if (!node)
         return nullptr;
     std::memset(reinterpret_cast<char *>(node) + sizeof(PyObject), 0, sizeof(Node) - sizeof(PyObject));
@@ -238,6 +263,7 @@ void drop_edges(Node *node) {
 }
 
 bool define_node(PyObject *module) {
+    spare.reserve(most_spare); // freeing must not need memory
     node_type = reinterpret_cast<PyTypeObject *>(PyType_FromSpec(&spec));
     return node_type && PyModule_AddObjectRef(module, "Node", py(node_type)) == 0;
 }

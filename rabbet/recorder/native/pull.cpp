@@ -1,4 +1,4 @@
-// Later nodes first, so that a node's gradients are complete when its rule is asked. engine/backward.py has the same
+// Later nodes first, so that a node's gradients are complete when its rule is asked. transform/gradient.py has the same
 // loop in Python for what is not recorded on a tape (dry runs, vmap).
 #include "pull.h"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from rabbet.base.dtypes import DType, bfloat16, dtype_of, float32, int64
 from rabbet.base.target import Target
 from rabbet.codegen.build import build, launch
-from rabbet.codegen.machine import Library, object_code
+from rabbet.codegen.library import Library
+from rabbet.codegen.machine import object_code
 from rabbet.expr.expr import Expr, acc, const, load, size, var
 from rabbet.expr.interpret import evaluate
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Kernel, Operand, Store
@@ -166,14 +168,18 @@ def product(dtype: DType, a_turned: bool = False, b_turned: bool = False) -> Con
 
 
 def run_product(
-    dtype: DType, target: Target, shape: tuple[int, int, int, int], turned: tuple[bool, bool]
+    dtype: DType,
+    target: Target,
+    shape: tuple[int, int, int, int],
+    turned: tuple[bool, bool],
+    tile: tuple[int, int] = (0, 0),
 ) -> None:
     count, m, n, k = shape
     a = numbers_of(dtype, (count, k, m) if turned[0] else (count, m, k), 1)
     b = numbers_of(dtype, (count, n, k) if turned[1] else (count, k, n), 2)
     room = np.full(count * m * n + 64, 7, sum_dtype(dtype).numpy)
     found = room[:-64].reshape(count, m, n)
-    run(product(dtype, *turned), target, (a, b, found), shape, (1, 3))
+    run(replace(product(dtype, *turned), tile=tile), target, (a, b, found), shape, (1, 3))
     wanted = model(
         a.swapaxes(1, 2) if turned[0] else a, b if turned[1] else b.swapaxes(1, 2), target
     )

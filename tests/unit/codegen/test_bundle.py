@@ -12,6 +12,7 @@ from rabbet.base.dtypes import float32
 from rabbet.base.errors import InternalError
 from rabbet.codegen import bundle, link, machine
 from rabbet.codegen.build import build
+from rabbet.codegen.library import Library
 from rabbet.expr.expr import acc
 from rabbet.kernel.loops import ContractKernel
 from tests.unit.codegen.products import product
@@ -65,4 +66,4 @@ def test_two_kernels_of_one_library_share_parts(tmp_path) -> None:
     objects = {c.name: machine.object_code(c.text, target) for c in codes}
     library = ctypes.CDLL(str(link.shared_library(objects, tmp_path / "kernels.so")))
     assert all(getattr(library, c.name) for c in codes)
-    assert set(machine.Library(objects).addresses) == set(objects)
+    assert set(Library(objects).addresses) == set(objects)

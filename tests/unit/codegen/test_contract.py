@@ -46,6 +46,16 @@ def test_products_of_all_edges(target: Target, turned: tuple[bool, bool]) -> Non
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 @pytest.mark.parametrize("turned", [(x, y) for x in (False, True) for y in (False, True)])
+def test_a_tile_of_the_kernels_own_changes_no_bits(
+    target: Target, turned: tuple[bool, bool]
+) -> None:
+    for tile in ((6, 4), (12, 2)):
+        for shape in ((1, 13, 128, 300), (2, 9, 131, 20), (1, 51, 256, 3)):
+            run_product(float32, target, shape, turned, tile)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("turned", [(x, y) for x in (False, True) for y in (False, True)])
 def test_few_rows_of_any_layout(target: Target, turned: tuple[bool, bool]) -> None:
     for rows in (1, 2, 3, 5, 7):
         run_product(float32, target, (2, rows, 421, 523), turned)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rabbet.base.dtypes import float32, int64
+from rabbet.codegen.contract_blocks import equal_height
 from rabbet.expr.expr import acc, const, load, size, var
 from rabbet.kernel.loops import ContractKernel, Operand, Store
 from rabbet.kernel.rewrite import map_expressions
@@ -17,6 +18,7 @@ from tests.unit.codegen.products import (
     check,
     convolution,
     model,
+    number,
     numbers_of,
     patches,
     run,
@@ -262,3 +264,20 @@ def test_convolutions_with_channels_last(case: tuple) -> None:
         found = np.zeros((images, rows, columns, filters), np.float32)
         run(convolution_channels_last(), target, (image, w, found), sizes, (1,))
         check(found, model(a, b, target).reshape(found.shape))
+
+
+@pytest.mark.parametrize(
+    ("lines", "wanted", "height"),
+    [
+        (28, 6, 7),
+        (56, 3, 4),
+        (56, 8, 8),
+        (112, 3, 4),
+        (57, 8, 8),
+        (59, 20, 20),
+        (7, 7, 7),
+        (1, 1, 1),
+    ],
+)
+def test_tasks_of_an_image_have_equal_heights(lines: int, wanted: int, height: int) -> None:
+    assert number(equal_height(size(0), size(1)), (lines, wanted)) == height

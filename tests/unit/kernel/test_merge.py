@@ -6,8 +6,8 @@ from rabbet.base.dtypes import float32
 from rabbet.base.spec import Spec
 from rabbet.graph.value import Builder, Graph, Value
 from rabbet.kernel.fuse import Fusion
+from rabbet.ops.arithmetic import add, multiply
 from rabbet.ops.contract import contract
-from rabbet.ops.elementwise import add, multiply
 from rabbet.ops.moves import permute
 from rabbet.ops.reduce import reduce_sum
 

@@ -8,9 +8,9 @@ from rabbet.base.dtypes import float32
 from rabbet.base.spec import Spec
 from rabbet.graph.value import Builder, Graph, Value
 from rabbet.kernel.fuse import Fusion
-from rabbet.ops.compare import greater
+from rabbet.ops.arithmetic import multiply, subtract
+from rabbet.ops.compare import greater, where
 from rabbet.ops.contract import contract
-from rabbet.ops.elementwise import multiply, subtract, where
 from rabbet.ops.reduce import reduce_sum
 
 

@@ -47,7 +47,7 @@ def test_gradients_of_eigenvalues_and_vectors() -> None:
         assert exact == pytest.approx(near, rel=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (2, 5, 3), (3, 5), (2, 3, 3)])
+@pytest.mark.parametrize("shape", [(4, 4), (2, 5, 3), (3, 5), (2, 3, 3), (70, 70), (40, 90)])
 def test_lu(shape: tuple[int, ...]) -> None:
     x = R.normal(size=shape)
     p, lower, upper = linalg.lu(rb.asarray(x))
@@ -64,6 +64,11 @@ def test_solving_by_factors() -> None:
     factors = linalg.lu_factor(rb.asarray(A))
     found = linalg.lu_solve(*factors, rb.asarray(B))
     np.testing.assert_allclose(found.numpy(), np.linalg.solve(A, B), rtol=1e-9)
+    large, right = R.normal(size=(2, 150, 150)), R.normal(size=(150, 2))
+    found = linalg.lu_solve(*linalg.lu_factor(rb.asarray(large)), rb.asarray(right))
+    np.testing.assert_allclose(found.numpy(), np.linalg.solve(large, right), rtol=1e-7)
+    with pytest.raises(rb.IndexRangeError, match="from 1 to"):
+        linalg.lu_solve(factors[0], factors[1] * 0, rb.asarray(B)).numpy()
     with pytest.raises(rb.ShapeError, match="lu_solve"):
         linalg.lu_solve(*factors, rb.ones(4))
 

@@ -245,3 +245,41 @@ def test_activation_options_are_passed_on() -> None:
     check(nn.PReLU(init=0.5)(x), np.array([-1.0, 0.5]))
     with pytest.raises(RabbetError, match="dim=-1"):
         nn.Softmax()
+
+
+def test_adaptive_softmax_is_one_softmax_of_products(rng: Rng) -> None:
+    m = nn.AdaptiveLogSoftmaxWithLoss(8, 12, cutoffs=[3, 7], div_value=2.0, head_bias=True)
+    x = rb.asarray(rng.standard_normal((6, 8)).astype(np.float32))
+    target = rb.asarray([0, 2, 3, 6, 7, 11])
+    every = m.log_prob(x)
+    np.testing.assert_allclose(every.exp().sum(axis=1).detach().numpy(), 1, rtol=1e-5)
+    found = m(x, target)
+    wanted = every.detach().numpy()[np.arange(6), target.numpy()]
+    np.testing.assert_allclose(found.output.detach().numpy(), wanted, rtol=1e-5)
+    np.testing.assert_allclose(found.loss.item(), -wanted.mean(), rtol=1e-5)
+    np.testing.assert_array_equal(m.predict(x).numpy(), every.argmax(1).numpy())
+    found.loss.backward()
+    own = {n: p.grad.numpy().copy() for n, p in m.named_parameters()}
+    m.zero_grad()
+    rows = rb.asarray(np.arange(6))
+    (-m.log_prob(x)[rows, target].mean()).backward()
+    for name, p in m.named_parameters():
+        np.testing.assert_allclose(own[name], p.grad.numpy(), rtol=1e-4, atol=1e-6)
+    single = m(x[4], target[4])
+    np.testing.assert_allclose(single.output.item(), wanted[4], rtol=1e-5)
+    with pytest.raises(rb.IndexRangeError, match="not among 12 classes"):
+        m(x, target + 1)
+    with pytest.raises(rb.RabbetError, match="cutoffs"):
+        nn.AdaptiveLogSoftmaxWithLoss(8, 12, cutoffs=[7, 3])
+
+
+def test_fractional_pooling(rng: Rng) -> None:
+    x = rb.asarray(rng.permutation(2 * 3 * 63).reshape(2, 3, 7, 9).astype(np.float32))
+    values, places = nn.FractionalMaxPool2d(2, output_size=(3, 5), return_indices=True)(x)
+    flat = x.numpy().reshape(2, 3, -1)
+    taken = np.take_along_axis(flat, places.numpy().reshape(2, 3, -1), -1)
+    np.testing.assert_array_equal(values.numpy().reshape(2, 3, -1), taken)
+    assert nn.FractionalMaxPool2d(2, output_ratio=0.5)(x[0]).shape == (3, 3, 4)
+    assert nn.FractionalMaxPool3d(2, output_size=2)(rb.ones((1, 2, 4, 5, 6))).shape[2:] == (2, 2, 2)
+    with pytest.raises(rb.ShapeError, match="do not fit into 7"):
+        nn.FractionalMaxPool2d(2, output_size=(7, 5))(x)

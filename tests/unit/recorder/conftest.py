@@ -27,7 +27,7 @@ class Name:
     outputs: int = 1
     visible: int = 1
     wanted: Any = None  # the dtype that operands are converted to
-    for_one_call: bool = False
+    model: Any = None
 
 
 class Box(Handle):

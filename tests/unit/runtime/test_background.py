@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from rabbet.codegen.store import KernelStore
 from rabbet.engine import programs
 from rabbet.engine.flush import flush
 from rabbet.graph import interpret, parcel
-from rabbet.graph.value import Builder, Graph, attrs_key, lookup
+from rabbet.graph.value import attrs_key, lookup
 from rabbet.runtime import background, program
 
 pytestmark = pytest.mark.skipif(config.engine != "compiled", reason="nothing is compiled there")
@@ -33,39 +33,56 @@ ROOT = Path(__file__).resolve().parents[3]
 # ---- graphs as bytes -----------------------------------------------------------------------------
 
 
+class _Node(NamedTuple):
+    """A recorded op, or with no op a leaf."""
+
+    op: Any
+    inputs: tuple[tuple[Any, int], ...]
+    attrs: dict[str, Any]
+    specs: tuple[Spec, ...]
+    form: tuple[int, ...] = ()
+
+
+def _leaf(*shape: int) -> _Node:
+    return _Node(None, (), {}, (Spec(shape, float32),))
+
+
 def test_a_deep_graph_with_symbols_comes_back_as_it_was() -> None:
-    scope, builder = SizeScope(), Builder()
+    scope = SizeScope()
     n = scope.symbol("n", 6)
-    x, unused = builder.input(Spec((n, 4), float32)), builder.input(Spec((3,), float32))
     assert n > 4  # a guard
-    deep = x
+    x, row, add = _leaf(6, 4), _leaf(4), lookup("add")
+    deep = [_Node(add, ((x, 0), (row, 0)), {}, x.specs)]
     for _ in range(3000):  # far deeper than Python's stack
-        deep = deep + x
-    graph = Graph([x, unused], [deep, lookup("reduce_sum")(x, (0,), False)])
-    data = parcel.pack(graph, scope)
+        deep.append(_Node(add, ((deep[-1], 0), (x, 0)), {}, x.specs))
+    attrs = {"shape": (4, 6)}
+    turned = _Node(lookup("reshape"), ((deep[-1], 0),), attrs, (Spec((4, 6), float32),))
+    written = parcel.write([*deep, turned])
+    assert written.inputs == [*x.specs, *row.specs]
+    dims, outputs = [n, 4, 4, 4, n], [(3001, 0), (5, 0)]
+    data = parcel.pack(written, dims, outputs, scope)
     assert data is not None
     again, sizes = parcel.unpack(data)
     assert sizes is not None and sizes is not scope
+    assert again.inputs[0].shape[0].scope is sizes  # type: ignore[union-attr]
+    graph = written.graph(dims, outputs)
     assert (sizes.names, sizes.hints) == (scope.names, scope.hints)
     assert list(sizes.guards) == list(scope.guards) != []
-    assert again.inputs[0].shape[0].scope is sizes  # type: ignore[union-attr]
     for made, given in zip(again.calls(), graph.calls(), strict=True):
         assert (made.op, made.form, made.site) == (given.op, given.form, given.site)
         assert attrs_key(made.attrs) == attrs_key(given.attrs)
-    arrays = [np.ones((8, 4), np.float32), np.ones(3, np.float32)]
-    results = zip(*(interpret.run(g, arrays, (8,)) for g in (again, graph)), strict=True)
-    for ours, theirs in results:
+    arrays = [np.ones((8, 4), np.float32), np.ones(4, np.float32)]
+    for ours, theirs in zip(*(interpret.run(g, arrays, (8,)) for g in (again, graph)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    assert ours.shape == (8, 4) and (ours == 7).all()
 
 
 def test_an_op_that_only_this_process_knows_is_not_sent() -> None:
-    builder = Builder()
-    x = builder.input(Spec((2,), float32))
-    add = lookup("add")
+    add, x = lookup("add"), _leaf(2)
     mine = replace(add, **{f.name: getattr(add, f.name) for f in fields(add) if f.init})
     for op, is_sent in ((add, True), (mine, False)):
-        y = builder.call(op, (x, x), {}, (len(builder.table),), (x.spec,))[0]
-        assert (parcel.pack(Graph([x], [y]), None) is not None) == is_sent
+        written = parcel.write([_Node(op, ((x, 0), (x, 0)), {}, x.specs)])
+        assert (parcel.pack(written, [2], [(0, 0)], None) is not None) == is_sent
 
 
 # ---- the worker ----------------------------------------------------------------------------------

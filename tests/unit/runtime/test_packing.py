@@ -9,7 +9,12 @@ import rabbet as rb
 from rabbet import targets
 from rabbet.base.spec import Spec
 from rabbet.graph.value import Builder, Graph, lookup
+from rabbet.kernel.access import Arguments
+from rabbet.kernel.lower import Lowered
 from rabbet.runtime.compile import compile_plan
+from rabbet.runtime.packing import fitted
+from rabbet.targets.x86 import x86_v3, x86_v4
+from tests.unit.codegen.products import product
 
 
 def _packs(graph: Graph) -> int:
@@ -30,6 +35,17 @@ def _chain(rows: int, steps: int) -> Graph:
 def test_a_weight_of_many_steps_is_packed_once() -> None:
     assert _packs(_chain(32, 8)) == 1
     assert _packs(_chain(32, 1)) == 0  # its one contraction's tasks would copy it once
+
+
+@pytest.mark.parametrize(
+    ("rows", "lanes", "tile"),
+    [(96, 256, (6, 4)), (96, 250, (0, 0)), (96, 64, (12, 2)), (8, 256, (0, 0))],
+)
+def test_lanes_choose_the_tile_that_they_fill(rows: int, lanes: int, tile: tuple[int, int]) -> None:
+    sizes = [1, rows, lanes, 100]
+    one = Lowered(product(rb.float32), [], list(sizes), Arguments(), [], [])
+    assert fitted(one, x86_v4).kernel.tile == tile  # type: ignore[union-attr]
+    assert fitted(one, x86_v3).kernel.tile == (0, 0)  # type: ignore[union-attr]
 
 
 def test_what_few_rows_read_stays_where_it_is() -> None:

@@ -1,0 +1,131 @@
+"""Objects put into memory: what they compute and call, and that none can harm the process."""
+
+import ctypes
+import gc
+import random
+import struct
+
+import pytest
+
+from rabbet import targets
+from rabbet.base.errors import InternalError
+from rabbet.codegen import library, machine
+from rabbet.codegen._loader import BadObject, Code, can_load
+
+pytestmark = pytest.mark.skipif(not can_load, reason="LLVM loads objects here")
+
+CALLS = """
+@numbers = private constant [4 x i64] [i64 3, i64 5, i64 7, i64 11]
+declare i64 @elsewhere(i64)
+define i64 @picked(i64 %at) nounwind {
+  %place = getelementptr [4 x i64], ptr @numbers, i64 0, i64 %at
+  %number = load i64, ptr %place
+  ret i64 %number
+}
+define i64 @asked(i64 %at) nounwind {
+  %number = call i64 @picked(i64 %at)
+  %found = call i64 @elsewhere(i64 %number)
+  %more = add i64 %found, 1
+  ret i64 %more
+}
+"""
+FAR = 1 << 46  # no 32 bits lead there
+MADE_FOR = (targets.host(), frozenset({"elsewhere"}))
+
+
+@pytest.fixture(scope="module")
+def code() -> bytes:
+    return machine._emitted(CALLS, *MADE_FOR)
+
+
+def function(address: int):
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address)
+
+
+def test_calls_and_constants(code):
+    @ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+    def elsewhere(x):
+        return 10 * x
+
+    held = Code([code], {"elsewhere": ctypes.cast(elsewhere, ctypes.c_void_p).value})
+    assert set(held.functions) == {"picked", "asked"}
+    assert [function(held.functions["picked"])(i) for i in range(4)] == [3, 5, 7, 11]
+    assert [function(held.functions["asked"])(i) for i in range(4)] == [31, 51, 71, 111]
+
+
+def test_what_is_far_is_reached_by_a_jump(code):
+    held = Code([code], {"elsewhere": FAR})
+    start = min(held.functions.values()) & -4096
+    assert bytes((0xFF, 0x25, 0, 0, 0, 0)) + struct.pack("<Q", FAR) in ctypes.string_at(start, 4096)
+
+
+def test_several_objects_keep_apart(code):
+    other = machine._emitted(CALLS.replace("picked", "other").replace("asked", "o2"), *MADE_FOR)
+    held = Code([code, other], {"elsewhere": FAR})
+    assert function(held.functions["other"])(2) == function(held.functions["picked"])(2) == 7
+    assert Code([], {}).functions == {}
+
+
+def test_sections_lie_as_they_ask(code):
+    """Constants of wide vectors at multiples of 128 bytes, behind an object of another length."""
+    text = "@wide = private constant [4 x i64] [i64 3, i64 5, i64 7, i64 11], align 128"
+    other = CALLS.replace("picked", "other").replace("asked", "o2").split("\n", 2)[2]
+    wide = machine._emitted(f"{text}\n{other}".replace("@numbers", "@wide"), *MADE_FOR)
+    held = Code([code, wide], {"elsewhere": FAR})
+    assert function(held.functions["other"])(3) == 11
+    numbers = struct.pack("<4q", 3, 5, 7, 11)
+    start = held.functions["picked"] & -4096
+    assert ctypes.string_at(start, 4096).rindex(numbers) % 128 == 0
+
+
+def test_a_function_that_nobody_has(code):
+    with pytest.raises(BadObject, match="needs 'elsewhere', which nobody has"):
+        Code([code], {})
+    with pytest.raises(InternalError, match="objects cannot be loaded"):
+        library.Library({"nothing": code})
+
+
+def test_the_memory_is_given_back(code):
+    def mapped() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0])
+
+    Code([code], {"elsewhere": FAR})
+    gc.collect()
+    before = mapped()
+    for _ in range(200):
+        Code([code] * 8, {"elsewhere": FAR})
+    assert mapped() < before + 100
+
+
+def test_damaged_objects_are_refused_or_harmless(code):
+    """Whatever the bytes say, only their own memory is read and written."""
+    for length in range(0, len(code), 7):
+        with pytest.raises(BadObject):
+            Code([code[:length]], {"elsewhere": FAR})
+    source = random.Random(0)
+    refused = 0
+    for _ in range(4000):
+        damaged = bytearray(code)
+        for _ in range(source.choice((1, 2, 8))):
+            damaged[source.randrange(len(code))] = source.choice((0, 255, source.randrange(256)))
+        try:
+            Code([bytes(damaged)], {"elsewhere": FAR})
+        except BadObject:
+            refused += 1
+    assert refused > 500
+
+
+@pytest.mark.parametrize("wide", [8, 16, 24, 32, 40, 48, 56])
+def test_sections_with_wild_numbers(code, wide):
+    """Every field of every section header in turn is huge, negative, or off by little."""
+    table = struct.unpack_from("<Q", code, 0x28)[0]
+    count = struct.unpack_from("<H", code, 0x3C)[0]
+    for section in range(count):
+        for number in (1 << 63, (1 << 64) - 1, (1 << 32) - 1, 1 << 28, len(code), 63, 1):
+            damaged = bytearray(code)
+            struct.pack_into("<Q", damaged, table + 64 * section + wide, number)
+            try:
+                Code([bytes(damaged)], {"elsewhere": FAR})
+            except BadObject:
+                continue
