@@ -256,7 +256,8 @@ def _elements_apart(weight: Any, first: int) -> Any:
     inputs, window = first - 1, tuple(range(first, weight.ndim))
     moved = permute(weight, (*range(inputs), *window, inputs))
     # as a matrix: what joins axes of something moved reads it from memory
-    stored = reshape(reshape(moved, (-1, moved.shape[-1])), moved.shape)
+    rows = prod(moved.shape[:-1])
+    stored = reshape(reshape(moved, (rows, moved.shape[-1])), moved.shape)
     return permute(stored, (*range(inputs), weight.ndim - 1, *range(inputs, weight.ndim - 1)))
 
 

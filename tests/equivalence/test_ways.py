@@ -94,6 +94,11 @@ FOUND = {
         leaves=(Leaf((17, 7, 0), "float32"), Leaf((17, 7, 0), "int64", 17, 3)),
         outputs=(2,),
     ),
+    "a strided convolution of no channels": program(
+        Step("call", "conv1d", (Ref(0), Ref(1), None), (("stride", 2), ("padding", 1))),
+        leaves=(Leaf((2, 0, 7), "float32"), Leaf((4, 0, 3), "float32", seed=1)),
+        outputs=(2,),
+    ),
 }
 
 _middle = (slice(4, -2, 1),)
