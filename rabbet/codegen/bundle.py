@@ -80,7 +80,7 @@ def joined(own: bytes, parts: Sequence[Part]) -> bytes:
 def split(code: bytes) -> tuple[bytes, list[Part]]:
     """A kernel's own object, and its parts.
 
-    Raises InternalError if the bytes end too early.
+    Raises InternalError if the bytes are not those of a bundle.
     """
     if not code.startswith(_MAGIC):
         return code, []
@@ -88,13 +88,13 @@ def split(code: bytes) -> tuple[bytes, list[Part]]:
     try:
         (count,) = _COUNT.unpack_from(code, len(_MAGIC))
         at = len(_MAGIC) + _COUNT.size
-        for _ in range(count):
+        for _ in range(max(count, 1)):  # its own, at least
             known, size = _SIZES.unpack_from(code, at)
             at += _SIZES.size
             names = code[at : at + known].decode().split()
             found.append(Part(tuple(names), code[at + known : at + known + size]))
             at += known + size
-    except struct.error:
+    except (struct.error, UnicodeDecodeError):
         at = len(code) + 1
     if at != len(code):
         raise InternalError("a kernel's bytes do not end where its parts do")

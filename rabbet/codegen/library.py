@@ -14,13 +14,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import llvmlite
-
 from rabbet.base.errors import InternalError
 from rabbet.codegen import bundle
 from rabbet.codegen._loader import Code, can_load
-
-ALLOWED_SYMBOLS = frozenset({"memcpy", "memset", "memmove"})
+from rabbet.codegen.outside import ALLOWED_SYMBOLS
 
 _lock = threading.Lock()
 _residents: dict[tuple[str, ...], tuple[Any, dict[str, int]]] = {}
@@ -58,7 +55,7 @@ def _linked(objects: Mapping[str, bytes], known: Mapping[str, int]) -> tuple[Any
     codes = list(dict.fromkeys(objects.values()))
     try:
         if not can_load:
-            found = compiler().linked(list(objects), codes, known)
+            found = compiler().linked(objects, codes, known)
             return found[0], found[1]
         held = Code(codes, dict(known))
         functions = held.functions
@@ -81,8 +78,3 @@ def compiler() -> Any:
     for LLVM.
     """
     return importlib.import_module("rabbet.codegen.machine")
-
-
-def llvm_version() -> str:
-    """What is known of LLVM without loading it: each release of llvmlite brings one version."""
-    return str(llvmlite.__version__)

@@ -18,7 +18,7 @@ from llvmlite import binding as llvm
 from rabbet.base.errors import CompileError, InternalError
 from rabbet.base.target import Target
 from rabbet.codegen import bundle
-from rabbet.codegen.library import ALLOWED_SYMBOLS, llvm_version
+from rabbet.codegen.outside import ALLOWED_SYMBOLS, llvm_version
 
 compilations = 0  # object_code calls of this process so far
 

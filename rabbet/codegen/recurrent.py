@@ -67,10 +67,12 @@ def _memory(kernel: RecurrentKernel, target: Target) -> tuple[dict[str, Expr], E
     """Byte offsets of the regions of scratch memory, and their end."""
     padded, itemsize = _padded(kernel, target), kernel.dtype.itemsize
     panels, width = _panels(kernel, target), _panel(target, kernel.dtype)
+    gap = const(MOST_SHIFT, int64)
     sizes = {
         "weight": panels * width * kernel.units * kernel.sources,
-        "before": const(MOST_SHIFT, int64),  # read, not used, where a neighbour is missing
-        "carried": padded * (kernel.rows * len(kernel.start) * (2 if kernel.shifts else 1)),
+        "before": gap,  # read, not used, where a neighbour is missing
+        "carried": _carried(kernel, padded),
+        **({"between": gap, "onward": _carried(kernel, padded)} if kernel.shifts else {}),
         "sums": _sums_row(kernel, target) * kernel.rows,
         "ones": const(width, int64),
     }
@@ -80,6 +82,11 @@ def _memory(kernel: RecurrentKernel, target: Target) -> tuple[dict[str, Expr], E
         starts[name] = at
         at = at + (elements * itemsize + 63) // 64 * 64
     return starts, at
+
+
+def _carried(kernel: RecurrentKernel, padded: Expr) -> Expr:
+    """Elements of what a task's rows carry."""
+    return padded * (kernel.rows * len(kernel.start))
 
 
 def _sums_row(kernel: RecurrentKernel, target: Target) -> Expr:
@@ -128,29 +135,29 @@ class _Recurrent:
         with fn.loop(self.frame.begin, self.frame.end) as number:
             first = fn.mul(number, kernel.rows)
             rows = minimum(fn, i64(kernel.rows), fn.sub(batch, first))
-            call(fn, self.starting, *self._given(first, rows, i64(0), i64(1)))
+            beside = (self.memory["sums"], self.row_step, self.wide_step)
+            call(fn, self.starting, first, rows, i64(0), *self._carried(i64(1)), *beside)
             with fn.loop(i64(0), steps) as step:
+                carried = self._carried(step)
                 if kernel.weight is not None:
-                    self._multiply(rows)
-                call(fn, self.cell, *self._given(first, rows, step, step))
+                    self._multiply(carried[0], rows)
+                call(fn, self.cell, first, rows, step, *carried, *beside)
             if self.finish is not None:
-                call(fn, self.finish, *self._given(first, rows, i64(0), steps))
+                call(fn, self.finish, first, rows, i64(0), *self._carried(steps), *beside)
         return self.module.text()
 
-    def _given(self, first: Value, rows: Value, step: Value, turn: Value) -> tuple[Value, ...]:
-        """Arguments of a cell; what it carries lies in the first half of that memory in even turns
-        and goes on in the other half, if neighbours read it meanwhile.
+    def _carried(self, turn: Value) -> tuple[Value, ...]:
+        """Where what is carried lies; then where it goes on, if neighbours read it meanwhile: in
+        memory of its own, which changes place with the first in every turn.
         """
-        fn, carried = self.fn, self.memory["carried"]
-        here: tuple[Value, ...] = (carried,)
-        if self.kernel.shifts:
-            odd = fn.binary("and", turn, i64(1))
-            half = fn.mul(self.row_step, self.kernel.rows * len(self.kernel.start))
-            halves = (fn.mul(half, odd), fn.mul(half, fn.sub(i64(1), odd)))
-            here = tuple(fn.address(carried, offset, "i8") for offset in halves)
-        return (first, rows, step, *here, self.memory["sums"], self.row_step, self.wide_step)
+        fn, memory = self.fn, self.memory
+        if not self.kernel.shifts:
+            return (memory["carried"],)
+        odd = fn.icmp("ne", fn.binary("and", turn, i64(1)), 0)
+        first, second = memory["carried"], memory["onward"]
+        return fn.select(odd, second, first), fn.select(odd, first, second)
 
-    def _multiply(self, rows: Value) -> None:
+    def _multiply(self, carried: Value, rows: Value) -> None:
         """The products of one step, panel by panel."""
         fn, kernel, m = self.fn, self.kernel, self.memory
         units, itemsize = self.sizes[kernel.units], self.dtype.itemsize
@@ -162,7 +169,7 @@ class _Recurrent:
             weight = fn.address(m["weight"], fn.mul(panel, panel_bytes), "i8")
             sums = fn.address(m["sums"], fn.mul(panel, step), "i8")
             for source in range(kernel.sources):
-                a = fn.address(m["carried"], fn.mul(region, source), "i8")
+                a = fn.address(carried, fn.mul(region, source), "i8")
                 with fn.loop(i64(0), units, CONTRACT_BLOCK) as k:
                     count = minimum(fn, i64(CONTRACT_BLOCK), fn.sub(units, k))
                     row = fn.add(fn.mul(units, source), k)

@@ -2,7 +2,7 @@
 
 Looks in memory, in the pack that came with the package, on disk, then compiles. The key of an
 object is a digest of everything that can change its bytes: the kernel's text, the target's record,
-LLVM's version and our own sources.
+llvmlite's version (LLVM's) and our own sources.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rabbet.base.pack import Pack
 from rabbet.base.target import Target
 from rabbet.codegen import library
 from rabbet.codegen.build import build
+from rabbet.codegen.outside import llvm_version
 from rabbet.kernel import loops
 from rabbet.kernel.loops import Kernel
 from rabbet.kernel.show import kernel_name, show
@@ -33,7 +34,7 @@ OBJECTS_KEPT = 1024  # objects held in memory; the others come from disk again
 @lru_cache(maxsize=1)
 def generator_version() -> str:
     """Digest of the sources that turn a kernel into code, and of LLVM's version."""
-    digest = hashlib.sha256(repr(library.llvm_version()).encode())
+    digest = hashlib.sha256(repr(llvm_version()).encode())
     sources = [
         p for package in (codegen, expr) for f in package.__path__ for p in Path(f).glob("*.py")
     ]

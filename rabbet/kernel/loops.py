@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rabbet.base.dtypes import DType
+from rabbet.base.errors import InternalError
 from rabbet.expr.expr import Expr
 
 CONTRACT_BLOCK = 256  # kc: additions of a contraction are grouped in blocks of this many products
@@ -269,6 +270,10 @@ class RecurrentKernel:
     stores: tuple[Store, ...]
     finish: tuple[Store, ...] = ()
     shifts: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(0 < d <= MOST_SHIFT for _, d in self.shifts):
+            raise InternalError(f"neighbours lie 1 to {MOST_SHIFT} units below, not {self.shifts}")
 
     @property
     def dtype(self) -> DType:

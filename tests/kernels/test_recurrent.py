@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from rabbet.base.dtypes import DType, float32, float64, int64
+from rabbet.base.errors import InternalError
 from rabbet.expr.expr import acc, const, load, select, size, var
-from rabbet.kernel.loops import Operand, RecurrentKernel, Store
+from rabbet.kernel.loops import MOST_SHIFT, Operand, RecurrentKernel, Store
 
 BATCH, STEPS, UNITS = (size(n) for n in range(3))
 B, T, J, TARGET, SOURCE, K = (var(n) for n in range(6))
@@ -77,3 +78,32 @@ def test_neighbours(runner, rng, dtype: DType, case: tuple) -> None:
     outs = [np.zeros(n, dtype.numpy) for n in (given.size, batch * units)]
     for at_end in (True, False):
         runner.check(made, [given, *outs], case, at_end=at_end, pieces=2)
+
+
+@pytest.mark.parametrize("case", [(1, 1, 1), (2, 3, 5), (17, 4, 40)], ids=str)
+def test_neighbours_and_products(runner, rng, case: tuple) -> None:
+    """A weight and neighbours in one: both read what the step before left."""
+    batch, steps, units = case
+    x = load(0, float32, (T * BATCH + B) * UNITS + J)
+    below = select(const(1, int64) <= J, acc(2, float32), const(0.0, float32))
+    made = RecurrentKernel(
+        (*(Operand(float32, "in"),) * 2, Operand(float32, "out")),
+        *(BATCH, STEPS, UNITS),
+        *(1, 1, load(1, float32, J * UNITS + K)),
+        (const(1.0, float32),),
+        (x + acc(0, float32) - below * const(HALF, float32),),
+        (Store(2, (T * BATCH + B) * UNITS + J, acc(0, float32) + below),),
+        shifts=((0, 1),),
+    )
+    given = rng.standard_normal(steps * batch * units).astype(np.float32)
+    weight = (rng.standard_normal(units * units) / units).astype(np.float32)
+    for at_end in (True, False):
+        found = [given, weight, np.zeros(given.size, np.float32)]
+        runner.check(made, found, case, at_end=at_end, pieces=2)
+
+
+@pytest.mark.parametrize("shift", [0, -1, MOST_SHIFT + 1])
+def test_neighbours_that_lie_too_far(shift: int) -> None:
+    one, x = const(1.0, float32), acc(0, float32)
+    with pytest.raises(InternalError, match="neighbours lie 1 to 8 units below"):
+        RecurrentKernel((), BATCH, STEPS, UNITS, 0, 0, None, (one,), (x,), (), shifts=((0, shift),))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 namespace rabbet {
 
@@ -20,7 +21,8 @@ static_assert(sizeof(Header) == 64);
 constexpr uint8_t ident_wanted[] = {0x7f, 'E', 'L', 'F', 2, 1, 1}; // 64 bits, little-endian, version 1
 constexpr uint16_t relocatable = 1, x86_64 = 62;
 constexpr uint32_t data_section = 1, symbol_section = 2, string_section = 3, relocation_section = 4;
-constexpr uint64_t is_writable = 1, is_in_memory = 2, is_thread_local = 0x400;
+constexpr uint32_t other_relocations[] = {9, 19, 0x40000014}; // REL, RELR, CREL: nothing for x86-64 has them
+constexpr uint64_t is_writable = 1, is_in_memory = 2, is_code = 4, is_thread_local = 0x400;
 constexpr uint32_t relative_32 = 2, call_32 = 4; // R_X86_64_PC32, R_X86_64_PLT32
 constexpr uint16_t undefined = 0;
 constexpr uint8_t global = 1, function = 2;
@@ -77,6 +79,9 @@ void Object::read_sections() {
     all.entry = sizeof(Section);
     sections_ = table<Section>(all);
     for (const Section &section : sections_) {
+        if (std::find(std::begin(other_relocations), std::end(other_relocations), section.kind) !=
+            std::end(other_relocations))
+            throw BadObject("the object's addresses are of kind " + std::to_string(section.kind));
         places_.push_back(not_loaded);
         if (!(section.flags & is_in_memory) || section.size == 0)
             continue;
@@ -173,9 +178,16 @@ void Object::place(uint8_t *memory, const Addresses &known) const {
 }
 
 void Object::name_functions(const uint8_t *memory, Addresses &found) const {
-    for (const Symbol &symbol : symbols_)
-        if (symbol.section != undefined && symbol.info >> 4 == global && (symbol.info & 15) == function)
-            found.emplace(name_of(symbol), address_of(symbol, memory, {}));
+    for (const Symbol &symbol : symbols_) {
+        if (symbol.section == undefined || symbol.info >> 4 != global || (symbol.info & 15) != function)
+            continue;
+        const uint64_t address = address_of(symbol, memory, {});
+        const Section &code = sections_[symbol.section];
+        if (!(code.flags & is_code) || symbol.size == 0 || symbol.size > code.size - symbol.value)
+            throw BadObject("a function of the object is not code");
+        if (!found.emplace(name_of(symbol), address).second)
+            throw BadObject("'" + shown(name_of(symbol)) + "' is there twice");
+    }
 }
 
 } // namespace rabbet

@@ -57,6 +57,9 @@ def test_bytes_that_end_early_are_refused() -> None:
     for end in (10, 20, len(code) - 1):
         with pytest.raises(InternalError, match="do not end"):
             bundle.split(code[:end])
+    for damaged in (code[:8] + bytes(4), code.replace(b"a b", b"a \xff")):
+        with pytest.raises(InternalError, match="do not end"):
+            bundle.split(damaged)
 
 
 @pytest.mark.usefixtures("c_compiler")

@@ -94,7 +94,7 @@ def test_the_memory_is_given_back(code):
     gc.collect()
     before = mapped()
     for _ in range(200):
-        Code([code] * 8, {"elsewhere": FAR})
+        Code([code], {"elsewhere": FAR})
     assert mapped() < before + 100
 
 
@@ -114,6 +114,51 @@ def test_damaged_objects_are_refused_or_harmless(code):
         except BadObject:
             refused += 1
     assert refused > 500
+
+
+def sections(code: bytes) -> list[tuple[int, int]]:
+    """Where each section's header lies, and its kind."""
+    table, count = struct.unpack_from("<Q", code, 0x28)[0], struct.unpack_from("<H", code, 0x3C)[0]
+    places = range(table, table + 64 * count, 64)
+    return [(place, struct.unpack_from("<I", code, place + 4)[0]) for place in places]
+
+
+@pytest.mark.parametrize("kind", [9, 19, 0x40000014])
+def test_addresses_of_other_kinds_are_refused(code, kind):
+    """Not passed over: unresolved calls would run."""
+    damaged = bytearray(code)
+    place = next(place for place, found in sections(code) if found == 4)
+    struct.pack_into("<I", damaged, place + 4, kind)
+    with pytest.raises(BadObject, match=f"addresses are of kind {kind}"):
+        Code([bytes(damaged)], {"elsewhere": FAR})
+
+
+def test_functions_are_code(code):
+    """Not constants, nor what lies behind the code, nor nothing."""
+    table = next(place for place, found in sections(code) if found == 2)
+    start, size = struct.unpack_from("<QQ", code, table + 24)
+    (length,) = {struct.unpack_from("<Q", code, at + 32)[0] for at, _ in sections(code)
+                 if struct.unpack_from("<Q", code, at + 8)[0] & 4 and
+                 struct.unpack_from("<Q", code, at + 32)[0]}  # fmt: skip
+    functions = [at for at in range(start, start + size, 24) if code[at + 4] == 0x12]
+    assert len(functions) == 2
+    for at in functions:
+        for value, extent in ((length, 1), (0, length + 1), (0, 0), (length - 1, 2)):
+            damaged = bytearray(code)
+            struct.pack_into("<QQ", damaged, at + 8, value, extent)
+            with pytest.raises(BadObject, match="not code"):
+                Code([bytes(damaged)], {"elsewhere": FAR})
+    constants = bytearray(code)
+    for at, _ in sections(code):
+        flags = struct.unpack_from("<Q", code, at + 8)[0]
+        struct.pack_into("<Q", constants, at + 8, flags & ~4)
+    with pytest.raises(BadObject, match="not code"):
+        Code([bytes(constants)], {"elsewhere": FAR})
+
+
+def test_a_name_is_given_once(code):
+    with pytest.raises(BadObject, match="'picked' is there twice"):
+        Code([code, code], {"elsewhere": FAR})
 
 
 @pytest.mark.parametrize("wide", [8, 16, 24, 32, 40, 48, 56])
