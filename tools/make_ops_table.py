@@ -21,13 +21,14 @@ HEAD = """# Ops
 Made from the ops' declarations by `make generated`; not edited by hand. *dtypes* are those an op's
 generated tests sweep; *gradient* is "rule" where the op has one of its own and "body" where it
 follows from its decomposition (forward mode is the transpose of it); *vmap* is "rule", "kind" (the
-rule of all ops of its kind) or "body"; *ONNX* is the operator of the ONNX standard (version 28)
-that computes it, at least for some of its arguments; *kind* is the class of kernels it becomes:
-composites are taken apart into the other kinds when they are compiled, `host` ops run NumPy's
-LAPACK and FFT between programs.
+rule of all ops of its kind) or "body"; *autocast* is "narrow" where `rb.autocast` has it compute in
+a half and "wide" where it has it compute in float32; *ONNX* is the operator of the ONNX standard
+(version 28) that computes it, at least for some of its arguments; *kind* is the class of kernels it
+becomes: composites are taken apart into the other kinds when they are compiled, `host` ops run
+NumPy's LAPACK and FFT between programs.
 
-| op | dtypes | gradient | forward | vmap | ONNX | kind |
-|---|---|---|---|---|---|---|
+| op | dtypes | gradient | forward | vmap | autocast | ONNX | kind |
+|---|---|---|---|---|---|---|---|
 """
 SHORT = {
     "float16": "f2",
@@ -66,7 +67,8 @@ def row(op: Op) -> str:
     own = "rule" if op.batch is not None else "body" if op.body is not None else "kind"
     batched = own if op.operands else "-"
     forward = "yes" if has_gradient else "-"
-    cells = (f"`{op.name}`", dtypes(op), gradient, forward, batched, op.onnx or "-", op.kind)
+    does = (dtypes(op), gradient, forward, batched, op.autocast or "-")
+    cells = (f"`{op.name}`", *does, op.onnx or "-", op.kind)
     return f"| {' | '.join(cells)} |"
 
 

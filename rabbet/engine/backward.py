@@ -14,7 +14,7 @@ from rabbet.base import shapes
 from rabbet.base.errors import DroppedValue, GradientError
 from rabbet.engine import hooks, site
 from rabbet.graph.value import lookup
-from rabbet.recorder import GradMode, Handle, Node, current, pull
+from rabbet.recorder import Autocast, GradMode, Handle, Node, current, pull
 from rabbet.transform.gradient import call_rule, call_rule_sparingly, reverse
 
 Ref = tuple[Node, int]
@@ -124,7 +124,8 @@ def _pull(
     create_graph: bool,
 ) -> list[tuple[Node, int, Any]]:
     """(node, output, gradient) of the leaves, or of `wrt`, that gradients reach."""
-    with GradMode(create_graph):
+    # Rules see dtypes as they were recorded; what autocast did there is among the casts.
+    with GradMode(create_graph), Autocast(None):
         seeds = tuple(
             _seed(r) if g is None else _checked(r, g) for r, g in zip(roots, grads, strict=True)
         )

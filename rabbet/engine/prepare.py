@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rabbet.base.dtypes import DType
 from rabbet.base.spec import Spec, intern
 from rabbet.graph import encode
 from rabbet.graph.op import Op
@@ -19,10 +20,18 @@ def spec_of(handle: Handle) -> Spec:
     return handle._node.specs[handle._index]
 
 
-def prepare(op: Op, operands: Sequence[Any], attrs: Attrs, form: tuple[int, ...]) -> Prepared:
-    """Promote, check and infer one op on operands (Handles and Python numbers)."""
+def prepare(
+    op: Op,
+    operands: Sequence[Any],
+    attrs: Attrs,
+    form: tuple[int, ...],
+    narrow: DType | None = None,
+) -> Prepared:
+    """Promote, check and infer one op on operands (Handles and Python numbers), under autocast to
+    `narrow` where that is given.
+    """
     kinds = [spec_of(o) if isinstance(o, Handle) else o for o in operands]
-    wanted = op.operand_dtypes(kinds)
+    wanted = op.operand_dtypes(kinds, narrow)
     specs = [
         k.with_dtype(d) if isinstance(k, Spec) else intern((), d)
         for k, d in zip(kinds, wanted, strict=True)

@@ -29,6 +29,7 @@ KINDS = (
     *("attention", "recurrent", "host", "control", "complex", "composite", "input"),
 )
 LARGEST_BODY = 20_000  # ops of a body while its rule is asked; a user never comes near
+AUTOCAST = (dtypes.float16, dtypes.bfloat16, dtypes.float32)  # the dtypes it changes
 COMPUTING = ("elementwise", "reduce", "contract", "sort")  # not moves and their like
 
 
@@ -54,6 +55,8 @@ class Op(Binding):
     promote: str | None = None
     promote_from: int = 0
     holds_halves: bool = False
+    # Under rb.autocast: "narrow" ops compute in its dtype, "wide" ones turn halves into float32.
+    autocast: str | None = None
     sizes: frozenset[str] = frozenset()  # names of attributes that hold sizes: never static
     outputs: int = 1  # the visible ones
     residuals: int = 0  # how many last outputs are hidden
@@ -134,8 +137,17 @@ class Op(Binding):
 
     # ---- types ---------------------------------------------------------------------------------
 
-    def operand_dtypes(self, operands: Sequence[Any]) -> list[DType]:
-        """The dtype each flat operand must have (Specs and Python numbers in, after promotion)."""
+    def operand_dtypes(self, operands: Sequence[Any], narrow: DType | None = None) -> list[DType]:
+        """The dtype each flat operand must have (Specs and Python numbers in, after promotion);
+        `narrow` is the dtype of the autocast that holds, or None.
+        """
+        promoted = self._promoted_dtypes(operands)
+        if narrow is None or self.autocast is None:
+            return promoted
+        wanted = narrow if self.autocast == "narrow" else dtypes.float32
+        return [wanted if d in AUTOCAST else d for d in promoted]
+
+    def _promoted_dtypes(self, operands: Sequence[Any]) -> list[DType]:
         own = [o.dtype if isinstance(o, Spec) else None for o in operands]
         start = self.promote_from
         group = range(start, len(operands)) if self.promote else range(0)

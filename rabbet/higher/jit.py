@@ -26,7 +26,7 @@ from rabbet.engine import programs
 from rabbet.engine.flush import explained, flush, index_error, value_of
 from rabbet.engine.kept import graph_to_keep, keeping
 from rabbet.engine.traces import Branch, Final, Source, Stage, Target, native
-from rabbet.recorder import Handle, Node, Segment, current, leaf_node
+from rabbet.recorder import Handle, Node, Segment, Tape, current, leaf_node
 from rabbet.runtime import buffers
 from rabbet.runtime.background import Coming
 from rabbet.runtime.errors import IndexFailure, NativeIndexFailure
@@ -259,7 +259,7 @@ class Jitted:
             or self.why
         ):
             return self.function(*_plain(args), **kwargs)
-        quick = None if kwargs else _quick_key(args, tape.grad_enabled)
+        quick = None if kwargs else _quick_key(args, tape)
         if quick is not None and quick in self.quick:
             known = self.quick[quick][0]
             tensors = list(args)
@@ -273,7 +273,7 @@ class Jitted:
         leaves, structure = tree.flatten((args, kwargs))
         leaves = [from_numpy(x) if isinstance(x, np.ndarray) else x for x in leaves]
         tensors = [x for x in leaves if isinstance(x, Tensor)]
-        key = _key(structure, leaves, tape.grad_enabled)
+        key = _key(structure, leaves, tape)
         if key is None:
             return self.function(*_plain(args), **kwargs)
         if quick is not None:
@@ -375,11 +375,11 @@ def _plain(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return (args[0].module, *args[1:]) if args and type(args[0]) is Own else args
 
 
-def _quick_key(args: tuple[Any, ...], grad_enabled: bool) -> tuple[Any, ...] | None:
+def _quick_key(args: tuple[Any, ...], tape: Tape) -> tuple[Any, ...] | None:
     """What stands for the whole key where all arguments are different plain tensors: Specs by
     identity (whoever keeps this key keeps them alive). None where they are anything else.
     """
-    parts: list[Any] = [grad_enabled]
+    parts: list[Any] = [tape.grad_enabled, tape.narrow]
     for a in args:
         if type(a) is not Tensor:
             return None
@@ -392,8 +392,8 @@ def _quick_key(args: tuple[Any, ...], grad_enabled: bool) -> tuple[Any, ...] | N
     return tuple(parts)
 
 
-def _key(structure: Structure, leaves: list[Any], grad_enabled: bool) -> Any:
-    parts: list[Any] = [structure, grad_enabled]
+def _key(structure: Structure, leaves: list[Any], tape: Tape) -> Any:
+    parts: list[Any] = [structure, tape.grad_enabled, tape.narrow]
     first: dict[int, int] = {}
     for number, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor):

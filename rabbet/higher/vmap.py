@@ -116,8 +116,9 @@ class Interpreter:
     def _promoted(self, op: Op, operands: tuple[Any, ...]) -> list[Tensor]:
         """Operands of the dtypes the op wants, numbers as tensors."""
         specs = [x.spec if isinstance(x, Tensor) else x for x in operands]
+        narrow = current().narrow
         found = []
-        for x, dtype in zip(operands, op.operand_dtypes(specs), strict=True):
+        for x, dtype in zip(operands, op.operand_dtypes(specs, narrow), strict=True):
             if not isinstance(x, Tensor):
                 x = Tensor(scalar_node(x, intern((), dtype)))
             elif x.dtype is not dtype:

@@ -126,6 +126,7 @@ def _weights_reference(scores: np.ndarray) -> np.ndarray:
     infer=_weights_spec,
     reference=_weights_reference,
     samples=lambda: [Sample((Draw(s),)) for s in ((3, 4), (2, 2, 70), (2, 1))],
+    autocast="narrow",
 )
 def attention_weights(scores: Value) -> Value:
     """softmax over the last axis; a row of only -inf (nothing to attend to) gives zeros."""

@@ -111,6 +111,7 @@ def _samples() -> list[Sample]:
     reference=_attention_reference,
     samples=_samples,
     onnx="Attention",
+    autocast="narrow",
 )
 def scaled_dot_product_attention(
     query: Value,

@@ -203,6 +203,7 @@ def _matmul_reference(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
     reference=_matmul_reference,
     samples=_matmul_samples,
     onnx="MatMul",
+    autocast="narrow",
 )
 def matmul(x1: Value, x2: Value) -> Value:
     """Matrix product: (..., m, k) @ (..., k, n) -> (..., m, n); leading axes broadcast.
@@ -265,6 +266,7 @@ def _linear_samples() -> list[Sample]:
     reference=_linear_reference,
     samples=_linear_samples,
     onnx="Gemm",
+    autocast="narrow",
 )
 def linear(x: Value, weight: Value, bias: Value | None = None) -> Value:
     """x @ weight.T + bias: (..., k), (n, k), (n,) -> (..., n).
@@ -332,6 +334,7 @@ def _flatten_hint(shape: Shape, inner: Dim) -> str:
         Sample((Draw((4,)), Draw((4,))), {"axis": -1}, (*FLOATS, *COMPLEX)),
         Sample((Draw((0,)), Draw((0,))), {"axis": -1}),
     ],
+    autocast="narrow",
 )
 def vecdot(x1: Value, x2: Value, axis: int = -1) -> Value:
     """Dot products along `axis` (negative) of operands that broadcast elsewhere.
@@ -392,6 +395,7 @@ def _tensordot_reference(x1: np.ndarray, x2: np.ndarray, axes: Any) -> np.ndarra
     holds_halves=True,
     reference=_tensordot_reference,
     samples=_tensordot_samples,
+    autocast="narrow",
 )
 def tensordot(x1: Value, x2: Value, axes: int | tuple[tuple[int, ...], ...] = 2) -> Value:
     """Sum of products over `axes`: a number of last and first axes, or two tuples of axes.
@@ -453,6 +457,7 @@ def _einsum_reference(operands: Sequence[np.ndarray], equation: str) -> np.ndarr
     reference=_einsum_reference,
     samples=_einsum_samples,
     onnx="Einsum",
+    autocast="narrow",
 )
 def einsum(operands: Sequence[Value], equation: str) -> Value:
     """Einstein's summation, from left to right: `einsum([a, b], "ij,jk->ik")`.
@@ -469,7 +474,7 @@ def einsum(operands: Sequence[Value], equation: str) -> Value:
         kept = tuple(label for label in dict.fromkeys((*axes, *other_axes)) if label in later)
         found, axes = product("einsum", found, other, axes, other_axes, kept), kept
     found, axes = _summed_alone(found, axes, set(out))
-    return permute(found, tuple(axes.index(label) for label in out))
+    return permute(cast(found, operands[0].dtype), tuple(axes.index(label) for label in out))
 
 
 def _parse(equation: str, ranks: list[int]) -> tuple[list[Labels], Labels]:

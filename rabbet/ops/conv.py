@@ -152,6 +152,7 @@ def _conv_samples(rank: int) -> list[Sample]:
     samples=_conv_samples,
     gradient=_conv_gradient,
     onnx="Conv",
+    autocast="narrow",
 )
 def conv(
     rank: int,
@@ -265,6 +266,7 @@ def _transpose_samples(rank: int) -> list[Sample]:
     reference=_transpose_reference,
     samples=_transpose_samples,
     onnx="ConvTranspose",
+    autocast="narrow",
 )
 def conv_transpose(
     rank: int,

@@ -241,6 +241,7 @@ def _cross_entropy_reference(
     reference=_cross_entropy_reference,
     samples=lambda: _class_samples(True, label_smoothing=0.0),
     onnx="SoftmaxCrossEntropyLoss",
+    autocast="wide",
 )
 def cross_entropy(
     input: Value,
@@ -336,6 +337,7 @@ def _soft_cross_entropy(x: Any, target: Any, weight: Any, reduction: str, smooth
     reference=_nll_reference,
     samples=lambda: _class_samples(False),
     onnx="NegativeLogLikelihoodLoss",
+    autocast="wide",
 )
 def nll_loss(
     input: Value,

@@ -94,7 +94,15 @@ def _samples() -> list[Sample]:
     ]
 
 
-@op("composite", public=False, method=None, infer=_spec, reference=_reference, samples=_samples)
+@op(
+    "composite",
+    public=False,
+    method=None,
+    infer=_spec,
+    reference=_reference,
+    samples=_samples,
+    autocast="wide",
+)
 def ctc(
     log_probs: Value, targets: Value, input_lengths: Value, target_lengths: Value, blank: int = 0
 ) -> Value:

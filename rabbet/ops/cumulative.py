@@ -113,7 +113,13 @@ def _samples(kind: str) -> Callable[[], list[Sample]]:
     ]
 
 
-@op("composite", reference=_reference(np.cumulative_sum), samples=_samples("any"), onnx="CumSum")
+@op(
+    "composite",
+    reference=_reference(np.cumulative_sum),
+    samples=_samples("any"),
+    onnx="CumSum",
+    autocast="wide",
+)
 def cumulative_sum(
     x: Value, axis: int | None = None, dtype: DType | None = None, include_initial: bool = False
 ) -> Value:
@@ -144,6 +150,7 @@ def _cumulative_sum_gradient(
     reference=_reference(np.cumulative_prod),
     samples=_samples("near one"),
     onnx="CumProd",
+    autocast="wide",
 )
 def cumulative_prod(
     x: Value, axis: int | None = None, dtype: DType | None = None, include_initial: bool = False
@@ -171,6 +178,7 @@ def cumulative_prod(
         Sample((Draw(s),), {"axis": a})
         for s, a in (((5,), None), ((3, 4), 0), ((2, 3), -1), ((2, 0), 1), ((2, 300), 1))
     ],
+    autocast="wide",
 )
 def logcumsumexp(x: Value, axis: int | None = None) -> Value:
     """log(exp(x[0]) + ... + exp(x[i])) for each i along `axis`, without overflow.

@@ -354,6 +354,7 @@ def diagonal(x: Value, offset: int = 0) -> Value:
         Sample((Draw((3, 3)),), {"offset": 0}),
         Sample((Draw((2, 3, 4)),), {"offset": 1}),
     ],
+    autocast="wide",
 )
 def trace(x: Value, offset: int = 0) -> Value:
     """The sum of a diagonal of the last two axes.

@@ -52,6 +52,7 @@ def _poisson_array(
             ),
         )
     ],
+    autocast="wide",
 )
 def poisson_nll_loss(
     input: Value,
@@ -99,6 +100,7 @@ def _gaussian_array(
             ((2, 3), (2, 1), False, "sum"),
         )
     ],
+    autocast="wide",
 )
 def gaussian_nll_loss(
     input: Value,

@@ -70,6 +70,7 @@ def _number_samples(kinks: tuple[float, ...] = (), **attrs: Any) -> list[Sample]
     method=None,
     reference=lambda x, t, reduction: reduce_array((wide(x) - t) ** 2, reduction),
     samples=_number_samples,
+    autocast="wide",
 )
 def mse_loss(input: Value, target: Value, reduction: str = "mean") -> Value:
     """Squared difference, averaged, summed or as it is.
@@ -90,6 +91,7 @@ def mse_loss(input: Value, target: Value, reduction: str = "mean") -> Value:
     method=None,
     reference=lambda x, t, reduction: reduce_array(np.abs(wide(x) - t), reduction),
     samples=_number_samples,
+    autocast="wide",
 )
 def l1_loss(input: Value, target: Value, reduction: str = "mean") -> Value:
     """Absolute difference, averaged, summed or as it is; shapes and dtypes as in `mse_loss`.
@@ -118,6 +120,7 @@ def _huber(apart: Any, delta: float) -> Any:
         _huber_array(wide(x) - t, beta) / beta if beta else np.abs(wide(x) - t), reduction
     ),
     samples=lambda: _number_samples(beta=1.0) + _number_samples(beta=0.0),
+    autocast="wide",
 )
 def smooth_l1_loss(
     input: Value, target: Value, reduction: str = "mean", beta: float = 1.0
@@ -141,6 +144,7 @@ def smooth_l1_loss(
         _huber_array(wide(x) - t, delta), reduction
     ),
     samples=lambda: _number_samples(delta=1.0) + _number_samples(delta=2.0),
+    autocast="wide",
 )
 def huber_loss(input: Value, target: Value, reduction: str = "mean", delta: float = 1.0) -> Value:
     """Half the squared difference below delta, delta (|difference| - delta / 2) above; as
@@ -191,6 +195,7 @@ def _bce_samples(low: float, high: float, extra: int) -> list[Sample]:
     method=None,
     reference=_bce_reference,
     samples=lambda: _bce_samples(0.1, 1.0, 1),
+    autocast="wide",
 )
 def binary_cross_entropy(
     input: Value, target: Value, weight: Value | None = None, reduction: str = "mean"
@@ -250,6 +255,7 @@ def _logits_reference(
     method=None,
     reference=_logits_reference,
     samples=lambda: _bce_samples(-2, 2, 2) + _bce_samples(-40, 40, 2)[:1],
+    autocast="wide",
 )
 def binary_cross_entropy_with_logits(
     input: Value,
@@ -301,6 +307,7 @@ def _kl_reference(x: np.ndarray, t: np.ndarray, reduction: str, log_target: bool
             ((0, 2), "sum", False),
         )
     ],
+    autocast="wide",
 )
 def kl_div(input: Value, target: Value, reduction: str = "mean", log_target: bool = False) -> Value:
     """target * (log target - input), for log-probabilities `input`; a target of 0 gives 0, a

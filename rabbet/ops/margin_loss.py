@@ -60,6 +60,7 @@ def _distance_array(
             *(((4,), (4,), 3.0, False), ((0, 2), (0, 2), 2.0, False)),
         )
     ],
+    autocast="wide",
 )
 def pairwise_distance(
     x1: Value, x2: Value, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
@@ -83,6 +84,7 @@ def _cosine_array(x1: np.ndarray, x2: np.ndarray, axis: int, eps: float) -> np.n
         Sample((Draw(s), Draw(t)), {"axis": a, "eps": 1e-8})
         for s, t, a in (((3, 4), (3, 4), 1), ((2, 3, 4), (3, 4), -2), ((4,), (4,), 0))
     ],
+    autocast="wide",
 )
 def cosine_similarity(x1: Value, x2: Value, axis: int = 1, eps: float = 1e-8) -> Value:
     """The cosine of the angle between x1 and x2 along an axis; lengths are at least `eps`."""
@@ -106,6 +108,7 @@ def cosine_similarity(x1: Value, x2: Value, axis: int = 1, eps: float = 1e-8) ->
         Sample((Draw(s, kind="distinct"),), {"p": p, "axis": a, "eps": 1e-12})
         for s, p, a in (((3, 4), 2.0, 1), ((2, 3), 1.0, 0), ((4,), 3.0, 0), ((2, 3), math.inf, -1))
     ],
+    autocast="wide",
 )
 def normalize(x: Value, p: float = 2.0, axis: int = 1, eps: float = 1e-12) -> Value:
     """x divided by its p-norm along an axis, or by eps where that is smaller."""
@@ -132,6 +135,7 @@ def in_dtype(name: str, target: Any, x: Any) -> Any:
         Sample((Draw(s), Draw(s), Draw(s, t, t + 1, "int")), {"margin": m, "reduction": r})
         for s, t, m, r in (((3, 4), 1, 0.0, "mean"), ((5,), -1, 0.5, "sum"), ((2,), 1, 0.2, "none"))
     ],
+    autocast="wide",
 )
 def margin_ranking_loss(
     input1: Value, input2: Value, target: Value, margin: float = 0.0, reduction: str = "mean"
@@ -163,6 +167,7 @@ def _hinge_array(x: np.ndarray, t: np.ndarray, margin: float, reduction: str) ->
             ((2,), -1, 1.0, "none"),
         )
     ],
+    autocast="wide",
 )
 def hinge_embedding_loss(
     input: Value, target: Value, margin: float = 1.0, reduction: str = "mean"
@@ -199,6 +204,7 @@ def _cosine_loss_array(
             *(((3, 4), 1, 0.0, "mean"), ((5, 3), -1, 0.1, "sum"), ((4,), 1, 0.0, "none")),
         )
     ],
+    autocast="wide",
 )
 def cosine_embedding_loss(
     input1: Value, input2: Value, target: Value, margin: float = 0.0, reduction: str = "mean"
@@ -247,6 +253,7 @@ def _triplet_array(
             ((4,), 9.0, 2.0, False, "sum"),
         )
     ],
+    autocast="wide",
 )
 def triplet_margin_loss(
     anchor: Value,
@@ -308,6 +315,7 @@ def _multi_margin_array(
             ((4,), False, 2, 1.0, "sum"),
         )
     ],
+    autocast="wide",
 )
 def multi_margin_loss(
     input: Value,
@@ -358,6 +366,7 @@ def _multilabel_array(x: np.ndarray, t: np.ndarray, reduction: str) -> np.ndarra
         Sample((Draw(s, kind="distinct"), Draw(s, low, s[-1], "int")), {"reduction": r})
         for s, low, r in (((3, 5), -1, "mean"), ((4,), 0, "sum"), ((2, 3), -2, "none"))
     ],
+    autocast="wide",
 )
 def multilabel_margin_loss(input: Value, target: Value, reduction: str = "mean") -> Value:
     """The mean over classes of max(0, 1 - (input[own] - input[other])), summed over own classes.
@@ -394,6 +403,7 @@ def multilabel_margin_loss(input: Value, target: Value, reduction: str = "mean")
         Sample((Draw(s), Draw(s, t, t + 1, "int")), {"reduction": r})
         for s, t, r in (((3, 4), 1, "mean"), ((5,), -1, "sum"), ((2,), 1, "none"))
     ],
+    autocast="wide",
 )
 def soft_margin_loss(input: Value, target: Value, reduction: str = "mean") -> Value:
     """log(1 + exp(-target * input)) for targets 1 and -1."""
@@ -416,6 +426,7 @@ def _multilabel_soft_array(x: np.ndarray, t: np.ndarray, weight: Any, reduction:
         Sample((Draw(s), Draw(s, 0, 1), Draw(s[-1:], 0.5, 2) if w else None), {"reduction": r})
         for s, w, r in (((3, 4), False, "mean"), ((2, 3), True, "none"), ((4,), False, "sum"))
     ],
+    autocast="wide",
 )
 def multilabel_soft_margin_loss(
     input: Value, target: Value, weight: Value | None = None, reduction: str = "mean"

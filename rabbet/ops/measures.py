@@ -335,6 +335,7 @@ def _renorm_array(x: np.ndarray, p: float, axis: int, maxnorm: float) -> np.ndar
             ((3, 4), math.inf, 0, 0.25),
         )
     ],
+    autocast="wide",
 )
 def renorm(x: Value, p: float, axis: int, maxnorm: float) -> Value:
     """`x` with every slice of `axis` whose p-norm is above `maxnorm` scaled down to it.

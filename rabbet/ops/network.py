@@ -61,6 +61,7 @@ def _shifted(x: Any, axis: int) -> Any:
     reference=_softmax_reference,
     samples=_softmax_samples,
     onnx="Softmax",
+    autocast="wide",
 )
 def softmax(x: Value, axis: int = -1) -> Value:
     """exp(x) divided by its sum along an axis.
@@ -93,6 +94,7 @@ def _softmax_gradient(g: Any, y: Any, x: Any, axis: int) -> tuple[Any]:
     reference=log_softmax_array,
     samples=_softmax_samples,
     onnx="LogSoftmax",
+    autocast="wide",
 )
 def log_softmax(x: Value, axis: int = -1) -> Value:
     """log(softmax(x)), computed without leaving the logarithm.

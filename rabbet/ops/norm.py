@@ -135,6 +135,7 @@ def _layer_norm_samples() -> list[Sample]:
     reference=_layer_norm_reference,
     samples=_layer_norm_samples,
     onnx="LayerNormalization",
+    autocast="wide",
 )
 def layer_norm(
     x: Value,
@@ -220,6 +221,7 @@ def _rms_norm_reference(
         )
     ],
     onnx="RMSNormalization",
+    autocast="wide",
 )
 def rms_norm(
     x: Value, normalized_shape: int | Axes, weight: Value | None = None, eps: float | None = None
@@ -292,6 +294,7 @@ def _channel_samples(vectors: int, **attrs: Any) -> list[Sample]:
     reference=_batch_norm_reference,
     samples=lambda: _channel_samples(0),
     onnx="BatchNormalization",
+    autocast="wide",
 )
 def batch_norm_train(
     x: Value, weight: Value | None = None, bias: Value | None = None, eps: float = 1e-5
@@ -379,6 +382,7 @@ def _infer_reference(
     reference=_infer_reference,
     samples=lambda: _channel_samples(2),
     onnx="BatchNormalization",
+    autocast="wide",
 )
 def batch_norm_infer(
     x: Value,
@@ -443,6 +447,7 @@ def _group_norm_samples() -> list[Sample]:
     reference=_group_norm_reference,
     samples=_group_norm_samples,
     onnx="GroupNormalization",
+    autocast="wide",
 )
 def group_norm(
     x: Value,
@@ -492,6 +497,7 @@ def _group_norm_gradient(
     reference=lambda x, weight, bias, eps: _group_norm_reference(x, x.shape[1], weight, bias, eps),
     samples=lambda: _channel_samples(0)[1:],
     onnx="InstanceNormalization",
+    autocast="wide",
 )
 def instance_norm(
     x: Value, weight: Value | None = None, bias: Value | None = None, eps: float = 1e-5

@@ -215,6 +215,7 @@ def _nan_samples() -> list[Sample]:
         x, np.nansum(as_double(x), axis, keepdims=keepdims)
     ),
     samples=_nan_samples,
+    autocast="wide",
 )
 def nansum(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The sum over `axis` (None: all) of the elements that are not NaN.
@@ -234,6 +235,7 @@ def nansum(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
         x, np.nanmean(as_double(x), axis, keepdims=keepdims)
     ),
     samples=_nan_samples,
+    autocast="wide",
 )
 def nanmean(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The mean over `axis` (None: all) of the elements that are not NaN; NaN where there are none.

@@ -357,6 +357,7 @@ def _lstm_spec(x: Spec, weight: Spec, h0: Spec, c0: Spec, reverse: bool) -> tupl
     reference=reference_of(LSTM, ("x", "weight", "h0", "c0")),
     samples=lambda: _samples(4, (4,), (4, 1), (), ()),
     onnx="LSTM",
+    autocast="narrow",
 )
 def lstm_scan(x: Value, weight: Value, h0: Value, c0: Value, reverse: bool) -> tuple[Value, ...]:
     """h and c of every step of an LSTM, (steps, batch, H) each; hidden: gates i, f, g, o, and h and
@@ -429,6 +430,7 @@ def _gru_spec(x: Spec, weight: Spec, bias: Spec, h0: Spec, reverse: bool) -> tup
     reference=reference_of(GRU, ("x", "weight", "bias", "h0")),
     samples=lambda: _samples(3, (3,), (3, 1), (0,), ()),
     onnx="GRU",
+    autocast="narrow",
 )
 def gru_scan(x: Value, weight: Value, bias: Value, h0: Value, reverse: bool) -> tuple[Value, ...]:
     """h of every step of a GRU, (steps, batch, H); `bias` (H,) is that of the new gate's hidden
@@ -500,6 +502,7 @@ def _rnn_spec(x: Spec, weight: Spec, h0: Spec, relu: bool, reverse: bool) -> tup
     reference=reference_of(RNN, ("x", "weight", "h0"), ("relu",)),
     samples=lambda: _samples(1, (1,), (1, 1), (), relu=False),
     onnx="RNN",
+    autocast="narrow",
 )
 def rnn_scan(x: Value, weight: Value, h0: Value, relu: bool, reverse: bool) -> tuple[Value, ...]:
     """tanh or relu of x + h @ weight^T, step by step, (steps, batch, H); hidden: h before."""

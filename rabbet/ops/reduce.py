@@ -285,6 +285,7 @@ def _sum_reference(x: np.ndarray, axis: Axes, dtype: DType | None, keepdims: boo
         *reduction_samples(("float32", "int8"), dtype=dtypes.float64)(),
     ],
     onnx="ReduceSum",
+    autocast="wide",
 )
 def sum_(x: Value, axis: Axes = None, dtype: DType | None = None, keepdims: bool = False) -> Value:
     """The sum over `axis` (None: all); 0 where there is nothing.
@@ -308,6 +309,7 @@ def _prod_reference(x: np.ndarray, axis: Axes, dtype: DType | None, keepdims: bo
     reference=_prod_reference,
     samples=reduction_samples(NUMERIC, "positive", dtype=None),
     onnx="ReduceProd",
+    autocast="wide",
 )
 def prod(x: Value, axis: Axes = None, dtype: DType | None = None, keepdims: bool = False) -> Value:
     """The product over `axis` (None: all); 1 where there is nothing. dtype as in `sum`.
@@ -353,6 +355,7 @@ def _mean_reference(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
         Sample((Draw((0, 3)),), {"axis": 0, "keepdims": False}, grad=False),
     ],
     onnx="ReduceMean",
+    autocast="wide",
 )
 def mean(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The average over `axis` (None: all); NaN where there is nothing. Integers become float32.

@@ -52,6 +52,7 @@ def _check_segments(name: str, x: Any, segment_ids: Any) -> None:
     sizes=("num_segments",),
     reference=_segment_array,
     samples=_segment_samples,
+    autocast="wide",
 )
 def segment_sum(x: Value, segment_ids: Value, num_segments: Dim) -> Value:
     """Sums of the rows of each segment: (n, *s), (n,) -> (num_segments, *s); 0 for no rows.
@@ -77,6 +78,7 @@ def _segment_mean_array(x: np.ndarray, segment_ids: np.ndarray, num_segments: in
     sizes=("num_segments",),
     reference=_segment_mean_array,
     samples=_segment_samples,
+    autocast="wide",
 )
 def segment_mean(x: Value, segment_ids: Value, num_segments: Dim) -> Value:
     """Averages of the rows of each segment, as `segment_sum`; 0 where there are none.
@@ -162,6 +164,7 @@ def _cdist_array(x1: np.ndarray, x2: np.ndarray, p: float) -> np.ndarray:
             *(((0, 2), (3, 2), 2.0), ((1, 1), (1, 1), 2.0)),
         )
     ],
+    autocast="wide",
 )
 def cdist(x1: Value, x2: Value, p: float = 2.0) -> Value:
     """Distances of all rows to all others: (..., m, k), (..., n, k) -> (..., m, n).

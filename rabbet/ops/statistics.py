@@ -50,7 +50,7 @@ def _var_samples() -> list[Sample]:
     ]
 
 
-@op("composite", reference=_var_reference, samples=_var_samples)
+@op("composite", reference=_var_reference, samples=_var_samples, autocast="wide")
 def var(x: Value, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Value:
     """The mean squared distance from the mean: sum / (n - correction). Two passes over the data.
 
@@ -93,6 +93,7 @@ def _std_samples() -> list[Sample]:
     "composite",
     reference=lambda *x: np.sqrt(as_double(_var_reference(as_double(x[0]), *x[1:]))),
     samples=_std_samples,
+    autocast="wide",
 )
 def std(x: Value, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Value:
     """The square root of `var`.
@@ -117,6 +118,7 @@ def _logsumexp_reference(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarra
     reference=_logsumexp_reference,
     samples=reduction_samples(empty=False),
     onnx="ReduceLogSumExp",
+    autocast="wide",
 )
 def logsumexp(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """log(sum(exp(x))) over `axis` (None: all) without overflow.

@@ -8,6 +8,7 @@ from rabbet.optim.matrices import Adafactor, Muon
 from rabbet.optim.moments import LAMB, Adadelta, Adamax, NAdam, RAdam
 from rabbet.optim.optimizer import Optimizer
 from rabbet.optim.others import ASGD, Rprop
+from rabbet.optim.scaler import GradScaler
 from rabbet.optim.sgd import SGD
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "GradScaler",
     "Muon",
     "NAdam",
     "Optimizer",

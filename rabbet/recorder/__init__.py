@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from rabbet.recorder._recorder import (
     MEMO_LIMIT,
+    Autocast,
     Caller,
     GradMode,
     Handle,
@@ -48,6 +49,7 @@ from rabbet.recorder._recorder import (
 
 __all__ = [
     "MEMO_LIMIT",
+    "Autocast",
     "Caller",
     "GradMode",
     "Handle",

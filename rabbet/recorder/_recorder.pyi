@@ -101,6 +101,13 @@ class GradMode:
     def __enter__(self) -> None: ...
     def __exit__(self, *exc: object) -> None: ...
 
+class Autocast:
+    """Within it, ops get operands of the dtype that autocast asks for, or None."""
+
+    def __init__(self, narrow: Any) -> None: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *exc: object) -> None: ...
+
 @final
 class Segment:
     @property
@@ -142,6 +149,8 @@ class Tape:
     capture: Any
     interpreter: Any
     runner: Any
+    @property
+    def narrow(self) -> Any: ...
     limit: int
     byte_limit: int
     @property

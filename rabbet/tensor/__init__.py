@@ -31,7 +31,14 @@ from rabbet.tensor.create import (
     zeros_like,
 )
 from rabbet.tensor.lift import functions, install_all
-from rabbet.tensor.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from rabbet.tensor.modes import (
+    autocast,
+    enable_grad,
+    is_autocast_enabled,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from rabbet.tensor.tensor import Tensor, from_numpy
 
 install_all()
@@ -53,6 +60,7 @@ __all__ = [
     "Tensor",
     "arange",
     "asarray",
+    "autocast",
     "empty",
     "empty_like",
     "enable_grad",
@@ -63,6 +71,7 @@ __all__ = [
     "full",
     "full_like",
     "functions",
+    "is_autocast_enabled",
     "is_grad_enabled",
     "linspace",
     "logspace",

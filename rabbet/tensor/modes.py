@@ -1,12 +1,16 @@
-"""Gradient modes of this thread's recording."""
+"""Modes of this thread's recording: gradients, and the dtype that ops compute in."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from rabbet.recorder import GradMode, current
+from rabbet.base import dtypes
+from rabbet.base.errors import DTypeError
+from rabbet.recorder import Autocast, GradMode, current
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _GradMode(GradMode):
@@ -79,3 +83,46 @@ def is_grad_enabled() -> bool:
     True
     """
     return current().grad_enabled
+
+
+class autocast(Autocast):
+    """Within it, matrix products, convolutions, attention and recurrent layers compute in bfloat16
+    or float16; norms, softmax, losses, sums and means in float32: `with rb.autocast(): ...`, or
+    `@rb.autocast(rb.float16)`.
+
+    Their operands are cast as they are recorded, so parameters and gradients keep their dtype;
+    float64, integers and all other ops are left as they are. `backward()` needs no autocast: each
+    gradient has the dtype of its tensor. `enabled=False` is a block without. Small gradients
+    vanish in float16: see `rb.GradScaler`. DTypeError for a dtype that is neither of the two.
+
+    >>> x, w = rb.ones((2, 3)), rb.ones((4, 3))
+    >>> with rb.autocast(rb.bfloat16):
+    ...     y = rb.linear(x, w)
+    ...     y.dtype.name, rb.softmax(y, axis=1).dtype.name
+    ('bfloat16', 'float32')
+    """
+
+    def __init__(self, dtype: Any = dtypes.bfloat16, enabled: bool = True) -> None:
+        if dtype in ("cpu", "cuda"):
+            raise DTypeError(f"autocast: {dtype!r} is a device; write rb.autocast(rb.bfloat16)")
+        self.dtype, self.enabled = dtypes.dtype_of(dtype), bool(enabled)
+        if self.dtype not in (dtypes.bfloat16, dtypes.float16):
+            raise DTypeError(f"autocast: {self.dtype.name} is neither bfloat16 nor float16")
+        super().__init__(self.dtype if self.enabled else None)
+
+    def __call__(self, function: F) -> F:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with autocast(self.dtype, self.enabled):
+                return function(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+
+def is_autocast_enabled() -> bool:
+    """Whether `rb.autocast` holds now.
+
+    >>> rb.is_autocast_enabled()
+    False
+    """
+    return current().narrow is not None

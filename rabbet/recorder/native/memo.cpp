@@ -76,8 +76,10 @@ bool write_key(const Call &call, PyObject *const *kinds, Key &key) {
     const bool plain = (!call.attrs || PyDict_GET_SIZE(call.attrs) == 0) &&
                        (!call.form || PyTuple_GET_SIZE(call.form) == 0);
     key.add(call.op);
-    key.add(2 * call.n + plain);
+    key.add(4 * call.n + 2 * (call.narrow != nullptr) + plain);
     key.add(kinds, size_t(call.n) * sizeof *kinds);
+    if (call.narrow)
+        key.add(call.narrow);
     if (plain)
         return true;
     if (!key.add_value(call.form ? call.form : Py_None))
@@ -110,8 +112,9 @@ Ref ask(const Call &call) {
     const Ref form = call.form ? Ref::borrow(call.form) : Ref::steal(PyTuple_New(0));
     if (!operands || !attrs || !form)
         return {};
-    Ref found = Ref::steal(
-        PyObject_CallFunctionObjArgs(hooks.prepare, call.op, operands.get(), attrs.get(), form.get(), nullptr));
+    // A null pointer would end the arguments there: `narrow` is the last.
+    Ref found = Ref::steal(PyObject_CallFunctionObjArgs(hooks.prepare, call.op, operands.get(), attrs.get(), form.get(),
+                                                        call.narrow, nullptr));
     if (!found)
         return {};
     if (!Py_IS_TYPE(found.get(), prepared_type)) {
@@ -136,6 +139,8 @@ Prepared *find_anew(const Call &call, const std::vector<PyObject *> &kinds, cons
     }
     std::vector<PyObject *> kept = kinds;
     kept.push_back(call.op);
+    if (call.narrow)
+        kept.push_back(call.narrow);
     kept.insert(kept.end(), key.identities().begin(), key.identities().end());
     std::vector<Ref> alive; // `prepare` is Python: it may do anything
     for (PyObject *object : kept)

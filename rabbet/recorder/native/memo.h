@@ -14,6 +14,7 @@ struct Call {
     Py_ssize_t n;
     PyObject *attrs; // dict; nullptr: none
     PyObject *form;  // tuple; nullptr: ()
+    PyObject *narrow = nullptr; // the dtype that autocast asks for; nullptr: none
 };
 
 // What is known of the call, asking `prepare` at its first sight; a new reference, or nullptr and an error.

@@ -1,4 +1,4 @@
-// GradMode: whether ops record for gradients, within a `with` block.
+// What holds within a `with` block. GradMode: whether ops record for gradients. Autocast: which dtype narrow ops get.
 #pragma once
 
 #include "tape.h"
@@ -34,6 +34,34 @@ class GradMode {
   private:
     bool enabled_;
     std::vector<bool> before_; // an instance may be entered again within itself
+};
+
+class Autocast {
+  public:
+    // nullptr: none.
+    explicit Autocast(PyObject *narrow) : narrow_(Ref::borrow(narrow)) {}
+
+    bool enter() {
+        Tape *tape = current_tape();
+        if (tape) {
+            before_.push_back(Ref::borrow(tape->narrow));
+            put(tape->narrow, narrow_.get());
+        }
+        return tape != nullptr;
+    }
+
+    bool leave() {
+        Tape *tape = current_tape();
+        if (tape && !before_.empty()) {
+            put(tape->narrow, before_.back().get());
+            before_.pop_back();
+        }
+        return tape != nullptr;
+    }
+
+  private:
+    Ref narrow_;
+    std::vector<Ref> before_;
 };
 
 } // namespace rabbet

@@ -178,4 +178,9 @@ NB_MODULE(_recorder, module) {
         .def(nb::init<bool>(), nb::arg("enabled"))
         .def("__enter__", [checked](GradMode &mode) { checked(mode.enter()); })
         .def("__exit__", [checked](GradMode &mode, const nb::args &) { checked(mode.leave()); });
+    nb::class_<Autocast>(module, "Autocast", "Within it, ops get operands of the dtype that autocast asks for, or None.")
+        .def("__init__", [](Autocast *self, nb::handle narrow) { new (self) Autocast(narrow.is_none() ? nullptr : narrow.ptr()); },
+             nb::arg("narrow").none())
+        .def("__enter__", [checked](Autocast &mode) { checked(mode.enter()); })
+        .def("__exit__", [checked](Autocast &mode, const nb::args &) { checked(mode.leave()); });
 }

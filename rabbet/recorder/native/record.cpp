@@ -152,8 +152,11 @@ static PyObject *interpreted(PyObject *interpreter, const Call &call) {
     return PyObject_CallFunctionObjArgs(interpreter, call.op, operands.get(), attrs.get(), form.get(), nullptr);
 }
 
-PyObject *record_call(const Call &call) {
+PyObject *record_call(const Call &asked) {
     Tape *thread_tape = current_tape();
+    Call call = asked;
+    call.narrow = thread_tape ? thread_tape->narrow : nullptr;
+    const Ref narrow = Ref::borrow(call.narrow); // `prepare` is Python: it may end the block
     if (thread_tape && thread_tape->interpreter) {
         Ref made = Ref::steal(interpreted(thread_tape->interpreter, call));
         if (made.get() != Py_NotImplemented)

@@ -187,6 +187,7 @@ int traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(tape->capture);
     Py_VISIT(tape->interpreter);
+    Py_VISIT(tape->narrow);
     Py_VISIT(tape->runner);
     for (Node *node : tape->recorded->nodes)
         Py_VISIT(py(node));
@@ -203,6 +204,7 @@ int clear(PyObject *self) {
     auto *tape = reinterpret_cast<Tape *>(self);
     Py_CLEAR(tape->capture);
     Py_CLEAR(tape->interpreter);
+    Py_CLEAR(tape->narrow);
     Py_CLEAR(tape->runner);
     tape->recorded->release();
     return 0;

@@ -37,6 +37,7 @@ struct Tape {
     PyObject *capture, *lock;
     PyObject *interpreter; // takes ops instead of the tape, or nullptr
     PyObject *runner; // computes every segment (anomaly mode, profiler), or nullptr
+    PyObject *narrow; // the dtype of autocast, or nullptr
     PyObject *first_code; // where the first node was recorded
     int first_lasti;
     int64_t epoch, limit, byte_limit, pending_bytes;

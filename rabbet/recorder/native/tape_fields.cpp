@@ -56,6 +56,8 @@ PyGetSetDef tape_fields[] = {
      nullptr},
     {"interpreter", get_object<&Tape::interpreter>, set_object<&Tape::interpreter>,
      "Called as record() is, before anything is recorded; NotImplemented lets the tape record. Or None.", nullptr},
+    {"narrow", get_object<&Tape::narrow>, nullptr, "The dtype that autocast asks for (see Op.autocast), or None.",
+     nullptr},
     {"runner", get_object<&Tape::runner>, set_object<&Tape::runner>,
      "Called with (segment, live outputs) to compute each segment, or None: programs are looked up and run.", nullptr},
     {"count", get_count, nullptr, "How many nodes wait.", nullptr},
