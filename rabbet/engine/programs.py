@@ -36,6 +36,10 @@ ENTRIES_KEPT = 64
 FAMILIES_KEPT = 4096
 KEY_BYTES_KEPT = 1 << 25
 SIGHTINGS_KEPT = 4
+# A program of many ops is asked for, and taken over, in the time of a dozen runs op by op. It is
+# worth that where its structure came again among the last RECENT that had none, or so OFTEN.
+RECENT = 16
+OFTEN = 16
 LARGE_BYTES = 1 << 22  # of one op: worth a program that was planned for such sizes
 EARLY_BYTES = 1 << 25  # op by op all values lie in memory: larger segments wait for their program
 
@@ -75,6 +79,7 @@ class Family:
     early: list[Entry] = field(default_factory=list)  # op by op, while a program is coming
     ready: list[Any] | None = None  # programs of one op that came with the package, not used yet
     sights: int = 0
+    seen: int = 0  # when it was seen last (see `_Families.without`)
 
 
 @dataclass(eq=False)
@@ -119,6 +124,7 @@ class _Statistics(dict[str, int]):
 
 class _Families(OrderedDict[bytes, Family]):
     key_bytes = 0  # of all keys: structures that never repeat are long
+    without = 0  # how many segments there were that had no fused program
 
     def clear(self) -> None:
         """Forget all programs, those of single ops too."""
@@ -231,8 +237,7 @@ def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Family, Found]:
     if live not in family.needs:
         family.needs[live] = frozenset(live) | residuals_of(segment, live)
     needed = family.needs[live]
-    family.sights += 1
-    want_fused = config.fuse and (family.sights > 1 or current().capture is not None)
+    want_fused = config.fuse and _comes_again(family)
     found = _known(family, segment.sizes, needed, want_fused)
     if found is not None:
         return family, Found(*found, "found")
@@ -240,6 +245,23 @@ def find(segment: Segment, live: tuple[Output, ...]) -> tuple[Family, Found]:
     entry, symbols = found or _compile(segment, family, needed, want_fused)
     how = "first sight" if not want_fused else "compiled"
     return family, Found(entry, symbols, "being compiled" if entry.coming else how)
+
+
+def _comes_again(family: Family) -> bool:
+    """Whether a structure that is seen now is worth a program of its own; the sight is noted."""
+    family.sights += 1
+    families.without += 1
+    before, family.seen = family.seen, families.without
+    return (
+        current().capture is not None
+        or 1 < family.sights
+        and (
+            family.sights >= OFTEN
+            or family.seen - before <= RECENT
+            or bool(family.entries or family.asked)
+            or not compiler().is_wanted()
+        )
+    )
 
 
 def find_single(node: Node, wanted: list[int]) -> tuple[Found, Any, tuple[int, ...]]:

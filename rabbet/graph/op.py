@@ -30,6 +30,8 @@ KINDS = (
 )
 LARGEST_BODY = 20_000  # ops of a body while its rule is asked; a user never comes near
 AUTOCAST = (dtypes.float16, dtypes.bfloat16, dtypes.float32)  # the dtypes it changes
+GROUP = 16  # operands of one call, where a longer list is taken group by group
+SMALL_BYTES = 1 << 16  # of an operand: moved once more at little cost
 COMPUTING = ("elementwise", "reduce", "contract", "sort")  # not moves and their like
 
 
@@ -80,6 +82,7 @@ class Op(Binding):
     grad: Callable[..., Any] | None = None
     batch: Callable[..., Any] | None = None
     in_parts: Callable[..., Any] | None = None
+    of_groups: Callable[..., Any] | None = None
     caller: Any = None
 
     def __post_init__(self) -> None:
@@ -115,7 +118,28 @@ class Op(Binding):
         self.in_parts = rule
         return rule
 
+    def groups(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: `rule(operands, **attrs)` records a call with a long list of operands as calls
+        with at most `GROUP`.
+
+        Each number of operands is an op of its own, with types, a gradient and a program to be
+        found; so lists that change their length in every step would never meet a known one.
+        """
+        self.of_groups = rule
+        return rule
+
     # ---- calling -------------------------------------------------------------------------------
+
+    def by_groups(self, operands: Sequence[Any], attrs: Attrs) -> Any:
+        """The call recorded group by group; None where it is to be one: few operands, large ones,
+        or others than tensors of one Spec.
+        """
+        if self.of_groups is None or len(operands) <= GROUP:
+            return None
+        spec = getattr(operands[0], "spec", None)
+        if spec is None or any(getattr(o, "spec", None) is not spec for o in operands):
+            return None
+        return self.of_groups(operands, **attrs) if spec.nbytes <= SMALL_BYTES else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.caller is not None:
@@ -123,6 +147,9 @@ class Op(Binding):
             if made is not NotImplemented:
                 return made
         operands, attrs, form = self.bind(args, kwargs)
+        grouped = self.by_groups(operands, attrs)
+        if grouped is not None:
+            return grouped
         for operand in operands:
             if hasattr(operand, "emit"):
                 if self.caller is not None:

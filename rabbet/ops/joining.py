@@ -12,7 +12,8 @@ from rabbet.base.dtypes import int64
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.base.sizes import Dim
-from rabbet.graph.op import op
+from rabbet.base.spec import Spec
+from rabbet.graph.op import GROUP, op
 from rabbet.graph.sample import ALL, Draw, Sample
 from rabbet.graph.value import Value, lookup
 from rabbet.ops.compare import less, where
@@ -40,6 +41,20 @@ def _concat_samples() -> list[Sample]:
     ]
 
 
+def _concat_spec(arrays: Sequence[Spec], axis: int | None) -> Spec:
+    if axis is None:
+        _check_some("concat", arrays)
+        return arrays[0].with_shape((_sum([sizes.product(a.shape) for a in arrays]),))
+    at = _check_joined("concat", arrays, axis)
+    shape = arrays[0].shape
+    return arrays[0].with_shape((*shape[:at], _ends(arrays, at)[-1], *shape[at + 1 :]))
+
+
+def _stack_spec(arrays: Sequence[Spec], axis: int) -> Spec:
+    first, at = _check_alike(arrays), axis_of("stack", axis, arrays[0].ndim + 1)
+    return first.with_shape((*first.shape[:at], len(arrays), *first.shape[at:]))
+
+
 def _concat_reference(arrays: Sequence[np.ndarray], axis: int | None) -> np.ndarray:
     if axis is None:
         return np.concatenate([a.reshape(-1) for a in arrays])
@@ -50,6 +65,7 @@ def _concat_reference(arrays: Sequence[np.ndarray], axis: int | None) -> np.ndar
     "composite",
     promote="common",
     method=None,
+    infer=_concat_spec,
     reference=_concat_reference,
     samples=_concat_samples,
     onnx="Concat",
@@ -137,6 +153,7 @@ def _placed(x: Any, axis: int, before: Dim, after: Dim) -> Any:
     "composite",
     promote="common",
     method=None,
+    infer=_stack_spec,
     reference=np.stack,
     samples=lambda: [
         Sample((tuple(Draw(s) for s in shapes),), {"axis": axis})
@@ -153,12 +170,42 @@ def stack(arrays: Sequence[Value], axis: int = 0) -> Value:
     tensor([[1, 3],
             [2, 4]])
     """
+    first = _check_alike(arrays)
+    return concat([expand_dims(a, axis) for a in arrays], axis_of("stack", axis, first.ndim + 1))
+
+
+@stack.gradient
+def _stack_gradient(g: Any, y: Any, arrays: list[Any], axis: int) -> tuple[list[Any]]:
+    at = axis_of("stack", axis, g.ndim)
+    return ([reshape(cut(g, at, i, i + 1), a.shape) for i, a in enumerate(arrays)],)
+
+
+@concat.groups
+def _concat_of_groups(arrays: Sequence[Any], axis: int | None) -> Any:
+    return _joined_by_groups(concat, arrays, axis)
+
+
+@stack.groups
+def _stack_of_groups(arrays: Sequence[Any], axis: int) -> Any:
+    return _joined_by_groups(stack, arrays, axis)
+
+
+def _joined_by_groups(join: Any, arrays: Sequence[Any], axis: int | None) -> Any:
+    """What is left over comes last, so that all before have the shapes of other lengths too."""
+    full, at = len(arrays) // GROUP * GROUP, axis or 0
+    made = [join(arrays[i : i + GROUP], axis=axis) for i in range(0, full, GROUP)]
+    whole = made[0] if len(made) == 1 else concat(made, axis=at)
+    rest = arrays[full:]
+    return concat([whole, join(rest, axis=axis)], axis=at) if rest else whole
+
+
+def _check_alike(arrays: Sequence[Any]) -> Any:
+    """The first of several for `stack`."""
     _check_some("stack", arrays)
-    first = arrays[0]
-    if any(a.shape != first.shape for a in arrays):
+    if any(a.shape != arrays[0].shape for a in arrays):
         listed = ", ".join(show(a.shape) for a in arrays)
         raise ShapeError(f"stack: {listed}: all shapes must be equal")
-    return concat([expand_dims(a, axis) for a in arrays], axis_of("stack", axis, first.ndim + 1))
+    return arrays[0]
 
 
 def split(x: Any, size_or_sections: Dim | Sequence[Dim], axis: int = 0) -> list[Any]:

@@ -63,6 +63,9 @@ def lift(op: Op) -> Callable[..., Any]:
         if packs and len(args) >= 2 and hasattr(args[1], "__index__"):
             args = (args[0], tuple(args[1:]))
         operands, attrs, form = op.bind(args, kwargs)
+        grouped = op.by_groups(operands, attrs)
+        if grouped is not None:
+            return grouped
         caller.learn(*given, operands, attrs, form)
         return record(op, tensors(operands), attrs, form)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 import rabbet as rb
@@ -102,3 +104,33 @@ def test_large_ops_are_planned_for_their_sizes(monkeypatch: pytest.MonkeyPatch) 
     assert _ready(compiler, single, monkeypatch) is None and not compiler.asked
     monkeypatch.setattr(programs, "LARGE_BYTES", 4 * 3 * 4 * 5 + 1)
     assert _ready(compiler, single, monkeypatch) == (b"0", (4, 5))
+
+
+@pytest.mark.parametrize("join", [rb.stack, rb.concat])
+def test_lists_of_any_length_share_programs(join: Callable[..., rb.Tensor]) -> None:
+    """Their values and gradients too; nothing of a new length is compiled as a whole."""
+
+    def run(length: int) -> set[bytes]:
+        before = {*programs.families}
+        parts = [rb.full((2, 3), float(i), requires_grad=True) for i in range(length)]
+        joined = join(parts, axis=1)
+        wanted = getattr(np, join.__name__)([p.numpy() for p in parts], axis=1)
+        np.testing.assert_array_equal(joined.numpy(), wanted)
+        weight = np.arange(wanted.size, dtype=np.float32).reshape(wanted.shape)
+        (joined * rb.asarray(weight)).sum().backward()
+        per_part = np.split(weight, length, axis=1)
+        for part, own in zip(parts, per_part, strict=True):
+            assert part.grad is not None
+            np.testing.assert_array_equal(part.grad.numpy(), own.reshape(2, 3))
+        return {key for key in programs.families if key.startswith(b"one")} - before
+
+    for length in (22, 20, 39, 280):
+        run(length)
+    assert run(38) == run(36) == run(23) == set()
+
+
+def test_long_lists_of_large_or_unlike_tensors_are_one_op() -> None:
+    large = [rb.zeros((1 << 15,)) for _ in range(17)]
+    unlike = [rb.zeros((1 + i % 2,)) for i in range(17)]
+    for parts in (large, unlike, [rb.zeros(1)] * 16):
+        assert len(rb.concat(parts)._node.inputs) == len(parts)

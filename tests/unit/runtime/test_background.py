@@ -161,6 +161,27 @@ def test_no_more_is_asked_for_than_can_wait(
     assert chain(4) == first[4] and _how() == "compiled"
 
 
+def test_nothing_is_asked_for_what_comes_again_rarely(
+    worker: background.Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "RECENT", 3)
+    monkeypatch.setattr(programs, "OFTEN", 4)
+    monkeypatch.setattr(worker, "_make", lambda message: None)
+
+    def chain(length: int) -> str:
+        x = rb.ones(3) / 3
+        for _ in range(length):
+            x = (x * 2).tanh()
+        float(x.sum())
+        return _how()
+
+    for _ in range(3):
+        assert {chain(length) for length in range(1, 6)} == {"first sight"}
+    assert not worker.waiting and not worker.over
+    assert {chain(length) for length in (1, 2)} == {"being compiled"}
+    assert chain(6) == "first sight" and chain(6) == "being compiled"
+
+
 def test_ops_of_a_repeated_segment_are_looked_up_once(
     worker: background.Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
