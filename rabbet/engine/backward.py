@@ -12,7 +12,8 @@ from typing import Any
 
 from rabbet.base import shapes
 from rabbet.base.errors import DroppedValue, GradientError
-from rabbet.engine import hooks, site
+from rabbet.engine import hooks, recipes, site
+from rabbet.engine.outline import Memo, Outline
 from rabbet.graph.value import lookup
 from rabbet.recorder import Autocast, GradMode, Handle, Node, current, pull
 from rabbet.transform.gradient import call_rule, call_rule_sparingly, reverse
@@ -70,6 +71,12 @@ def rule_of(wrap: Wrap, node: Node, incoming: Sequence[Any] | None) -> list[Any]
             f"the graph behind {node.op.name} ({site.describe(node.site)}) was freed by an "
             "earlier backward(); pass retain_graph=True there to keep it"
         )
+    made = _outline_of(node, incoming)
+    if made is not None:
+        places = [(node, i) for i in range(len(node.specs))] + [*node.inputs]
+        used = made.used[len(incoming) :]
+        others = [wrap(n, i) if u else None for (n, i), u in zip(places, used, strict=True)]
+        return made.record([*incoming, *others], type(next(g for g in incoming if g is not None)))
     outputs = [wrap(node, i) for i in range(len(node.specs))]
     inputs = [wrap(n, i) for n, i in node.inputs]
     needs = [n.requires_grad for n, _ in node.inputs]
@@ -80,6 +87,25 @@ def rule_of(wrap: Wrap, node: Node, incoming: Sequence[Any] | None) -> list[Any]
         if node.op.is_opaque:
             raise
         return call_rule_sparingly(*parts)
+
+
+def _outline_of(node: Node, incoming: Sequence[Any]) -> Outline | None:
+    """What the node's rule records, where that is known without asking it again."""
+    is_recorded = isinstance(next((g for g in incoming if g is not None), None), Handle)
+    if not is_recorded or not recipes.follows_from_specs(node.op):
+        return None
+    arrived = [None if g is None else g._node.specs[g._index] for g in incoming]
+    specs = [*arrived, *node.specs, *(n.specs[i] for n, i in node.inputs)]
+    needs = tuple(n.requires_grad for n, _ in node.inputs)
+    key = (node.op, node.form, needs, tuple([id(s) for s in specs]))
+    found: Outline | None = _outlines.get(node.attrs, key)
+    if found is None:
+        found = recipes.outline(node, arrived)
+        _outlines.put(node.attrs, key, found, *specs)
+    return found
+
+
+_outlines = Memo()
 
 
 def backward(

@@ -11,78 +11,62 @@ from collections.abc import Sequence
 from typing import Any
 
 from rabbet.base.spec import Spec, intern
+from rabbet.engine.outline import ARRIVED, INPUT, OUTPUT, Ingredient, Outline, Step, steps_of
 from rabbet.graph.op import Op
-from rabbet.graph.value import Builder, Call, Value, registry, topological
+from rabbet.graph.value import Builder, Value, registry
 from rabbet.recorder import Handle, Node, Recipe, leaf_node, prepared
 from rabbet.transform.gradient import call_rule
-
-ARRIVED, OUTPUT, INPUT, MADE, NUMBER = range(5)  # as in recorder/native/recipe.h
-Ingredient = tuple[int, Any, Any]
 
 
 def learn(node: Node, arrived: Sequence[Spec | None]) -> Recipe | None:
     """The recipe of a node's rule for gradients of these Specs, without the parts that no gradient
     needs; None where the rule must see tensors, or the op was made for one call.
     """
-    op: Op = node.op
-    if op.is_opaque or op.name not in registry or registry[op.name] is not op:
+    if not follows_from_specs(node.op):
         return None
+    parts, wanted = _asked(node, arrived)
+    known: dict[Value, Ingredient] = {
+        value: (kind, number, 0)
+        for kind, values in zip((ARRIVED, OUTPUT, INPUT), parts, strict=True)
+        for number, value in enumerate(values)
+        if value is not None
+    }
+    steps, results = steps_of(known, wanted)
+    return Recipe(tuple(_prepared(step) for step in steps), results)
+
+
+def outline(node: Node, arrived: Sequence[Spec | None]) -> Outline:
+    """The same as an Outline of gradients, outputs and operands, one after the other."""
+    (gs, ys, xs), wanted = _asked(node, arrived)
+    return Outline([*gs, *ys, *xs], wanted)
+
+
+def follows_from_specs(op: Op) -> bool:
+    """True where the rules of an op are known by it, its attributes and the operands' Specs."""
+    return not op.is_opaque and registry.get(op.name) is op
+
+
+def _asked(
+    node: Node, arrived: Sequence[Spec | None]
+) -> tuple[tuple[list[Value | None], ...], list[Value | None]]:
+    """Stand-ins for gradients, outputs and operands, and what the rule makes of them."""
     builder = Builder()
-    known: dict[Value, Ingredient] = {}
-
-    def stand_in(kind: int, number: int, spec: Spec | None) -> Value | None:
-        if spec is None:
-            return None
-        value = builder.input(spec)
-        known[value] = (kind, number, 0)
-        return value
-
     sources = [source for source, _ in node.inputs]
-    gs = [stand_in(ARRIVED, i, s) for i, s in enumerate(arrived)]
-    ys = [stand_in(OUTPUT, i, s) for i, s in enumerate(node.specs)]
-    xs = [stand_in(INPUT, i, s.specs[at]) for i, (s, at) in enumerate(node.inputs)]
+    gs = [None if s is None else builder.input(s) for s in arrived]
+    ys = [builder.input(s) for s in node.specs]
+    xs = [builder.input(s.specs[at]) for s, at in node.inputs]
     needs = [s.requires_grad for s in sources]
-    grads = call_rule(op, gs, ys, xs, node.attrs, node.form, needs)
+    grads = call_rule(node.op, gs, ys, xs, node.attrs, node.form, needs)
     wanted = [g if need else None for g, need in zip(grads, needs, strict=True)]
-    steps: list[tuple[Any, ...]] = []
-    results = {g for g in wanted if g is not None}
-    # In the operands' order: a set's differs from process to process, and with it a program's key.
-    for call in topological(g.call for g in wanted if g is not None):
-        if call.outputs[0] in known or _is_number(call) and results.isdisjoint(call.outputs):
-            continue
-        if _is_same(call) and call.inputs[0] in known:
-            known[call.outputs[0]] = known[call.inputs[0]]
-            continue
-        steps.append(_step(call, known))
-        for i, value in enumerate(call.outputs):
-            known[value] = (MADE, len(steps) - 1, i)
-    return Recipe(tuple(steps), tuple(None if g is None else known[g] for g in wanted))
+    return (gs, [*ys], [*xs]), wanted
 
 
-def _is_number(call: Call) -> bool:
-    return call.op.name == "constant"
-
-
-def _is_same(call: Call) -> bool:
-    """True where the result is the operand: a rule written for all dtypes and shapes needed no
-    conversion here.
-    """
-    same = ("cast", "expand", "reshape")
-    return call.op.name in same and call.outputs[0].spec == call.inputs[0].spec
-
-
-def _step(call: Call, known: dict[Value, Ingredient]) -> tuple[Any, ...]:
+def _prepared(step: Step) -> tuple[Any, ...]:
     """(op, prepared, attrs, form, operands) of one Call."""
-    operands: list[Ingredient] = []
-    for value in call.inputs:
-        if value in known:
-            operands.append(known[value])
-        else:
-            spec = intern((), value.dtype)
-            operands.append((NUMBER, value.call.attrs["value"], (spec,)))
+    call, operands = step
     kinds = tuple(_placeholder(value.spec) for value in call.inputs)
     found = prepared(call.op, kinds, call.attrs, call.form)
-    return (call.op, found, call.attrs, call.form, tuple(operands))
+    return (call.op, found, call.attrs, call.form, operands)
 
 
 def _placeholder(spec: Spec) -> Handle:

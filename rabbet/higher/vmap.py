@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rabbet.base import tree
+from rabbet.base.dtypes import DType
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.base.spec import Spec, intern
+from rabbet.engine.outline import Memo, Outline
+from rabbet.engine.recipes import follows_from_specs
 from rabbet.graph.op import Op
-from rabbet.graph.value import Attrs, lookup
-from rabbet.recorder import Node, current, scalar_node
+from rabbet.graph.value import Attrs, Builder, lookup
+from rabbet.recorder import Autocast, Node, current, scalar_node
 from rabbet.tensor.tensor import Tensor
 from rabbet.transform.batch import BATCHED, DRAWN, PLAIN, batch_call, repeated
 
@@ -34,6 +39,7 @@ class Interpreter:
         self.size = size
         self.outer = current().interpreter
         self.values: dict[Node, list[Any]] = {}
+        self.no_value = RabbetError(NO_VALUE)
         self.is_drawn_by_each = is_drawn_by_each
         self.copies = size if is_drawn_by_each else 1
         if self.outer is not None:
@@ -48,7 +54,7 @@ class Interpreter:
         node = Node()
         node.specs = specs
         node.requires_grad = requires_grad
-        node.error = RabbetError(NO_VALUE)
+        node.error = self.no_value
         self.values[node] = reals
         return Tensor(node, 0)
 
@@ -83,8 +89,8 @@ class Interpreter:
     ) -> Any:
         """What an op gives on these operands (see Tape.interpreter)."""
         tape = current()
-        handles = [x for x in operands if isinstance(x, Tensor)]
-        if all(self.real(x)[1] == PLAIN for x in handles):
+        states = [self.real(x)[1] if isinstance(x, Tensor) else PLAIN for x in operands]
+        if not any(states):
             if self.outer is None:
                 return NotImplemented
             tape.interpreter = self.outer
@@ -92,20 +98,24 @@ class Interpreter:
                 return self.outer(op, operands, attrs, form)
             finally:
                 tape.interpreter = self
-        inputs = self._promoted(op, operands)
-        specs = op.infer_specs([x.spec for x in inputs], attrs, form)
-        pairs = [self.real(x) for x in inputs]
+        way = self._way(op, operands, states, attrs, form)
+        inputs = operands if way.dtypes is None else self._promoted(way.dtypes, operands)
+        reals = [self.real(x)[0] for x in inputs]
         tape.interpreter = self.outer
         try:
-            reals, states = [x for x, _ in pairs], [s for _, s in pairs]
-            made, state = batch_call(op, self.size, reals, states, attrs, form)
+            # What autocast asks for is done; it knows nothing of the ops that this one is made of.
+            with nullcontext() if tape.narrow is None else Autocast(None):
+                if way.outline is not None:
+                    made, state = way.outline.record(reals, Tensor), way.state
+                else:
+                    made, state = batch_call(op, self.size, reals, states, attrs, form)
         finally:
             tape.interpreter = self
-        visible = len(specs) - op.residuals
+        visible = len(way.specs) - op.residuals
         if state != BATCHED:  # zeros_like and its kin: the same for every example
             return made[0] if visible == 1 else tuple(made[:visible])
-        needs = tape.grad_enabled and op.differentiable and any(x.requires_grad for x in inputs)
-        first = self._node(tuple(intern(s.shape, s.dtype) for s in specs), made, needs)
+        needs = tape.grad_enabled and op.differentiable
+        first = self._node(way.specs, made, needs and any(x._node.requires_grad for x in inputs))
         node = first._node
         node.op, node.attrs, node.form = op, attrs, form
         node.inputs = tuple((x._node, x._index) for x in inputs)
@@ -113,18 +123,78 @@ class Interpreter:
             return first
         return (first, *(Tensor(node, i) for i in range(1, visible)))
 
-    def _promoted(self, op: Op, operands: tuple[Any, ...]) -> list[Tensor]:
-        """Operands of the dtypes the op wants, numbers as tensors."""
-        specs = [x.spec if isinstance(x, Tensor) else x for x in operands]
+    def _way(
+        self,
+        op: Op,
+        operands: tuple[Any, ...],
+        states: list[int],
+        attrs: Attrs,
+        form: tuple[int, ...],
+    ) -> _Way:
+        """How such a call is taken, found once."""
         narrow = current().narrow
+        kinds = [x._node.specs[x._index] if isinstance(x, Tensor) else type(x) for x in operands]
+        key = (op, form, self.size, narrow, tuple(states), tuple([id(k) for k in kinds]))
+        found: _Way | None = _ways.get(attrs, key)
+        if found is None:
+            found = self._new_way(op, operands, states, attrs, form, narrow)
+            if follows_from_specs(op):
+                _ways.put(attrs, key, found, *kinds)
+        return found
+
+    def _new_way(
+        self,
+        op: Op,
+        operands: tuple[Any, ...],
+        states: list[int],
+        attrs: Attrs,
+        form: tuple[int, ...],
+        narrow: Any,
+    ) -> _Way:
+        given = [x.spec if isinstance(x, Tensor) else x for x in operands]
+        dtypes = op.operand_dtypes(given, narrow)
+        specs = [
+            intern(s.shape, d, s.device) if isinstance(s, Spec) else intern((), d)
+            for s, d in zip(given, dtypes, strict=True)
+        ]
+        outputs = tuple(intern(s.shape, s.dtype) for s in op.infer_specs(specs, attrs, form))
+        way = _Way(None if specs == given else dtypes, outputs)
+        if follows_from_specs(op):
+            builder = Builder()
+            reals = [
+                builder.input(replace(s, shape=(self.size, *s.shape)) if state == BATCHED else s)
+                for s, state in zip(specs, states, strict=True)
+            ]
+            made, way.state = batch_call(op, self.size, reals, states, attrs, form)
+            way.outline = Outline(reals, made)
+        return way
+
+    def _promoted(self, dtypes: Sequence[DType], operands: tuple[Any, ...]) -> list[Tensor]:
+        """Operands of the dtypes the op wants, numbers as tensors."""
         found = []
-        for x, dtype in zip(operands, op.operand_dtypes(specs, narrow), strict=True):
+        for x, dtype in zip(operands, dtypes, strict=True):
             if not isinstance(x, Tensor):
                 x = Tensor(scalar_node(x, intern((), dtype)))
             elif x.dtype is not dtype:
                 x = lookup("cast")(x, dtype)
             found.append(x)
         return found
+
+
+@dataclass(eq=False)
+class _Way:
+    """How calls of one kind are taken: the dtypes that operands are brought to (None: they have
+    them), the Specs of one example's results, and, where the rule need not be asked again, its
+    outline and the state of what it gives.
+    """
+
+    dtypes: Sequence[DType] | None
+    specs: tuple[Spec, ...]
+    outline: Outline | None = None
+    state: int = BATCHED
+
+
+_ways = Memo()
 
 
 def vmap(

@@ -337,3 +337,39 @@ def test_gradients_of_custom_jvp_are_values() -> None:
     (g,) = rb.autograd.grad(softplus(p, rb.ones(3)).sum(), [p], create_graph=True)
     assert g.requires_grad
     same(rb.grad(lambda x: first(x).sum())(x), rb.sigmoid(x) * (1 - rb.sigmoid(x)))
+
+
+def test_rules_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same kinds of operands an op has the same batched form and gradient each time."""
+
+    def f(w: Any, x: Any) -> Any:
+        return rb.nn.functional.softmax(rb.tanh(2 * x @ w).astype(rb.float64), -1)
+
+    def jacobians(rows: int) -> Any:
+        x = rb.asarray(np.linspace(-1, 1, 3 * rows, dtype=np.float32).reshape(rows, 3))
+        w = rb.asarray(np.linspace(1, 2, 12, dtype=np.float32).reshape(3, 4))
+        one_by_one = rb.stack([rb.jacrev(f)(w, x[i]) for i in range(rows)])
+        found = rb.vmap(rb.jacrev(f), in_axes=(None, 0))(w, x).numpy()
+        np.testing.assert_allclose(found, one_by_one.numpy(), rtol=1e-6)
+        return found
+
+    first = jacobians(5)
+
+    def refuse(*args: Any) -> Any:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr("rabbet.higher.vmap.batch_call", refuse)
+    monkeypatch.setattr("rabbet.engine.recipes.call_rule", refuse)
+    monkeypatch.setattr("rabbet.engine.backward.call_rule", refuse)
+    assert jacobians(5).tobytes() == first.tobytes()
+    with pytest.raises(AssertionError, match="asked again"):
+        jacobians(6)
+
+
+def test_autocast_leaves_the_parts_of_an_op_alone_under_vmap() -> None:
+    x = rb.asarray(np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4))
+    with rb.autocast(rb.bfloat16):
+        one_by_one = rb.stack([rb.linear(x[i], x) for i in range(3)])
+        found = rb.vmap(rb.linear, in_axes=(0, None))(x, x)
+    assert found.dtype is one_by_one.dtype is rb.bfloat16
+    np.testing.assert_array_equal(found.numpy(), one_by_one.numpy())
