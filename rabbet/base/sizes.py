@@ -9,6 +9,7 @@ written down as a guard: the program built on the answer may run only where the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias, Union
 
@@ -205,6 +206,16 @@ def product(dims: tuple[Dim, ...] | list[Dim]) -> Dim:
     for dim in dims:
         result = result * dim
     return result
+
+
+def total(dims: Sequence[Dim]) -> Dim:
+    """The sum of sizes; 0 for none."""
+    terms: dict[Monomial, int] = {}
+    for dim in dims:
+        for monomial, coefficient in _terms(dim).items():
+            terms[monomial] = terms.get(monomial, 0) + coefficient
+    scope = next((d.scope for d in dims if isinstance(d, SizeExpr)), None)
+    return _make(scope, terms) if scope is not None else terms.get((), 0)
 
 
 def _terms(dim: Dim) -> dict[Monomial, int]:

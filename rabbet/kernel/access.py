@@ -16,6 +16,7 @@ from rabbet.kernel.loops import MOST_DIGITS, Operand
 
 Index = tuple[Expr, ...]
 ZERO = expr.const(0, int64)
+MOST_LITERAL = 64
 
 
 @dataclass(eq=False)
@@ -44,8 +45,13 @@ class Arguments:
         return expr.size(len(self.dims) - 1)
 
     def constant(self, dim: Dim) -> Expr:
-        """A size that shapes the code itself (a window's stride): literal where it is a number."""
-        return expr.const(dim, int64) if isinstance(dim, int) else self.size(dim)
+        """A size that shapes the code itself (a slice's step): literal where it is a number.
+
+        A large one is a place: of many parts of an array each has its own, and all share a kernel.
+        """
+        if isinstance(dim, int) and abs(dim) <= MOST_LITERAL:
+            return expr.const(dim, int64)
+        return self.size(dim)
 
     def operand(self, value: Value, mode: str = "in") -> int:
         """The operand number of a stored value."""

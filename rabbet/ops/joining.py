@@ -25,6 +25,10 @@ from rabbet.ops.reduce import reduce_sum
 # So many are chosen from where the result is read, which may be inside another kernel; the time and
 # code of that grow with their number.
 FEW = 2
+# Every offset in a join is a sum of sizes. Where more than so many of these are symbols of their
+# own, parts are joined first, a GROUP at a time: sums of up to all sizes at every part would cost
+# the square of the number of parts, to compile and to bind.
+LONG_SUM = 64
 
 
 def _concat_samples() -> list[Sample]:
@@ -44,10 +48,12 @@ def _concat_samples() -> list[Sample]:
 def _concat_spec(arrays: Sequence[Spec], axis: int | None) -> Spec:
     if axis is None:
         _check_some("concat", arrays)
-        return arrays[0].with_shape((_sum([sizes.product(a.shape) for a in arrays]),))
+        return arrays[0].with_shape((sizes.total([sizes.product(a.shape) for a in arrays]),))
     at = _check_joined("concat", arrays, axis)
     shape = arrays[0].shape
-    return arrays[0].with_shape((*shape[:at], _ends(arrays, at)[-1], *shape[at + 1 :]))
+    return arrays[0].with_shape(
+        (*shape[:at], sizes.total([a.shape[at] for a in arrays]), *shape[at + 1 :])
+    )
 
 
 def _stack_spec(arrays: Sequence[Spec], axis: int) -> Spec:
@@ -81,10 +87,12 @@ def concat(arrays: Sequence[Value], axis: int | None = 0) -> Value:
     if axis is None:
         arrays, axis = [reshape(a, (sizes.product(a.shape),)) for a in arrays], 0
     axis = _check_joined("concat", arrays, axis)
+    if len({d.key for a in arrays if not isinstance(d := a.shape[axis], int)}) > LONG_SUM:
+        arrays = _grouped(arrays, axis)
+    if len(arrays) > FEW:
+        return _one_by_one(arrays, axis)
     ends = _ends(arrays, axis)
     total = ends[-1]
-    if len(arrays) > FEW:
-        return _one_by_one(arrays, axis, ends)
     rank = arrays[0].ndim
     line = tuple(total if a == axis else 1 for a in range(rank))
     position = iota.like(arrays[0], line, axis, int64)
@@ -95,8 +103,17 @@ def concat(arrays: Sequence[Value], axis: int | None = 0) -> Value:
     return found
 
 
-def _one_by_one(arrays: Sequence[Any], axis: int, ends: Sequence[Dim]) -> Any:
+def _grouped(arrays: Sequence[Any], axis: int) -> Sequence[Any]:
+    """At most GROUP tensors: neighbours joined, as often as that takes."""
+    while len(arrays) > GROUP:
+        groups = [arrays[i : i + GROUP] for i in range(0, len(arrays), GROUP)]
+        arrays = [_one_by_one(group, axis) for group in groups]
+    return arrays
+
+
+def _one_by_one(arrays: Sequence[Any], axis: int) -> Any:
     """Each is written in its place: one small kernel serves all that have the same shape."""
+    ends = _ends(arrays, axis)
     found = _placed(arrays[0], axis, 0, ends[-1] - ends[0])
     for array, begin, end in zip(arrays[1:], ends[:-1], ends[1:], strict=True):
         start = tuple(begin if a == axis else 0 for a in range(found.ndim))
@@ -214,7 +231,7 @@ def split(x: Any, size_or_sections: Dim | Sequence[Dim], axis: int = 0) -> list[
     total = x.shape[at]
     if isinstance(size_or_sections, list | tuple):
         sections = list(size_or_sections)
-        if _sum(sections) != total:
+        if sizes.total(sections) != total:
             raise ShapeError(f"split: sections {show(sections)} do not add up to {total}")
     else:
         sections = _even_sections(total, size_or_sections)
@@ -223,13 +240,6 @@ def split(x: Any, size_or_sections: Dim | Sequence[Dim], axis: int = 0) -> list[
         parts.append(cut(x, at, start, start + section))
         start = start + section
     return parts
-
-
-def _sum(dims: Sequence[Dim]) -> Dim:
-    total: Dim = 0
-    for dim in dims:
-        total = total + dim
-    return total
 
 
 def _even_sections(total: Any, size: Any) -> list[Dim]:

@@ -372,6 +372,11 @@ def _pad_spec(x: Spec, low: Shape, high: Shape, interior: Shape, fill: float) ->
     return x.with_shape(tuple(map(_padded, x.shape, low, high, interior)))
 
 
+def _literal(dims: Dims, n: Dim) -> Expr:
+    """Where a border ends is written into the code: vectors inside of it need no questions."""
+    return const(n, int64) if isinstance(n, int) else dims(n)
+
+
 def _pad_lower(
     index: Index,
     dims: Dims,
@@ -385,14 +390,14 @@ def _pad_lower(
     valid = const(True, bool_)
     for i, n, before, after, gap in zip(index, spec.shape, low, high, interior, strict=True):
         if not (isinstance(before, int) and before == 0):
-            i = i - dims(before)
+            i = i - _literal(dims, before)
             valid = valid & (i >= 0)
         if not (isinstance(gap, int) and gap == 0):
-            spread = dims(gap) + 1
+            spread = _literal(dims, gap) + 1
             valid = valid & (i % spread).equals(0)
             i = i // spread
         if not (isinstance(after, int) and after == 0):
-            valid = valid & (i < dims(n))
+            valid = valid & (i < _literal(dims, n))
         found.append(i)
     return tuple(found), None if valid.op == "const" else valid
 
