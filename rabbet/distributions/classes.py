@@ -49,7 +49,7 @@ class OneHotCategorical(_Classes):
 
     support = constraints.one_hot
 
-    arg_constraints = {"probs": constraints.nonnegative_vector, "logits": constraints.real_vector}
+    arg_constraints = {"probs": constraints.class_weights, "logits": constraints.real_vector}
 
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
         super().__init__(probs, logits)
@@ -110,7 +110,7 @@ class Multinomial(_Classes):
     tensor([2., 8.])
     """
 
-    arg_constraints = {"probs": constraints.nonnegative_vector, "logits": constraints.real_vector}
+    arg_constraints = {"probs": constraints.class_weights, "logits": constraints.real_vector}
 
     def __init__(self, total_count: int = 1, probs: Any = None, logits: Any = None) -> None:
         super().__init__(probs, logits)
@@ -246,7 +246,7 @@ class RelaxedOneHotCategorical(_Classes):
 
     arg_constraints = {
         "temperature": constraints.positive,
-        "probs": constraints.nonnegative_vector,
+        "probs": constraints.class_weights,
         "logits": constraints.real_vector,
     }
 

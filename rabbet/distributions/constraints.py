@@ -7,8 +7,10 @@ A constraint says of how many last axes one event is (`event_dim`) and which val
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from rabbet import linalg
 from rabbet.base.errors import NumberRangeError
@@ -32,10 +34,13 @@ class Constraint:
         """True for each event that lies in the set."""
         return self.holds(asarray(value))
 
+    def at(self, place: Any, shape: tuple[int, ...]) -> Constraint:
+        """The set with the bounds that the event at `place` has, of a batch of `shape`."""
+        own = [np.broadcast_to(np.asarray(b), shape)[place] for b in self.bounds]
+        return replace(self, bounds=tuple(own))
+
     def __repr__(self) -> str:
-        inside = ", ".join(
-            f"{float(b):g}" if not hasattr(b, "ndim") else "..." for b in self.bounds
-        )
+        inside = ", ".join(f"{float(b):g}" if np.ndim(b) == 0 else "..." for b in self.bounds)
         return f"{self.name}({inside})" if self.bounds else self.name
 
 
@@ -106,6 +111,11 @@ nonnegative = Constraint("nonnegative", 0, lambda x: x >= 0)
 positive_vector = independent(positive, 1)
 nonnegative_vector = independent(nonnegative, 1)
 unit_interval = Constraint("unit_interval", 0, lambda x: (x >= 0) & (x <= 1))
+positive_chance = Constraint("(0, 1]", 0, lambda x: (x > 0) & (x <= 1))
+# Chances of classes, before they are divided by their sum.
+class_weights = Constraint(
+    "nonnegative with a positive sum", 1, lambda x: _all(x >= 0, 1) & (x.sum(axis=-1) > 0)
+)
 boolean = Constraint("boolean", 0, lambda x: (x == 0) | (x == 1))
 nonnegative_integer = Constraint("nonnegative_integer", 0, lambda x: _whole(x) & (x >= 0))
 one_hot = Constraint(

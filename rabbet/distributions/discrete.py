@@ -111,7 +111,7 @@ class Categorical(Distribution):
     tensor([0.25, 0.75])
     """
 
-    arg_constraints = {"probs": constraints.nonnegative_vector, "logits": constraints.real_vector}
+    arg_constraints = {"probs": constraints.class_weights, "logits": constraints.real_vector}
 
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
         given = one_of("Categorical", probs, logits)
@@ -238,7 +238,7 @@ class Geometric(Distribution):
 
     support = constraints.nonnegative_integer
 
-    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+    arg_constraints = {"probs": constraints.positive_chance, "logits": constraints.real}
 
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
         given = one_of("Geometric", probs, logits)

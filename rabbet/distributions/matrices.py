@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from rabbet import linalg
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.distributions import constraints
+from rabbet.distributions.constraints import Constraint
 from rabbet.distributions.continuous import Beta, Gamma
 from rabbet.distributions.distribution import Distribution, floats
 from rabbet.library.joining import broadcast_shapes
 from rabbet.library.random import rand, randn
 from rabbet.ops.arithmetic import clip, remainder, square
 from rabbet.ops.bessel import i0e, i1e
-from rabbet.ops.compare import logical_or, where
-from rabbet.ops.functions import log, sqrt
+from rabbet.ops.compare import logical_and, logical_or, where
+from rabbet.ops.functions import hypot, log, sqrt
 from rabbet.ops.gamma_functions import multigammaln
 from rabbet.ops.index import take_along_axis
 from rabbet.ops.moves import expand
 from rabbet.ops.special import digamma, lgamma
-from rabbet.ops.trigonometry import acos, cos
+from rabbet.ops.trigonometry import atan, sin, tan
 from rabbet.tensor import Tensor, asarray
 from rabbet.tensor.create import arange
 from rabbet.tensor.lift import functions
@@ -48,31 +52,33 @@ class VonMises(Distribution):
     def sample(self, shape: Any = (), *, generator: Any = None) -> Tensor:
         """The first proposal of several that is taken."""
         size = self.drawn_shape(shape)
-        k = expand(self.concentration.detach().astype("float64"), size)
-        tau = 1.0 + sqrt(1.0 + 4.0 * square(k))
-        rho = (tau - sqrt(2.0 * tau)) / (2.0 * k)
-        r = where(k < 1e-5, 1.0 / k + k, (1.0 + square(rho)) / (2.0 * rho))[..., None]
+        k = expand(self.concentration.detach().astype("float64"), size)[..., None]
+        # Their r is tau / (2 k), with r - 1 = tau / (k whole) and r + 1 = whole / (2 k); by half
+        # angles no difference of near numbers is left, however narrow the distribution is.
+        tau = 1.0 + hypot(2.0 * k, 1.0)
+        whole = tau + 2.0 * k
         u = rand((3, *size, TRIES), dtype="float64", generator=generator)
-        z = cos(math.pi * u[0])
-        turned = (1.0 + r * z) / (r + z)
-        c = k[..., None] * (r - turned)
+        half = atan(sqrt(2.0 * tau) / whole * tan(0.5 * math.pi * u[0]))
+        c = tau / whole + 2.0 * k * square(sin(half))
         least = clip(u[1], 2.0**-60, None)
         taken = logical_or(c * (2.0 - c) > least, log(c / least) + 1.0 - c >= 0.0)
-        angle = where(u[2] < 0.5, -1.0, 1.0) * acos(clip(turned, -1.0, 1.0))
+        angle = where(u[2] < 0.5, -2.0, 2.0) * half
         first = taken.argmax(-1, keepdims=True)
         drawn = take_along_axis(angle, first, -1)[..., 0] + self.loc.detach()
-        return (remainder(drawn + math.pi, 2.0 * math.pi) - math.pi).astype(self.loc.dtype)
+        turned = remainder(drawn + math.pi, 2.0 * math.pi) - math.pi
+        inside = logical_and(drawn >= -math.pi, drawn < math.pi)  # keep their last digits
+        return where(inside, drawn, turned).astype(self.loc.dtype)
 
     def log_prob(self, value: Any) -> Tensor:
         """concentration cos(value - loc) - log(2 pi I0(concentration))."""
         k = self.concentration
-        away = cos(asarray(value) - self.loc) - 1.0  # I0 without its factor exp(k)
-        return k * away - math.log(2.0 * math.pi) - log(i0e(k))
+        away = -2.0 * square(sin(0.5 * (asarray(value) - self.loc)))  # cos(...) - 1
+        return k * away - _log_turn(k)
 
     def entropy(self) -> Tensor:
         """log(2 pi I0) - k I1 / I0."""
         k = self.concentration
-        return math.log(2.0 * math.pi) + log(i0e(k)) + k * (1.0 - i1e(k) / i0e(k))
+        return _log_turn(k) + k * _bessel_rest(k)
 
     @property
     def mean(self) -> Tensor:
@@ -87,7 +93,36 @@ class VonMises(Distribution):
     @property
     def variance(self) -> Tensor:
         """1 - I1(concentration) / I0(concentration)."""
-        return 1.0 - i1e(self.concentration) / i0e(self.concentration)
+        return _bessel_rest(self.concentration)
+
+
+def _log_turn(k: Tensor) -> Tensor:
+    """log(2 pi I0(k)) - k; in float64, since a small 1 - I1 / I0 is its slope."""
+    return log(2.0 * math.pi * i0e(k.astype("float64"))).astype(k.dtype)
+
+
+def _bessel_rest(k: Tensor) -> Tensor:
+    """1 - I1(k) / I0(k), which is about 1 / (2 k): all digits of it."""
+    wide = k.astype("float64")
+    is_large = wide > LARGE
+    small, inverse = where(is_large, 1.0, wide), 1.0 / where(is_large, wide, LARGE)
+    series: Any = 0.0
+    for factor in reversed(_REST):
+        series = (series + factor) * inverse
+    return where(is_large, series, (i0e(small) - i1e(small)) / i0e(small)).astype(k.dtype)
+
+
+def _rest_factors(count: int) -> list[float]:
+    """1 - I1(k) / I0(k) as a series in 1 / k, by V' = 1 / k - V / k - 2 V + V^2."""
+    found: list[float] = []
+    for n in range(1, count + 1):
+        squared = sum(a * b for a, b in zip(found, reversed(found), strict=True))
+        found.append(0.5 * ((n - 2) * found[-1] + squared if found else 1.0))
+    return found
+
+
+LARGE = 32.0  # from here on the terms of the series fall below the precision of float64
+_REST = _rest_factors(16)
 
 
 class LKJCholesky(Distribution):
@@ -104,9 +139,9 @@ class LKJCholesky(Distribution):
     arg_constraints = {"concentration": constraints.positive}
 
     def __init__(self, dim: int, concentration: Any = 1.0) -> None:
-        if dim < 2:
-            raise ShapeError(f"LKJCholesky: dim={dim} must be 2 or more")
-        self.dim = dim
+        if not hasattr(dim, "__index__") or dim < 2:
+            raise ShapeError(f"LKJCholesky: dim={dim!r} must be an int, 2 or more")
+        self.dim = dim = dim.__index__()
         (self.concentration,) = floats(concentration)
         self.batch_shape, self.event_shape = self.concentration.shape, (dim, dim)
 
@@ -143,6 +178,13 @@ class LKJCholesky(Distribution):
         return expand(unit, (*self.batch_shape, self.dim, self.dim))
 
 
+def _freedom(given: Mapping[str, Any]) -> Constraint:
+    """More than n - 1 degrees of freedom, for matrices of n rows."""
+    whole, factor = given["covariance_matrix"], given["scale_tril"]
+    shape = np.shape(factor if whole is None else whole)
+    return constraints.greater_than(shape[-1] - 1) if shape else constraints.positive
+
+
 class Wishart(Distribution):
     """Sums of squares X @ X.mT of `df` normal vectors of covariance S: (*b,), (*b, n, n).
 
@@ -155,7 +197,7 @@ class Wishart(Distribution):
 
     support = constraints.positive_definite
     arg_constraints = {
-        "df": constraints.positive,
+        "df": _freedom,
         "covariance_matrix": constraints.positive_definite,
         "scale_tril": constraints.lower_cholesky,
     }
@@ -163,11 +205,12 @@ class Wishart(Distribution):
     def __init__(self, df: Any, covariance_matrix: Any = None, *, scale_tril: Any = None) -> None:
         if (covariance_matrix is None) == (scale_tril is None):
             raise ShapeError("Wishart: give one of covariance_matrix, scale_tril")
-        if scale_tril is None:
-            scale_tril = linalg.cholesky(asarray(covariance_matrix))
-        factor = asarray(scale_tril)
+        factor = asarray(covariance_matrix if scale_tril is None else scale_tril)
+        factor = factor if factor.dtype.is_float else factor.astype("float32")
         if factor.ndim < 2 or factor.shape[-1] != factor.shape[-2]:
             raise ShapeError(f"Wishart: {show(factor.shape)} is no stack of square matrices")
+        if scale_tril is None:
+            factor = linalg.cholesky(factor)
         count = asarray(df).astype(factor.dtype)
         n = factor.shape[-1]
         batch = broadcast_shapes(count.shape, factor.shape[:-2])

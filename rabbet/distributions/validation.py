@@ -19,6 +19,8 @@ from rabbet.base.errors import ParameterError
 from rabbet.distributions.constraints import Constraint
 from rabbet.tensor import Tensor, asarray
 
+MOST_SHOWN = 16  # numbers of an event that a message shows
+
 # What each parameter must be; one that depends on others is a function of all arguments.
 Constraints: TypeAlias = Mapping[str, Constraint | Callable[[Mapping[str, Any]], Constraint]]
 
@@ -35,8 +37,21 @@ def check(owner: str, name: str, value: Any, constraint: Constraint, is_asked: b
     if isinstance(holds, Tensor) and not is_asked:
         return
     if not bool(holds.all()):
-        shown = f"{name}={value!r}" if given.ndim == 0 else f"a value of {name}"
-        raise ParameterError(f"{owner}: {shown} is outside of {constraint!r}")
+        where, allowed = _first_outside(np.asarray(given), np.asarray(holds), constraint)
+        shown = f"{name}={value!r}" if given.ndim == 0 else f"{name}{where}"
+        raise ParameterError(f"{owner}: {shown} is outside of {allowed!r}")
+
+
+def _first_outside(
+    given: np.ndarray, holds: np.ndarray, constraint: Constraint
+) -> tuple[str, Constraint]:
+    """The first event that is outside, as text: where it stands and what it is; and its set."""
+    place = tuple(int(i) for i in np.argwhere(~holds)[0])
+    event = given.shape[given.ndim - constraint.event_dim :]
+    found = np.broadcast_to(given, (*holds.shape, *event))[place]
+    number = ", ".join(map(str, place[holds.ndim - given.ndim + len(event) :]))
+    what = f"={found.tolist()}" if found.size <= MOST_SHOWN else ""
+    return (f"[{number}]" if number else "") + what, constraint.at(place, holds.shape)
 
 
 def validated(start: Callable[..., None]) -> Callable[..., None]:

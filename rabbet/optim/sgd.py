@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rabbet.base.dtypes import float64
 from rabbet.optim.group import ParamGroup
 from rabbet.optim.optimizer import Item, Optimizer
 from rabbet.tensor import Tensor, functions
@@ -73,8 +72,9 @@ class SGD(Optimizer):
         total = item.state["momentum_buffer"]
         share = g
         if group["dampening"]:
-            is_first = group.steps_of(item.position) == 1.0
-            factor = functions["where"](is_first, 1.0, 1.0 - group["dampening"])
-            share = g * factor.astype(float64).astype(g.dtype)
+            steps = group.steps_of(item.position)
+            whole = functions["ones_like"](steps)  # float64: two numbers would make float32
+            factor = functions["where"](steps == 1.0, whole, 1.0 - group["dampening"])
+            share = g * factor.astype(g.dtype)
         total.mul_(momentum).add_(share)
         return g + total * momentum if group["nesterov"] else total

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import scipy.special
 import scipy.stats as st
 
 import rabbet as rb
@@ -28,6 +30,21 @@ def test_von_mises() -> None:
     np.testing.assert_allclose(1 - around.real, p.variance.numpy(), atol=0.03)
 
 
+def test_narrow_von_mises() -> None:
+    narrow = D.VonMises(0.0, 1e8)
+    np.testing.assert_allclose(narrow.log_prob(1e-4).item(), 7.791402, rtol=1e-6)
+    np.testing.assert_allclose(narrow.entropy().item(), -7.791402, rtol=1e-6)
+    np.testing.assert_allclose(narrow.variance.item(), 5e-9, rtol=1e-6)
+    k = rb.asarray([1.0, 40.0, 1e8])
+    slope = rb.grad(lambda k: D.VonMises(0.0, k).entropy().sum())(k).numpy()
+    np.testing.assert_allclose(slope, [-0.35434604, -0.01266244, -5e-9], rtol=1e-5)
+    for k in (31.9, 32.1, 700.0):
+        wanted = 1 - scipy.special.i1e(k) / scipy.special.i0e(k)
+        np.testing.assert_allclose(D.VonMises(0.0, t(k)).variance.item(), wanted, rtol=1e-12)
+    drawn = D.VonMises(0.0, t(1e16)).sample((4000,), generator=rb.Generator(4)).numpy()
+    np.testing.assert_allclose((drawn**2).mean() * 1e16, 1, atol=0.1)
+
+
 def test_wishart() -> None:
     p, scipy = D.Wishart(t(4.5), t(M)), st.wishart(4.5, M)
     x = np.array([[3.0, 0.5], [0.5, 2.0]])
@@ -41,9 +58,16 @@ def test_wishart() -> None:
     assert p.log_prob(drawn[:7]).shape == (7,) and bool(p.support.check(drawn[:50]).all())
     many = D.Wishart(t([3.0, 5.0]), scale_tril=t(np.linalg.cholesky(M)))
     assert many.batch_shape == (2,) and many.sample((3,)).shape == (3, 2, 2, 2)
+    assert D.Wishart(3, [[1, 0], [0, 1]]).sample().shape == (2, 2)
+    with pytest.raises(rb.ParameterError, match=r"df=1.0 is outside of greater_than\(1\)"):
+        D.Wishart(1.0, rb.eye(2))
+    with pytest.raises(rb.ParameterError, match="greater_than"):
+        D.Wishart(rb.tensor(1.0), rb.eye(2), validate_args=True)
 
 
 def test_correlations() -> None:
+    with pytest.raises(rb.ShapeError, match="dim=3.0 must be an int"):
+        D.LKJCholesky(3.0)  # type: ignore[arg-type]
     for n, k in ((2, 0.7), (3, 1.0), (4, 2.5)):
         p = D.LKJCholesky(n, t(k))
         drawn = p.sample((3000,), generator=rb.Generator(2))

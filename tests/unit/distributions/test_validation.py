@@ -23,14 +23,27 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "Normal: scale=-1.0 is outside of positive": lambda: D.Normal(0.0, -1.0),
     "Normal: loc=nan is outside of real": lambda: D.Normal(np.nan, 1.0),
     "Uniform: high=0.0 is outside of greater_than": lambda: D.Uniform(1.0, 0.0),
-    "Dirichlet: a value of concentration is outside": lambda: D.Dirichlet([1.0, -1.0]),
+    "Normal: scale.1.=-2.0 is outside of positive": lambda: D.Normal(0.0, [1.0, -2.0]),
+    "Uniform: high.1.=0.5 is outside of greater_than.1.": lambda: D.Uniform([0.0, 1.0], [1.0, 0.5]),
+    "Dirichlet: concentration=.1.0, -1.0. is outside of positive": lambda: D.Dirichlet([1.0, -1.0]),
+    "Geometric: probs=0.0 is outside of .0, 1.": lambda: D.Geometric(0.0),
+    "Categorical: probs=.0.0, 0.0. is outside of nonnegative with a positive sum": (
+        lambda: D.Categorical(probs=[0.0, 0.0])
+    ),
+    "Multinomial: probs.1.=": lambda: D.Multinomial(2, probs=[[1.0, 0.0], [0.0, 0.0]]),
     "Bernoulli: probs=2.0 is outside of unit_interval": lambda: D.Bernoulli(2.0),
     "Chi2: df=-1.0 is outside": lambda: D.Chi2(-1.0),
     "Gumbel: scale=0 is outside": lambda: D.Gumbel(0, 0),
-    "HalfNormal: a value of scale": lambda: D.HalfNormal(-rb.ones(2), validate_args=True),
-    "MultivariateNormal: a value of covariance_matrix": lambda: D.MultivariateNormal(
+    "HalfNormal: scale.0.=-1.0": lambda: D.HalfNormal(-rb.ones(2), validate_args=True),
+    "MultivariateNormal: covariance_matrix=..-1.0, 0.0., ": lambda: D.MultivariateNormal(
         rb.zeros(2), -rb.eye(2), validate_args=True
     ),
+    "Uniform: value.0, 1.=3.0 is outside of interval.1, 2.": lambda: D.Uniform(
+        rb.asarray([0.0, 1.0]), 2.0, validate_args=True
+    ).log_prob([[0.5, 3.0]]),
+    "LKJCholesky: value.0. is outside of corr_cholesky": lambda: D.LKJCholesky(
+        5, validate_args=True
+    ).log_prob(rb.ones((3, 5, 5))),
     "Poisson: value=0.5 is outside": lambda: D.Poisson(1.0, validate_args=True).log_prob(0.5),
 }
 

@@ -95,6 +95,15 @@ def test_updates_follow_the_rule(
             np.testing.assert_allclose(p.numpy(), wanted, rtol=2e-5, atol=2e-5)
 
 
+def test_dampening_has_the_digits_of_the_parameters() -> None:
+    p = nn.Parameter(rb.zeros((1,), dtype="float64"))
+    optimizer = optim.SGD([p], lr=1.0, momentum=0.5, dampening=0.3)
+    for _ in range(2):
+        p.grad = rb.ones((1,), dtype="float64")
+        optimizer.step()
+    np.testing.assert_allclose(p.numpy(), [-(1.0 + 0.5 + 0.7)], rtol=1e-15)
+
+
 def make_problem(make: Any, seed: int = 0) -> tuple[nn.Module, Any, Callable[[], float]]:
     rb.manual_seed(seed)
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
