@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rabbet.base import lines
 
@@ -15,6 +15,7 @@ class RabbetError(Exception):
     """
 
     tells_line: ClassVar[bool] = True
+    position: Any = None  # of the recorded op it comes from, or what stands for it in its graph
 
     @property
     def said(self) -> str:

@@ -465,7 +465,7 @@ class _Contraction:
         """
         fn, cut = self.fn, self.cut
         load = (self.roles.a, self.roles.b)[number]
-        pointer = self.frame.pointer(load.value[0])  # type: ignore[index]
+        pointer = self.frame.pointer(load.value[0])
         before = fn.mul(task.number, self.sizes[cut.panels[number]])
         panel = fn.add(before, quotient(fn, across, i64(width)))
         row = width * cut.itemsize
@@ -565,7 +565,7 @@ class _Contraction:
         if self.pack_b.table is None and b.plain_across:
             index = fn.add(index, here.scalar(b.parts[0]))
             step = fn.mul(here.scalar(b.across_step()), b.load.dtype.itemsize)
-        place = self.frame.pointer(b.load.value[0])  # type: ignore[index]
+        place = self.frame.pointer(b.load.value[0])
         return fn.address(place, index, memory_type(b.load.dtype)), step, table
 
     def _multiply(self, vectors: Value, rows: Value, given: tuple[Value, ...]) -> None:

@@ -172,7 +172,7 @@ class View:
 def polynomial(e: Expr) -> Polynomial:
     """An integer expression as {product of atoms: coefficient}; anything not +, -, * is an atom."""
     if e.op == "const":
-        return {(): int(e.value)} if e.value else {}  # type: ignore[call-overload]
+        return {(): int(e.value)} if e.value else {}
     if e.op in ("add", "sub"):
         sign = 1 if e.op == "add" else -1
         return _sum(polynomial(e.args[0]), polynomial(e.args[1]), sign)
@@ -218,7 +218,7 @@ def expression(p: Polynomial) -> Expr:
 
 def variables(roots: Iterable[Expr]) -> frozenset[int]:
     """The loop variables below some expressions."""
-    return frozenset(e.value for e in topological(roots) if e.op == "var")  # type: ignore[misc]
+    return frozenset(e.value for e in topological(roots) if e.op == "var")
 
 
 def coefficients(e: Expr, wanted: Iterable[int]) -> dict[int, Polynomial] | None:
@@ -231,7 +231,7 @@ def coefficients(e: Expr, wanted: Iterable[int]) -> dict[int, Polynomial] | None
         if len(inside) > 1 or inside[0].op != "var":
             return None
         rest = tuple(atom for atom in monomial if atom is not inside[0])
-        found[inside[0].value][rest] = coefficient  # type: ignore[index]
+        found[inside[0].value][rest] = coefficient
     return found
 
 
@@ -300,7 +300,7 @@ def replace_variables(roots: tuple[Expr, ...], values: Mapping[int, Expr]) -> tu
         return roots
 
     def replacement(e: Expr) -> Expr | None:
-        return values.get(e.value) if e.op == "var" else None  # type: ignore[call-overload]
+        return values.get(e.value) if e.op == "var" else None
 
     return substitute(roots, replacement)
 

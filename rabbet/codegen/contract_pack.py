@@ -186,7 +186,7 @@ class Packer:
         kind = memory_type(load.dtype, width)
         if mask is None:
             return self.part.fn.load(kind, address)
-        fill = literal(load.value[1], kind)  # type: ignore[index]
+        fill = literal(load.value[1], kind)
         return self.part.fn.masked_load(kind, address, mask, fill)
 
     def _every_second(self, address: Value, width: int, mask: Value | None) -> Value:

@@ -166,7 +166,7 @@ class Emitter:
                         x.op == "var"
                         and x.value == self.vector
                         or x.op == "acc"
-                        and lanes_of(self.accs[x.value].type) > 1  # type: ignore[index]
+                        and lanes_of(self.accs[x.value].type) > 1
                         or any(known[a] for a in x.args)
                     )
         return known[e]
@@ -241,16 +241,16 @@ class Emitter:
 
     def _make(self, e: Expr, form: int) -> Value:
         if e.op == "const":
-            return constant(e.value, e.dtype, form or 1)  # type: ignore[arg-type]
+            return constant(e.value, e.dtype, form or 1)
         if form != SCALAR and not self.varies(e):
             return self.fn.splat(self._known(e, SCALAR), form)
         match e.op:
             case "var":
-                return self._variable(e.value, form)  # type: ignore[arg-type]
+                return self._variable(e.value, form)
             case "size":
-                return self.frame.size(e.value)  # type: ignore[arg-type]
+                return self.frame.size(e.value)
             case "acc":
-                return self.accs[e.value]  # type: ignore[index]
+                return self.accs[e.value]
             case "load":
                 return self._load(e) if form == SCALAR else self._load_lanes(e)
         args = [self._known(a, form) for a in e.args]
@@ -281,7 +281,7 @@ class Emitter:
         found = coefficient(index, self.vector)
         if found is None or found.op != "const":
             return None
-        return found.value  # type: ignore[return-value]
+        return found.value
 
     def _load(self, e: Expr) -> Value:
         """One element; where it is not valid, the fill is read instead, from a constant."""

@@ -26,9 +26,9 @@ def digits(kernel: RowKernel) -> int | None:
     if not plain or kernel.finish or kernel.checks or not kernel.outer or len(kernel.inner) != 1:
         return None
     extent = kernel.inner[0]
-    if extent.op != "const" or not 2 <= int(extent.value) <= MOST_DIGITS:  # type: ignore[call-overload]
+    if extent.op != "const" or not 2 <= int(extent.value) <= MOST_DIGITS:
         return None
-    count = int(extent.value)  # type: ignore[call-overload]
+    count = int(extent.value)
     last = len(kernel.outer)
     for store in kernel.sweeps[0].stores:
         for variable, wanted in ((last, 1), (last - 1, count)):

@@ -175,7 +175,7 @@ class _Look:
         if is_backward:
             message += f"\n  in backward at {site.describe(node.site)}"
         error = AnomalyError(message)
-        error.position = position  # type: ignore[attr-defined]
+        error.position = position
         return error
 
     def _operands(self, node: _Blamed, at: tuple[int, ...]) -> str:

@@ -41,11 +41,9 @@ class Distribution:
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
-        own = vars(cls)
-        if "__init__" in own:
-            cls.__init__ = validated(own["__init__"])  # type: ignore[method-assign]
-        if "log_prob" in own:
-            cls.log_prob = validated_density(own["log_prob"])  # type: ignore[method-assign]
+        for name, checked in (("__init__", validated), ("log_prob", validated_density)):
+            if name in vars(cls):
+                setattr(cls, name, checked(vars(cls)[name]))
 
     @staticmethod
     def set_default_validate_args(value: bool | None) -> None:

@@ -80,9 +80,7 @@ def validated(start: Callable[..., None]) -> Callable[..., None]:
     )
     own = list(signature.parameters.values())
     last = len(own) - (bool(own) and own[-1].kind is inspect.Parameter.VAR_KEYWORD)
-    checked.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*own[:last], extra, *own[last:]]
-    )
+    vars(checked)["__signature__"] = signature.replace(parameters=[*own[:last], extra, *own[last:]])
     return checked
 
 

@@ -89,9 +89,11 @@ def failed(segment: Segment, found: programs.Found, failure: BaseException) -> N
 
 def _fail(segment: Segment, failure: BaseException) -> NoReturn:
     error = explained(failure, [(n.op.name, n.site) for n in segment.nodes])
-    culprit = getattr(failure, "position", -1)
-    lost = culprit < 0 or getattr(failure, "committed", False)
-    segment.fail(error, () if lost else programs.rescue(segment, culprit))
+    culprit = failure.position if isinstance(failure, RabbetError) else None
+    saved: tuple[Any, ...] = ()
+    if culprit is not None and culprit >= 0 and not getattr(failure, "committed", False):
+        saved = programs.rescue(segment, culprit)
+    segment.fail(error, saved)
     if error is failure:
         raise error
     raise error from None
@@ -103,9 +105,9 @@ def explained(failure: BaseException, ops: Sequence[tuple[str, Any]]) -> BaseExc
     """
     if isinstance(failure, IndexFailure):
         return index_error(failure, ops)
-    position = getattr(failure, "position", None)
-    if isinstance(failure, RabbetError) and position is not None:
-        return type(failure)(lines.with_line(str(failure), site.describe(ops[position][1])))
+    if isinstance(failure, RabbetError) and failure.position is not None:
+        described = site.describe(ops[failure.position][1])
+        return type(failure)(lines.with_line(str(failure), described))
     return failure
 
 

@@ -204,9 +204,9 @@ def rescue(segment: Segment, culprit: int) -> tuple[int, ...]:
         try:
             outputs = OneByOne(segment, keep, find_single).run((), inputs)
         except RabbetError as failure:
-            if getattr(failure, "position", None) is None:
+            if failure.position is None:
                 return ()
-            culprits.add(failure.position)  # type: ignore[attr-defined]
+            culprits.add(failure.position)
             continue
         for (position, index), buffer in zip(keep, outputs, strict=True):
             segment.nodes[position].buffers[index] = buffer
@@ -273,7 +273,7 @@ def find_single(node: Node, wanted: list[int]) -> tuple[Found, Any, tuple[int, .
         known = known or _ready(single, family, needed)
         found = Found(*(known or _compile(single, family, needed, False)), "found")
     except RabbetError as error:
-        error.position = node.position  # type: ignore[attr-defined]
+        error.position = node.position
         raise
     return found, found.bound, tuple(i for _, i in found.entry.keep)
 

@@ -103,7 +103,7 @@ class OneByOne:
                 failure.extent,  # type: ignore[attr-defined]
             ) from None
         except RabbetError as failure:
-            failure.position = self.plan.failed  # type: ignore[attr-defined]
+            failure.position = self.plan.failed
             raise
 
     def profile(self, inputs: Sequence[Any]) -> list[int]:
@@ -135,7 +135,7 @@ class OneByOne:
             try:
                 made = step.found.run([memory[o] for o in step.operands])
             except RabbetError as failure:
-                failure.position = step.position  # type: ignore[attr-defined]
+                failure.position = step.position
                 raise
             for place, buffer in zip(step.results, made, strict=True):
                 memory[place] = buffer

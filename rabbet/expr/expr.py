@@ -26,7 +26,7 @@ class Expr:
     op: str
     args: tuple[Expr, ...]
     dtype: DType
-    value: object
+    value: Any  # the op says which
 
     @property
     def operand(self) -> int:

@@ -223,7 +223,7 @@ def read(
         inner = read(x, below, arguments, load, both)
         literal = expr.const(fill, v.dtype)
         if inner.op == "load" and len(inner.args) == 2 and inner.args[1] is both and valid is None:
-            return expr.load(inner.value[0], v.dtype, inner.args[0], both, literal.value)  # type: ignore[index, arg-type]
+            return expr.load(inner.value[0], v.dtype, inner.args[0], both, literal.value)
         return expr.select(here, inner, literal)
     if v.op.kind == "source":
         scalars = [read(x, (), arguments, load, None) for x in v.call.inputs]

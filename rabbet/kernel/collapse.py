@@ -183,7 +183,7 @@ def _merge(
             return merged // inner_extent if divide else ZERO
         if e.value == a + 1:
             return merged % inner_extent if divide else merged
-        return expr.var(e.value - 1) if e.value > a else e  # type: ignore[operator]
+        return expr.var(e.value - 1) if e.value > a else e
 
     kernel = map_expressions(kernel, change)
     name, place = _place(kernel, names, a)
@@ -212,7 +212,7 @@ def _drop_units(kernel: Any, names: tuple[str, ...]) -> Any:
                 return None
             if e.value == gone:  # noqa: B023  (used at once)
                 return ZERO
-            return expr.var(e.value - 1) if e.value > gone else e  # type: ignore[operator]  # noqa: B023
+            return expr.var(e.value - 1) if e.value > gone else e  # noqa: B023
 
         kernel = map_expressions(kernel, change)
         loops = list(getattr(kernel, name))

@@ -160,7 +160,7 @@ def _refuse_empty(call: Call, extent: Dim, indices: Value) -> None:
     """No index is in range of an axis without elements; there would be nothing to keep it in."""
     if extent == 0 and indices.spec.elements != 0:
         error = IndexRangeError(f"{call.op.name}: the axis indexed has no elements")
-        error.position = call.site  # type: ignore[attr-defined]
+        error.position = call.site
         raise error
 
 

@@ -54,7 +54,7 @@ def compile_plan(
         call = between if isinstance(between, Call) else between.call
         does = "runs on the host" if isinstance(between, Call) else "holds what runs on the host"
         error = CompileError(f"{call.op.name} {does}: native code cannot hold it")
-        error.position = call.site  # type: ignore[attr-defined]
+        error.position = call.site
         raise error
     return staging.whole
 
@@ -338,7 +338,7 @@ def _named(group: Group) -> Iterator[None]:
     except Exception as failure:
         names = "+".join(c.op.name for c in group.calls)
         error = CompileError(f"compiling {names}: {type(failure).__name__}: {failure}")
-        error.position = group.calls[0].site  # type: ignore[attr-defined]
+        error.position = group.calls[0].site
         raise error from failure
 
 

@@ -15,6 +15,8 @@ class IndexFailure(RabbetError, IndexError):
     written over.
     """
 
+    position: int
+
     def __init__(
         self, position: int, element: int, value: int, extent: int, committed: bool = False
     ) -> None:

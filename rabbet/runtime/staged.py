@@ -132,7 +132,7 @@ def run_host(call: Call, symbols: tuple[int, ...], inputs: Sequence[Any]) -> lis
     except IndexFailure:
         raise
     except RabbetError as error:
-        error.position = call.site  # type: ignore[attr-defined]
+        error.position = call.site
         raise
     results = found if isinstance(found, tuple | list) else (found,)
     return [

@@ -122,7 +122,7 @@ def decompose(graph: Graph) -> tuple[Graph, list[tuple[Value, ...]]]:
         try:
             outputs = builder.expand_all(call.op, values, call.attrs, call.form)
         except RabbetError as error:
-            error.position = call.site  # type: ignore[attr-defined]
+            error.position = call.site
             raise
         for i, v in enumerate(outputs):
             made[id(call), i] = v
