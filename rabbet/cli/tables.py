@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rabbet.debug.explain import show_bytes
 from rabbet.export import LoadedProgram
 from rabbet.export.loaded import Port, show_guard
 from rabbet.export.summary import summarize
@@ -28,11 +29,11 @@ def inspect_tables(program: LoadedProgram) -> list[RenderableType]:
     at = f" at {example}" if example else ""
     facts.add_row("operations", f"{scaled(summary.flops)}FLOP{at}")
     if summary.arena_bytes is not None:
-        facts.add_row("memory", f"{_bytes(summary.arena_bytes)} for intermediate results{at}")
+        facts.add_row("memory", f"{show_bytes(summary.arena_bytes)} for intermediate results{at}")
     facts.add_row(
         "file",
-        f"{_bytes(file.header.file_bytes)}: weights {_bytes(file.header.weights_bytes)}, "
-        f"graph {_bytes(file.header.graph_bytes)}; written by {file.program.producer}",
+        f"{show_bytes(file.header.file_bytes)}: weights {show_bytes(file.header.weights_bytes)}, "
+        f"graph {show_bytes(file.header.graph_bytes)}; written by {file.program.producer}",
     )
     layers = Table("layer", "ops", "result")
     layers.add_column("parameters", justify="right")
@@ -55,11 +56,3 @@ def scaled(number: int) -> str:
         value /= 1000
         units.pop(0)
     return f"{value:.3g} {units[0]}"
-
-
-def _bytes(count: int) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count} bytes"
-        count = count / 1024  # type: ignore[assignment]
-    return f"{count:.3g} GiB"

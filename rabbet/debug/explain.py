@@ -57,7 +57,7 @@ class Report:
         lines = [
             f"last segment ({self.how}): {len(self.recorded_ops)} ops -> "
             f"{len(self.kernels)} kernels, {show_time(total)}, "
-            f"arena {_bytes(self.arena_bytes)} (reused {saved:.0%})"
+            f"arena {show_bytes(self.arena_bytes)} (reused {saved:.0%})"
         ]
         if self.kernels:
             lines.append(f"  {'kernel':<58}{'time':>10}{'GFLOP/s':>9}{'GB/s':>7}  line")
@@ -193,9 +193,9 @@ def show_time(nanoseconds: float) -> str:
     return f"{nanoseconds:.0f} ns"
 
 
-def _bytes(n: int) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if n < 1024:
-            return f"{n:.1f} {unit}" if unit != "B" else f"{n} B"
-        n /= 1024  # type: ignore[assignment]
-    return f"{n:.1f} GiB"
+def show_bytes(n: float) -> str:
+    """`1.23 MiB`: three digits."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if n >= size:
+            return f"{n / size:.3g} {unit}"
+    return f"{n:.0f} bytes"

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import random
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -85,17 +86,19 @@ def test_a_function_that_nobody_has(code):
         library.Library({"nothing": code})
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc")
 def test_the_memory_is_given_back(code):
     def mapped() -> int:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[0])
+        """Places of memory that may be run and is no file's."""
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        return sum(" r-xp " in line and len(line.split()) == 5 for line in lines)
 
-    Code([code], {"elsewhere": FAR})
-    gc.collect()
     before = mapped()
-    for _ in range(200):
-        Code([code], {"elsewhere": FAR})
-    assert mapped() < before + 100
+    held = [Code([code], {"elsewhere": FAR}) for _ in range(20)]
+    assert mapped() > before  # neighbours may be shown as one
+    del held
+    gc.collect()
+    assert mapped() <= before
 
 
 def test_damaged_objects_are_refused_or_harmless(code):
@@ -137,9 +140,8 @@ def test_functions_are_code(code):
     """Not constants, nor what lies behind the code, nor nothing."""
     table = next(place for place, found in sections(code) if found == 2)
     start, size = struct.unpack_from("<QQ", code, table + 24)
-    (length,) = {struct.unpack_from("<Q", code, at + 32)[0] for at, _ in sections(code)
-                 if struct.unpack_from("<Q", code, at + 8)[0] & 4 and
-                 struct.unpack_from("<Q", code, at + 32)[0]}  # fmt: skip
+    headers = [struct.unpack_from("<QQQQ", code, at + 8) for at, _ in sections(code)]
+    (length,) = {size for flags, _, _, size in headers if flags & 4 and size}
     functions = [at for at in range(start, start + size, 24) if code[at + 4] == 0x12]
     assert len(functions) == 2
     for at in functions:
@@ -164,13 +166,13 @@ def test_a_name_is_given_once(code):
 @pytest.mark.parametrize("wide", [8, 16, 24, 32, 40, 48, 56])
 def test_sections_with_wild_numbers(code, wide):
     """Every field of every section header in turn is huge, negative, or off by little."""
-    table = struct.unpack_from("<Q", code, 0x28)[0]
-    count = struct.unpack_from("<H", code, 0x3C)[0]
-    for section in range(count):
+    refused = 0
+    for place, _ in sections(code):
         for number in (1 << 63, (1 << 64) - 1, (1 << 32) - 1, 1 << 28, len(code), 63, 1):
             damaged = bytearray(code)
-            struct.pack_into("<Q", damaged, table + 64 * section + wide, number)
+            struct.pack_into("<Q", damaged, place + wide, number)
             try:
                 Code([bytes(damaged)], {"elsewhere": FAR})
             except BadObject:
-                continue
+                refused += 1
+    assert refused > 0 or wide == 16  # the address, which an object has no use for

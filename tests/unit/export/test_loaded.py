@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rabbet as rb
-from rabbet import nn
+from rabbet import nn, targets
 from rabbet.base.errors import DTypeError, FormatError, IndexRangeError, RabbetError, ShapeError
 from rabbet.export import export, load_program
 
@@ -166,7 +166,8 @@ def test_filters_of_small_images_are_lanes_with_the_same_bits(
     path = export(conv, rb.zeros((images, 1024, side, side)), tmp_path / "m.rbt")
     program, x = load_program(path), rng.standard_normal((images, 1024, side, side), np.float32)
     np.testing.assert_array_equal(np.asarray(program(x)), conv(rb.asarray(x)).numpy())
-    assert program.packed_bytes >= 4 * 1024 * 96
+    if targets.host().lanes(32) > 4:  # fewer are full anyway
+        assert program.packed_bytes >= 4 * 1024 * 96
 
 
 def test_weights_of_programs_with_branches_are_packed(exported: Any) -> None:

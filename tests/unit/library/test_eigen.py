@@ -17,7 +17,7 @@ linalg = rb.linalg
 
 def slope(function: Any, x: np.ndarray) -> tuple[float, float]:
     """The derivative along a direction, by the gradient and by finite differences."""
-    way = R.normal(size=x.shape)
+    way = np.random.default_rng(1).normal(size=x.shape)
     gradient = rb.grad(function)(rb.asarray(x)).numpy()
     ends = [function(rb.asarray(x + h * way)).item() for h in (1e-6, -1e-6)]
     return float((gradient * way).sum()), (ends[0] - ends[1]) / 2e-6
@@ -48,8 +48,8 @@ def test_gradients_of_eigenvalues_and_vectors() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (2, 5, 3), (3, 5), (2, 3, 3), (70, 70), (40, 90)])
-def test_lu(shape: tuple[int, ...]) -> None:
-    x = R.normal(size=shape)
+def test_lu(rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    x = rng.normal(size=shape)
     p, lower, upper = linalg.lu(rb.asarray(x))
     np.testing.assert_allclose((p @ lower @ upper).numpy(), x, atol=1e-12)
     assert (lower.tril() == lower).all() and (upper.triu() == upper).all()
@@ -60,11 +60,11 @@ def test_lu(shape: tuple[int, ...]) -> None:
     assert pivots.dtype is rb.int32 and (pivots > rb.arange(k)).all()
 
 
-def test_solving_by_factors() -> None:
+def test_solving_by_factors(rng: np.random.Generator) -> None:
     factors = linalg.lu_factor(rb.asarray(A))
     found = linalg.lu_solve(*factors, rb.asarray(B))
     np.testing.assert_allclose(found.numpy(), np.linalg.solve(A, B), rtol=1e-9)
-    large, right = R.normal(size=(2, 150, 150)), R.normal(size=(150, 2))
+    large, right = rng.normal(size=(2, 150, 150)), rng.normal(size=(150, 2))
     found = linalg.lu_solve(*linalg.lu_factor(rb.asarray(large)), rb.asarray(right))
     np.testing.assert_allclose(found.numpy(), np.linalg.solve(large, right), rtol=1e-7)
     with pytest.raises(rb.IndexRangeError, match="from 1 to"):

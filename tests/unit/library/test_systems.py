@@ -33,8 +33,8 @@ def slope_of(function: Callable[[Any], Any], at: np.ndarray) -> None:
 @pytest.mark.parametrize("upper", [False, True])
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("unit", [False, True])
-def test_triangles(upper: bool, left: bool, unit: bool) -> None:
-    b = R.normal(size=(4, 4))
+def test_triangles(rng: np.random.Generator, upper: bool, left: bool, unit: bool) -> None:
+    b = rng.normal(size=(4, 4))
     found = L.solve_triangular(S, b, upper=upper, left=left, unitriangular=unit).numpy()
     for matrix, x in zip(S, found, strict=True):
         a, right = (matrix, b) if left else (matrix.T, b.T)
@@ -87,16 +87,16 @@ def test_exponential_of_what_is_not_finite() -> None:
     assert np.isnan(found[0]).all() and np.allclose(found[1], np.e * np.eye(2))
 
 
-def test_products_of_many() -> None:
-    a, b, c = R.normal(size=(2, 9)), R.normal(size=(9, 3)), R.normal(size=(3, 4))
+def test_products_of_many(rng: np.random.Generator) -> None:
+    a, b, c = rng.normal(size=(2, 9)), rng.normal(size=(9, 3)), rng.normal(size=(3, 4))
     np.testing.assert_allclose(L.multi_dot([a, b, c]).numpy(), a @ b @ c, 1e-12)
     np.testing.assert_allclose(L.multi_dot([a[0], b, c[:, 0]]).numpy(), a[0] @ b @ c[:, 0], 1e-12)
     with pytest.raises(rb.ShapeError, match="at least 2"):
         L.multi_dot([a])
 
 
-def test_of_tensors() -> None:
-    a = R.normal(size=(2, 3, 6))
+def test_of_tensors(rng: np.random.Generator) -> None:
+    a = rng.normal(size=(2, 3, 6))
     np.testing.assert_allclose(
         L.tensorsolve(a, B[:2, :1] * np.ones(3)).numpy(),
         np.linalg.tensorsolve(a, B[:2, :1] * np.ones(3)),
