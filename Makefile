@@ -1,4 +1,4 @@
-# make demo       train on real digits, export, build, run; about a minute
+# make demo       train on real digits, export, build, run; two minutes at first
 # make test       the quick suites
 # make check-all  style, types, and the long suites
 # `make help` lists the rest. Needs Python 3.11 or newer, make, and a C/C++ compiler.

@@ -221,7 +221,7 @@ import sys
 import rabbet as rb
 from rabbet.tensor.lift import functions, install_all
 
-spec = importlib.util.spec_from_file_location("rabbet.ops.shrink", "shrink.py")
+spec = importlib.util.spec_from_file_location("rabbet.ops.soft_shrink", "soft_shrink.py")
 module = importlib.util.module_from_spec(spec)
 sys.modules[spec.name] = module
 spec.loader.exec_module(module)
@@ -241,7 +241,7 @@ assert program(x.detach()).tolist() == [-1.0, 0.0, 2.0]
 
 def test_an_op_is_one_file(tmp_path: Path) -> None:
     [block] = fenced((ROOT / "CONTRIBUTING.md").read_text(), "python")
-    (tmp_path / "shrink.py").write_text(block)
+    (tmp_path / "soft_shrink.py").write_text(block)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", TRY_THE_OP],

@@ -30,5 +30,6 @@ def require(module: str, extra: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != package:
             raise
         raise MissingExtra(
-            f'{package} is not installed; it comes with: pip install "rabbet[{extra}]"'
+            f'{package} is not installed; it comes with: pip install "rabbet[{extra}]" '
+            f'(in a clone: pip install ".[{extra}]")'
         ) from error
