@@ -87,6 +87,7 @@ from rabbet.library.elementwise import (
     clamp_max,
     clamp_min,
     float_power,
+    frexp,
     isneginf,
     isposinf,
     isreal,
@@ -158,6 +159,7 @@ from rabbet.library.placing import (
     index_select,
     masked_fill,
     masked_scatter,
+    put,
     scatter,
     scatter_add,
     scatter_reduce,
@@ -184,6 +186,8 @@ from rabbet.library.products import (
 )
 from rabbet.library.random import (
     Generator,
+    get_rng_state,
+    initial_seed,
     manual_seed,
     rand,
     rand_like,
@@ -191,7 +195,9 @@ from rabbet.library.random import (
     randint_like,
     randn,
     randn_like,
+    set_rng_state,
 )
+from rabbet.library.slopes import gradient
 from rabbet.library.spectra import (
     bartlett_window,
     blackman_window,
@@ -206,6 +212,7 @@ from rabbet.library.summary import (
     aminmax,
     histogram,
     kthvalue,
+    mode,
     msort,
     searchsorted,
     std_mean,
@@ -271,7 +278,8 @@ _LAZY: dict[str, tuple[str, str]] = {
     **{
         n: ("rabbet.linalg", n)
         for n in (
-            *("cholesky", "det", "inverse", "logdet", "matrix_exp", "matrix_power"),
+            *("cholesky", "cholesky_inverse", "cholesky_solve", "lu_unpack"),
+            *("det", "inverse", "logdet", "matrix_exp", "matrix_power"),
             *("matrix_rank", "pinverse", "qr", "slogdet", "svd"),
         )
     },

@@ -10,8 +10,11 @@ from rabbet.graph.value import lookup
 from rabbet.library.joining import broadcast_shapes
 from rabbet.library.products import cross as cross
 from rabbet.library.systems import LstsqResult as LstsqResult
+from rabbet.library.systems import cholesky_inverse as cholesky_inverse
+from rabbet.library.systems import cholesky_solve as cholesky_solve
 from rabbet.library.systems import cond as cond
 from rabbet.library.systems import cutoff
+from rabbet.library.systems import householder_product as householder_product
 from rabbet.library.systems import logdet as logdet
 from rabbet.library.systems import lstsq as lstsq
 from rabbet.library.systems import matrix_exp as matrix_exp
@@ -28,6 +31,7 @@ from rabbet.tensor.tensor import Tensor, as_operand
 __all__ = [
     *("LstsqResult", "cond", "logdet", "lstsq", "matrix_exp", "multi_dot", "solve_triangular"),
     *("EigResult", "LUFactors", "LUResult", "eig", "eigvals", "lu", "lu_factor", "lu_solve"),
+    *("cholesky_inverse", "cholesky_solve", "householder_product", "lu_unpack"),
     *("tensorinv", "tensorsolve", "vander"),
     *("LinAlgError", "cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "matmul"),
     *("matrix_norm", "matrix_power", "matrix_rank", "matrix_transpose", "outer", "pinv", "qr"),
@@ -124,12 +128,52 @@ def lu(a: Any, /) -> LUResult:
     [[1.0, 3.0], [0.0, 2.0]]
     """
     packed, _, places = functions["lu_factor"](as_operand(a))
+    return LUResult(_rows_at(packed, places), *_triangles(packed))
+
+
+def _triangles(packed: Tensor) -> tuple[Tensor, Tensor]:
+    """L and U, which `lu_factor` gives in one matrix."""
     m, n = packed.shape[-2:]
     k = min(m, n)
     unit = lookup("eye").like(packed, m, k, 0, packed.dtype)
-    ones = lookup("eye").like(packed, m, None, 0, packed.dtype)
     lower = functions["tril"](packed[..., :k], -1) + unit
-    return LUResult(ones[places], lower, functions["triu"](packed[..., :k, :]))
+    return lower, functions["triu"](packed[..., :k, :])
+
+
+def _rows_at(packed: Tensor, places: Tensor) -> Tensor:
+    """The rows of the unit matrix at `places`."""
+    return lookup("eye").like(packed, packed.shape[-2], None, 0, packed.dtype)[places]
+
+
+def lu_unpack(
+    LU_data: Any, LU_pivots: Any, unpack_data: bool = True, unpack_pivots: bool = True
+) -> LUResult:
+    """P, L and U with P @ L @ U = a, from what `lu_factor` gave for a.
+
+    Parts that are not asked for are empty tensors, as in PyTorch.
+
+    >>> a = rb.asarray([[0.0, 2.0], [1.0, 3.0]])
+    >>> rb.linalg.lu_unpack(*rb.linalg.lu_factor(a)).P.tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    packed, swaps = as_operand(LU_data), as_operand(LU_pivots)
+    m, k = packed.shape[-2], min(packed.shape[-2:])
+    if swaps.shape != (*packed.shape[:-2], k):
+        raise ShapeError(
+            f"lu_unpack: {show(packed.shape)} with pivots {show(swaps.shape)}; one for each of "
+            f"{k} steps is needed"
+        )
+    none = zeros((0,), dtype=packed.dtype)
+    lower, upper = _triangles(packed) if unpack_data else (none, none)
+    if not unpack_pivots:
+        return LUResult(none, lower, upper)
+    # Rows that no step exchanges stay where they are.
+    own = functions["expand"](
+        lookup("iota").like(swaps, (m,), 0, swaps.dtype), (*swaps.shape[:-1], m)
+    )
+    all_swaps = functions["concat"]([swaps, own[..., k:] + 1], -1)
+    order = functions["pivot_order"](all_swaps)
+    return LUResult(matrix_transpose(_rows_at(packed, order)), lower, upper)
 
 
 def lu_solve(LU: Any, pivots: Any, B: Any, /) -> Tensor:

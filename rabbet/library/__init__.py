@@ -13,6 +13,7 @@ from rabbet.library import (
     placing,
     products,
     random,
+    slopes,
     spectra,
     summary,
 )
@@ -20,7 +21,7 @@ from rabbet.tensor import Tensor
 
 for _module in (
     *(conversion, data_dependent, draws, elementwise, inspection, joining),
-    *(manipulation, placing, products, random, spectra, summary),
+    *(manipulation, placing, products, random, slopes, spectra, summary),
 ):
     for _name, _method in _module.METHODS.items():
         setattr(Tensor, _name, _method)

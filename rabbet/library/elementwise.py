@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from rabbet.base.dtypes import bool_
 from rabbet.base.errors import DTypeError, ShapeError
@@ -60,6 +60,27 @@ def ldexp(x: Any, exponent: Any) -> Tensor:
     half = functions["floor_divide"](power, 2)  # 2 ** exponent itself may overflow
     scale = [functions["exp2"](p.astype(t.dtype)) for p in (half, power - half)]
     return t * scale[0] * scale[1]
+
+
+class FrexpResult(NamedTuple):
+    """What `frexp` gives."""
+
+    mantissa: Tensor
+    exponent: Tensor
+
+
+def frexp(x: Any) -> FrexpResult:
+    """x = mantissa * 2 ** exponent with the size of the mantissa from 0.5 to below 1.
+
+    Exponents are int32; 0, infinity and NaN are their own mantissa, with exponent 0. Gradients
+    reach x from the mantissa. DTypeError unless x is of a floating dtype.
+
+    >>> rb.frexp(rb.asarray([8.0, -0.75]))
+    FrexpResult(mantissa=tensor([ 0.5 , -0.75]), exponent=tensor([4, 0], dtype=rabbet.int32))
+    """
+    t = as_operand(x)
+    exponent = functions["exponent_of"](t)
+    return FrexpResult(ldexp(t, -exponent), exponent)
 
 
 def logaddexp2(x1: Any, x2: Any) -> Tensor:
@@ -174,7 +195,7 @@ _CHANGING = (clamp_max, clamp_min, ldexp)
 METHODS: dict[str, Any] = {
     **{f.__name__: f for f in (*_CHANGING, float_power, logaddexp2)},
     **{f.__name__: f for f in (isneginf, isposinf, isreal, view_as_real)},
-    **{f.__name__: f for f in (softmax, log_softmax)},
+    **{f.__name__: f for f in (softmax, log_softmax, frexp)},
     **{f"{f.__name__}_": in_place(f) for f in _CHANGING},
     "polygamma": lambda self, n: functions["polygamma"](n, self),
 }

@@ -211,6 +211,26 @@ def diagflat(x: Any, offset: int = 0) -> Tensor:
     return functions["diag"](as_operand(x).reshape((-1,)), offset)
 
 
+def _diag(x: Tensor, diagonal: int = 0) -> Tensor:
+    """The diagonal of a matrix, or a matrix with a vector on its diagonal."""
+    return functions["diag"](x, diagonal)
+
+
+@spoken
+def _unfold(x: Tensor, axis: int, size: int, step: int) -> Tensor:
+    """All windows of `size` along an axis, `step` apart: (..., n, ...) -> (..., m, ..., size).
+
+    ShapeError where a window does not fit.
+    """
+    at = axis_of("unfold", axis, x.ndim)
+    if not 0 < size <= x.shape[at] or step < 1:
+        raise ShapeError(
+            f"unfold: size={size}, step={step} for axis {at} of {show(x.shape)}; the size must be "
+            "from 1 to the axis's, the step at least 1"
+        )
+    return functions["window"](x, (at,), (size,), (step,), (1,))
+
+
 def diagonal(x: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The `offset`-th diagonal of two axes (the last two unless they are named), as the last axis.
 
@@ -243,6 +263,8 @@ METHODS: dict[str, Any] = {
         f.__name__: f
         for f in (ravel, unflatten, fliplr, flipud, rot90, t, select, narrow, diagflat, diagonal)
     },
+    "diag": _diag,
+    "unfold": _unfold,
     "repeat": repeat,
     "repeat_interleave": repeat,
     "sum_to_size": _sum_to_size,

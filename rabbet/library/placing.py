@@ -241,6 +241,31 @@ def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = Fa
     return flat.reshape(t.shape)
 
 
+def put(x: Any, index: Any, source: Any, accumulate: bool = False) -> Tensor:
+    """`x` with elements of `source` at places counted in row-major order; added with `accumulate`.
+
+    `index` and `source` have the same number of elements, or `source` one for all. The last one
+    wins where places repeat; negative places count from the end.
+
+    >>> rb.put(rb.zeros((2, 2)), rb.asarray([3, 0]), rb.asarray([1.0, 2.0]))
+    tensor([[2., 0.],
+            [0., 1.]])
+    """
+    t, places = as_operand(x), as_operand(index)
+    values = as_operand(source, t)
+    values = values if isinstance(values, Tensor) else asarray(values, dtype=t.dtype)
+    if values.dtype is not t.dtype:
+        raise DTypeError(f"put: source is {values.dtype.name}, x is {t.dtype.name}; cast one")
+    if values.numel() not in (1, places.numel()):
+        raise ShapeError(
+            f"put: {show(values.shape)} elements for the places {show(places.shape)}; as many, or "
+            "one, are needed"
+        )
+    flat = functions["expand"](values.reshape((-1,)), (places.numel(),))
+    found = index_put(t.reshape((-1,)), (places.reshape((-1,)),), flat, accumulate)
+    return found.reshape(t.shape)
+
+
 def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Tensor, ...]:
     """Numbers of elements in row-major order -> their places along each axis.
 
@@ -268,7 +293,7 @@ def _fill_diagonal(x: Any, value: Any) -> Tensor:
 
 
 _PLACING = (
-    *(index_add, index_copy, index_fill, index_put, masked_fill, masked_scatter),
+    *(index_add, index_copy, index_fill, index_put, masked_fill, masked_scatter, put),
     *(scatter, scatter_add, scatter_reduce),
 )
 METHODS: dict[str, Any] = {

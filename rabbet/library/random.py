@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from rabbet.base import dtypes
 from rabbet.base.dtypes import DType, dtype_of
-from rabbet.base.errors import DTypeError
+from rabbet.base.errors import DTypeError, RabbetError
 from rabbet.base.spec import intern
 from rabbet.graph.value import lookup
 from rabbet.recorder import current, offset_node, record, scalar_node
@@ -42,13 +43,21 @@ class Generator:
         self.seed, self.offset = int(seed) % 2**64, 0
         return self
 
+    def initial_seed(self) -> int:
+        """The seed that the stream began with."""
+        return self.seed
+
     def get_state(self) -> tuple[int, int]:
         """(seed, offset): everything there is to save."""
         return self.seed, self.offset
 
-    def set_state(self, state: tuple[int, int]) -> None:
-        """Go on from a saved (seed, offset)."""
-        self.seed, self.offset = (int(s) for s in state)
+    def set_state(self, state: Sequence[int]) -> Generator:
+        """Go on from a saved (seed, offset). RabbetError for anything else."""
+        numbers = [int(s) for s in state]
+        if len(numbers) != 2 or any(not 0 <= n < 2**64 for n in numbers):
+            raise RabbetError(f"set_state: a state is (seed, offset) below 2**64, not {state!r}")
+        self.seed, self.offset = numbers
+        return self
 
     def reserve(self, numbers: int) -> tuple[Tensor, Tensor]:
         """The key and offset operands of a draw of `numbers` 32-bit words (the stream moves on)."""
@@ -76,6 +85,33 @@ def manual_seed(seed: int) -> Generator:
     True
     """
     return default_generator.manual_seed(seed)
+
+
+def get_rng_state() -> tuple[int, int]:
+    """The state of the default generator, two numbers, for `set_rng_state`.
+
+    >>> state = rb.get_rng_state(); a = rb.rand(3)
+    >>> rb.set_rng_state(state); bool((rb.rand(3) == a).all())
+    True
+    """
+    return default_generator.get_state()
+
+
+def set_rng_state(state: Sequence[int]) -> None:
+    """Let the default generator go on from a state that `get_rng_state` gave.
+
+    >>> rb.set_rng_state(rb.get_rng_state())
+    """
+    default_generator.set_state(state)
+
+
+def initial_seed() -> int:
+    """The seed of the default generator.
+
+    >>> _ = rb.manual_seed(5); rb.initial_seed()
+    5
+    """
+    return default_generator.initial_seed()
 
 
 def draw(
@@ -203,4 +239,33 @@ def _normal(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = Non
     return randn(x.shape, dtype=x.dtype, generator=generator) * std + mean
 
 
-METHODS: dict[str, Any] = {"uniform_": in_place(_uniform), "normal_": in_place(_normal)}
+def _random(x: Tensor, low: int = 0, high: int | None = None, *, generator: Any = None) -> Tensor:
+    """Whole numbers from `low` up to, not including, `high`; with one number, from 0 up to it.
+
+    Without `high`: up to the largest of the dtype, or the largest below which a float has all.
+    """
+    if high is None and low:
+        low, high = 0, low
+    if x.dtype.kind == "b":
+        return randint(low, 2 if high is None else high, x.shape, generator=generator) != 0
+    if high is None:
+        whole = (
+            2**63 - 1
+            if x.dtype.bits == 64
+            else 2**x.dtype.bits // (2 if x.dtype.kind == "i" else 1)
+        )
+        high = whole if x.dtype.is_integer else _whole_below(x.dtype)
+    return randint(low, high, x.shape, generator=generator).astype(x.dtype)
+
+
+def _whole_below(dtype: DType) -> int:
+    """Up to here a floating dtype has every whole number."""
+    fraction = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}
+    return 2 ** (fraction[dtype.name] + 1)
+
+
+METHODS: dict[str, Any] = {
+    "random_": in_place(_random),
+    "uniform_": in_place(_uniform),
+    "normal_": in_place(_normal),
+}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rabbet.base.errors import DTypeError, NumberRangeError, ShapeError
+from rabbet.base.dtypes import int32
+from rabbet.base.errors import DTypeError, NumberRangeError, RabbetError, ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.library.manipulation import narrow, ravel
 from rabbet.tensor.create import asarray, linspace
@@ -65,6 +66,44 @@ def kthvalue(x: Any, k: int, axis: int = -1, keepdims: bool = False) -> tuple[Te
     place = narrow(functions["argsort"](t, at), at, k - 1, 1)
     value = functions["take_along_axis"](t, place, at)
     return (value, place) if keepdims else (value.squeeze(at), place.squeeze(at))
+
+
+class ModeResult(NamedTuple):
+    """What `mode` gives."""
+
+    values: Tensor
+    indices: Tensor
+
+
+@spoken
+def mode(x: Any, axis: int = -1, keepdims: bool = False) -> ModeResult:
+    """The most frequent element along `axis`, the smallest of several, and its last position.
+
+    Gradients reach that position. NaN equals nothing, so it counts once. ShapeError where there is
+    no element.
+
+    >>> rb.mode(rb.asarray([3, 1, 3, 1, 2]))
+    ModeResult(values=tensor(1), indices=tensor(3))
+    """
+    t = as_operand(x)
+    at = axis_of("mode", axis, t.ndim)
+    if not t.shape[at]:
+        raise ShapeError(f"mode: axis {at} of {show(t.shape)} has no elements")
+    order = functions["argsort"](t, at)
+    take = functions["take_along_axis"]
+    line = take(t.detach(), order, at)
+    place = functions["cumulative_sum"](functions["ones_like"](order), at) - 1
+    starts = functions["logical_or"](
+        line != functions["roll"](line, 1, at), functions["equal"](place, 0)
+    )
+    first = functions["cummax"](functions["where"](starts, place, 0), at)[0]
+    # The first of the longest runs: its last element.
+    best = functions["argmax"](place - first, at, True)
+    index = take(order, best, at)
+    value = take(t, index, at)
+    if keepdims:
+        return ModeResult(value, index)
+    return ModeResult(value.squeeze(at), index.squeeze(at))
 
 
 def histogram(
@@ -137,11 +176,20 @@ def allclose(
 
 
 def searchsorted(
-    x1: Tensor, x2: Any, /, *, side: str = "left", sorter: Tensor | None = None
+    x1: Tensor,
+    x2: Any,
+    /,
+    *,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+    right: bool = False,
+    out_int32: bool = False,
 ) -> Tensor:
     """Where elements of `x2` would stand in the ascending vector `x1` (or `x1[sorter]`); int64.
 
-    "left": before equal elements, "right": behind them. NaN counts as the largest.
+    `side` "left", which is meant without it: before equal elements, "right": behind them. NaN
+    counts as the largest. PyTorch's words are `right=True`, and `out_int32=True` for int32;
+    RabbetError where `side` and `right` contradict each other.
 
     >>> rb.searchsorted(rb.asarray([3, 1, 5]), rb.asarray([3, 4]), sorter=rb.asarray([1, 0, 2]))
     tensor([1, 2])
@@ -149,7 +197,10 @@ def searchsorted(
     line = as_operand(x1)
     if sorter is not None:
         line = functions["take"](line, sorter, 0)
-    return functions["searchsorted"](line, x2, side)
+    if right and side == "left":
+        raise RabbetError("searchsorted: side='left' and right=True contradict each other")
+    found = functions["searchsorted"](line, x2, "right" if right else side or "left")
+    return found.astype(int32) if out_int32 else found
 
 
 def msort(x: Any) -> Tensor:
@@ -177,4 +228,6 @@ def trapz(y: Any, x: Any = None, *, dx: float = 1.0, axis: int = -1) -> Tensor:
     return functions["sum"](both * width, axis=-1) * 0.5
 
 
-METHODS: dict[str, Any] = {f.__name__: f for f in (aminmax, kthvalue, histogram, allclose, msort)}
+METHODS: dict[str, Any] = {
+    f.__name__: f for f in (aminmax, kthvalue, mode, histogram, allclose, msort)
+}

@@ -10,7 +10,8 @@ import numpy as np
 
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
-from rabbet.ops.linalg import adjoint
+from rabbet.graph.value import lookup
+from rabbet.ops.linalg import adjoint, check_square
 from rabbet.tensor.create import asarray
 from rabbet.tensor.lift import functions
 from rabbet.tensor.tensor import Tensor, as_operand
@@ -58,6 +59,65 @@ def cutoff(t: Tensor, values: Tensor, rtol: Any) -> Tensor:
     if isinstance(relative, Tensor) and relative.ndim:
         relative = relative[..., None]
     return largest * relative
+
+
+def cholesky_solve(B: Any, L: Any, /, *, upper: bool = False) -> Tensor:
+    """The x with a @ x = B, from the Cholesky factor of `a`: lower, or upper triangular.
+
+    (..., n, k), (..., n, n) -> (..., n, k).
+
+    >>> a = rb.asarray([[4.0, 2.0], [2.0, 5.0]])
+    >>> rb.linalg.cholesky_solve(rb.asarray([[8.0], [12.0]]), rb.linalg.cholesky(a)).tolist()
+    [[1.0], [2.0]]
+    """
+    right, factor = as_operand(B), as_operand(L)
+    check_square("cholesky_solve", factor.spec)
+    lower, higher = (adjoint(factor), factor) if upper else (factor, adjoint(factor))
+    inner = solve_triangular(lower, right, upper=False)
+    return solve_triangular(higher, inner, upper=True)
+
+
+def cholesky_inverse(L: Any, /, *, upper: bool = False) -> Tensor:
+    """The inverse of `a`, from the Cholesky factor of `a`: lower, or upper triangular.
+
+    >>> rb.linalg.cholesky_inverse(rb.asarray([[2.0, 0.0], [0.0, 4.0]])).tolist()
+    [[0.25, 0.0], [0.0, 0.0625]]
+    """
+    factor = as_operand(L)
+    check_square("cholesky_inverse", factor.spec)
+    n = factor.shape[-1]
+    unit = functions["expand"](lookup("eye").like(factor, n, None, 0, factor.dtype), factor.shape)
+    return cholesky_solve(unit, factor, upper=upper)
+
+
+def householder_product(A: Any, tau: Any, /) -> Tensor:
+    """The first columns of the product of reflections 1 - tau[i] v[i] v[i]^H.
+
+    (..., m, n), (..., k) -> (..., m, n), k <= n <= m. v[i] is 1 at i, column i of A below, and 0
+    above it, as LAPACK's `geqrf` leaves them. All at once: the product is 1 - V T V^H, where T is
+    triangular (R. Schreiber and C. Van Loan, 1989).
+
+    >>> v = rb.asarray([[1.0], [1.0]])
+    >>> rb.linalg.householder_product(v, rb.asarray([1.0])).tolist()
+    [[0.0], [-1.0]]
+    """
+    t, scale = as_operand(A), as_operand(tau)
+    if t.ndim < 2 or scale.ndim != t.ndim - 1 or scale.shape[:-1] != t.shape[:-2]:
+        raise ShapeError(
+            f"householder_product: {show(t.shape)}, tau {show(scale.shape)}: they must be "
+            "(..., m, n) and (..., k)"
+        )
+    m, n = t.shape[-2:]
+    k = scale.shape[-1]
+    if not k <= n <= m:
+        raise ShapeError(f"householder_product: {show(t.shape)} with k={k}; k <= n <= m is needed")
+    unit = functions["expand"](lookup("eye").like(t, m, n, 0, t.dtype), t.shape)
+    v = functions["tril"](t[..., :k], -1) + unit[..., :k]
+    turned, wide = adjoint(v), scale[..., None]
+    # T = (1 + diag(tau) S)^-1 diag(tau), where S is V^H V above its diagonal.
+    above = functions["triu"](wide * matmul(turned, v), 1)
+    inner = solve_triangular(above, wide * matmul(turned, unit), upper=True, unitriangular=True)
+    return unit - matmul(v, inner)
 
 
 def lstsq(a: Any, b: Any, /, rcond: Any = None) -> LstsqResult:

@@ -11,7 +11,7 @@ from rabbet.base.dtypes import DType, dtype_of
 from rabbet.base.errors import NumberRangeError, ShapeError
 from rabbet.graph.value import lookup
 from rabbet.recorder import record
-from rabbet.tensor.lift import functions
+from rabbet.tensor.lift import functions, spoken
 from rabbet.tensor.outside import array_of, has_memory, holds_tensor
 from rabbet.tensor.tensor import Tensor, check_device, from_numpy, shape_argument, stacked
 
@@ -214,6 +214,7 @@ def _counted(numbers: range, wanted: DType) -> np.ndarray:
     return counted.view(np.int64 if limits.min < 0 else np.uint64).astype(wanted.numpy)
 
 
+@spoken
 def linspace(
     start: float,
     stop: float,
@@ -248,6 +249,7 @@ def linspace(
         return from_numpy(points.astype(wanted.numpy))
 
 
+@spoken
 def logspace(
     start: float, stop: float, num: int = 100, base: float = 10.0, *, dtype: Any = None
 ) -> Tensor:

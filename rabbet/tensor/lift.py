@@ -28,6 +28,8 @@ RENAMED = {  # PyTorch's word -> ours, the first that the function knows
     "shifts": ("shift",),
     "exponent": ("x2",),
     "ddof": ("correction",),
+    "steps": ("num",),
+    "dimension": ("axis",),
 }
 UNSAID = ("out", "dtype")  # NumPy's functions say None for these to every array
 ROLES = {"operand": "o", "optional": "?", "list": "l", "attribute": "a"}  # as in caller.cpp
