@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from rabbet import recorder
 from rabbet.base.config import config
-from rabbet.base.errors import RabbetError
+from rabbet.base.errors import NumberRangeError, RabbetError
 from rabbet.base.sizes import SizeScope
 from rabbet.base.spec import Spec
 from rabbet.engine.residuals import residuals_of
@@ -472,5 +472,10 @@ def leaf_buffer(node: Node, index: int) -> Any:
 
 
 def scalar_buffer(number: Any, spec: Spec) -> Any:
-    """A number as a 0-d buffer of the dtype of `spec`."""
-    return buffers.scalar(number, spec.dtype)
+    """A number as a 0-d buffer of the dtype of `spec`; NumberRangeError where that has none."""
+    try:
+        return buffers.scalar(number, spec.dtype)
+    except OverflowError:
+        bits = number.bit_length()
+        shown = number if bits <= 128 else f"an integer of {bits} bits"
+        raise NumberRangeError(f"{shown} lies outside the range of {spec.dtype.name}") from None

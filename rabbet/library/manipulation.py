@@ -55,7 +55,7 @@ def repeat(
     numbers = counts.numpy()
     if (numbers < 0).any():
         raise ShapeError(f"repeat: repeats={int(numbers.min())} must be 0 or more")
-    places = np.repeat(np.arange(t.shape[at]), numbers)
+    places = np.repeat(np.arange(t.shape[at]), numbers.astype(np.int64))  # NumPy takes no uint64
     return functions["take"](t, from_numpy(places, copy=False), at)
 
 

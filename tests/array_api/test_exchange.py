@@ -10,6 +10,7 @@ import pytest
 
 import rabbet as rb
 from rabbet.base.errors import DTypeError, NumberRangeError, ShapeError
+from tests.array_api.draws import INTEGERS
 
 
 class Legacy:
@@ -136,6 +137,12 @@ def test_dtype_questions_that_have_no_answer() -> None:
         rb.iinfo(rb.float32)
     assert not rb.can_cast(rb.int64, rb.uint64)
     assert rb.finfo(rb.complex128).dtype is rb.float64 and rb.finfo(rb.bfloat16).bits == 16
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_repeats_of_any_integer_dtype(kind: str) -> None:
+    counts = rb.asarray([2, 0, 1], dtype=getattr(rb, kind))
+    assert rb.repeat(rb.asarray([7, 8, 9]), counts).tolist() == [7, 7, 9]
 
 
 def test_repeats_that_do_not_fit() -> None:

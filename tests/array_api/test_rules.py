@@ -77,6 +77,32 @@ def test_scalars_take_the_dtype_of_the_array(name: str) -> None:
                 assert (found.dtype, found.shape) == (wanted, (2, 3)), (kind, number)
 
 
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_a_number_outside_the_range_is_an_error_of_its_call(kind: str) -> None:
+    """It does not wait for the result to be read, and leaves alone what was recorded before."""
+    limits, x = np.iinfo(kind), rb.ones(2, dtype=dtype(kind))
+    low, high = int(limits.min), int(limits.max)
+    for number in (low, high):
+        assert rb.maximum(x, number).tolist() == [max(1, number)] * 2
+    before = rb.subtract(x, 1)
+    for number in (low - 1, high + 1, 10**5000):
+        calls: list[Callable[[], Any]] = [
+            *(lambda n=number: x + n, lambda n=number: n - x, lambda n=number: x < n),
+            *(lambda n=number: rb.where(x == 1, x, n), lambda n=number: rb.clip(x, n, None)),
+        ]
+        for call in calls:
+            with pytest.raises(rb.NumberRangeError, match=f"range of {kind}"):
+                call()
+    assert before.tolist() == [0, 0]
+
+
+def test_integers_beside_floats_are_as_large_as_floats_can_be() -> None:
+    x = rb.ones(1, dtype=rb.float64)
+    assert (x * 2**100).tolist() == [2.0**100] and (rb.ones(1) * 2**200).tolist() == [INF]
+    with pytest.raises(rb.NumberRangeError, match="1101 bits"):
+        x * 2**1100
+
+
 @pytest.mark.parametrize("first", ALL)
 def test_promotion_table(first: str) -> None:
     for second in ALL:

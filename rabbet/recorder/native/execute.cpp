@@ -14,7 +14,7 @@ const RuntimeApi *runtime = nullptr;
 namespace {
 
 // Codes of base/dtypes.py; numbers of other dtypes are converted there.
-enum DtypeCode { BOOL = 0, INT32 = 3, INT64 = 4, UINT64 = 8, FLOAT32 = 11, FLOAT64 = 12 };
+enum DtypeCode { BOOL = 0, INT8 = 1, INT32 = 3, INT64 = 4, UINT8 = 5, UINT64 = 8, FLOAT32 = 11, FLOAT64 = 12 };
 
 // Room for one element of any dtype, aligned for it.
 struct alignas(16) Element {
@@ -246,6 +246,26 @@ bool encode_number(PyObject *number, int dtype_code, void *element) {
     default:
         return false;
     }
+}
+
+bool fits(PyObject *integer, int dtype_code) {
+    int overflow = 0;
+    const long long value = PyLong_AsLongLongAndOverflow(integer, &overflow);
+    if (dtype_code < INT8)
+        return true;
+    if (dtype_code > UINT64) {
+        const bool finite = !overflow || PyLong_AsDouble(integer) != -1.0;
+        PyErr_Clear();
+        return finite;
+    }
+    if (overflow || dtype_code == INT64)
+        return !overflow;
+    if (dtype_code == UINT64)
+        return value >= 0;
+    const bool is_signed = dtype_code < UINT8;
+    const int bits = 8 << (dtype_code - (is_signed ? INT8 : UINT8));
+    const long long end = 1LL << (bits - is_signed);
+    return value >= (is_signed ? -end : 0) && value < end;
 }
 
 int64_t encoded_bytes(int dtype_code) {

@@ -38,6 +38,9 @@ bool execute(Recorded &recorded, const Launch &launch);
 // A Python number as one element of a dtype; false where NumPy must decide (no error is set).
 bool encode_number(PyObject *number, int dtype_code, void *element);
 
+// Does a dtype surely hold a Python int? False where NumPy must decide.
+bool fits(PyObject *integer, int dtype_code);
+
 // The bytes of an element that `encode_number` can write; 0 for other dtypes.
 int64_t encoded_bytes(int dtype_code);
 

@@ -1,5 +1,6 @@
 #include "record.h"
 
+#include "execute.h"
 #include "handle.h"
 #include "prepared.h"
 
@@ -19,11 +20,25 @@ Ref cast(PyObject *operand, PyObject *dtype) {
     return Ref::steal(record_call({hooks.cast, &operand, 1, attrs.get(), nullptr}));
 }
 
+// Is a number one of its dtype? What is too large must not wait in a segment, where it would take other values with it.
+// False and an error.
+bool in_range(PyObject *number, PyObject *spec) {
+    if (!PyLong_CheckExact(number))
+        return true;
+    const SpecFacts *facts = facts_of_spec(spec);
+    if (!facts)
+        return false;
+    return fits(number, facts->dtype) ||
+           Ref::steal(PyObject_CallFunctionObjArgs(hooks.scalar, number, spec, nullptr)).get() != nullptr;
+}
+
 bool add_edge(Tape *tape, Node *node, Prepared *prepared, Py_ssize_t i, PyObject *operand) {
     Edge &edge = node->edges[i];
     if (!is_handle(operand)) {
         PyObject *specs = number_specs(prepared, i);
-        edge = {specs ? number_node(specs, operand) : nullptr, 0};
+        if (!specs || !in_range(operand, PyTuple_GET_ITEM(specs, 0)))
+            return false;
+        edge = {number_node(specs, operand), 0};
         node->n_edges += edge.node != nullptr;
         return edge.node != nullptr;
     }
