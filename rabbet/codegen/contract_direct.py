@@ -16,10 +16,11 @@ from rabbet.base.dtypes import int64
 from rabbet.base.target import Target
 from rabbet.codegen.contract_elements import Copied, Element, Elements, InPlace, is_in_place
 from rabbet.codegen.contract_loops import Naturals, minimum, quotient, split
+from rabbet.codegen.contract_slide import Slide
 from rabbet.codegen.contract_taps import ROWS, VECTORS, Band, Image, cut
 from rabbet.codegen.contract_tile import add_product
 from rabbet.codegen.emit import Emitter, Frame
-from rabbet.codegen.ir import Module, Value, i64, literal
+from rabbet.codegen.ir import Module, Value, i64, lanes_of, literal
 from rabbet.codegen.launch import Launch
 from rabbet.codegen.operations import register_type
 from rabbet.codegen.stepping import vectors
@@ -107,6 +108,14 @@ class _Direct:
             for point in product(*counts)
         ]
         weights = [self._weights(em, m) for m in rows]
+        if self.slides and isinstance(self.elements, InPlace):
+            slide = Slide(self.elements, self.lanes, self._direction(), self._finish)
+            moving = {loop.variable for loop in image.n[-2:]}
+            for m, of_row in zip(rows, weights, strict=True):
+                here = em.inner(m)
+                here.hoist([store.index for store in self.stores], moving)
+                slide.write(here, band, [fn.splat(w, self.lanes) for w in of_row])
+            return
         variable = image.n[-1].variable
         end = fn.add(band.column, band.columns)
 
@@ -198,15 +207,18 @@ class _Direct:
             back = reach if step > 0 else 0
             row = fn.add(begin, fn.sub(fn.mul(number, step), back))
             assert image.rows is not None and image.rows.position is not None
-            at = {image.rows.position: row}
-            self._finish(inside, column, at, done)
+            self._finish(inside, row, column.variables[image.n[-1].variable], column.mask, done)
 
-    def _finish(self, em: Emitter, column: Emitter, at: dict[int, Value], total: Value) -> None:
+    def _finish(
+        self, em: Emitter, row: Value | None, column: Value, mask: Value | None, total: Value
+    ) -> None:
         """Store one vector of sums."""
         variable = self.image.n[-1].variable
-        at = {**at, variable: column.variables[variable]}
-        how = {"lanes": column.lanes, "vector": variable}
-        self._store(em.inner(at, {0: total}, **how, mask=column.mask))
+        at = {variable: column}
+        if row is not None and self.image.rows is not None and self.image.rows.position is not None:
+            at[self.image.rows.position] = row
+        lanes = lanes_of(total.type)
+        self._store(em.inner(at, {0: total}, lanes=lanes, vector=variable, mask=mask))
 
     def _rows(
         self,
@@ -223,11 +235,10 @@ class _Direct:
         for m, factors in zip(rows, weights, strict=True):
             sums = self._products(factors, element, len(columns), columns[0].lanes, height)
             for r, values in enumerate(sums):
-                at = dict(m)
-                if image.rows is not None and image.rows.position is not None:
-                    at[image.rows.position] = fn.add(first, r)
+                here, row = em.inner(m), fn.add(first, r)
                 for column, total in zip(columns, values, strict=True):
-                    self._finish(em, column, at, total)
+                    at = column.variables[image.n[-1].variable]
+                    self._finish(here, row, at, column.mask, total)
 
     def _store(self, em: Emitter) -> None:
         """All values first: a store may overwrite what another value is read from."""

@@ -137,7 +137,7 @@ class InPlace(Elements):
         starts = {line: self._line(em, row, *line, line[1] > new) for line in lines}
         load, loaded = self.lines.load, dict[tuple[int, int, int, int], Value]()
         kind = memory_type(load.dtype, self.lanes)
-        fill = literal(self._fill(), kind)
+        fill = literal(self.fill, kind)
 
         def element(tap: Tap, r: int, v: int) -> Value:
             key = tap.plane, tap.row + r * self.stride, tap.column, v
@@ -165,7 +165,7 @@ class InPlace(Elements):
         kind = memory_type(self.lines.load.dtype)
         operand = cast("tuple[int, float]", self.lines.load.value)[0]
         length = self.lanes + self.widest
-        text = literal(self._fill(), f"<{length} x {kind}>").text
+        text = literal(self.fill, f"<{length} x {kind}>").text
         outside = self.frame.module.constant(f"<{length} x {kind}>", text)
         found = []
         for column in self.places:
@@ -176,7 +176,9 @@ class InPlace(Elements):
             found.append(fn.select(self.lines.is_inside(around), place, outside))
         return found
 
-    def _fill(self) -> float:
+    @property
+    def fill(self) -> float:
+        """What elements outside the image are, as it lies in memory."""
         return bits_of_half(
             cast("tuple[int, float]", self.lines.load.value)[1], self.lines.load.dtype
         )
