@@ -24,6 +24,7 @@ from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotien
 from rabbet.codegen.contract_pack import Packer
 from rabbet.codegen.contract_pairs import PairPacker
 from rabbet.codegen.contract_panels import Panels, copy_panels
+from rabbet.codegen.contract_pixels import bander
 from rabbet.codegen.contract_store import Place, epilogue, place
 from rabbet.codegen.contract_thin import thins
 from rabbet.codegen.emit import Emitter, Frame
@@ -119,8 +120,10 @@ class _Contraction:
         r, module, read = self.roles, self.module, self.read
         self.pack_a = self.pack_b = None
         self.bander: Bander | None = None
+        self.place = place(r)
         if self.cut.band is not None:
-            self.bander = Bander(module, kernel.operands, r, self.cut.band, self.cut.unit)
+            given = r, self.cut.band, (self.cut.unit, self.cut.panel), self.place is not None
+            self.bander = bander(module, kernel.operands, *given)
         elif read.a_copied:
             width = 0 if read.by_rows else self.cut.unit
             self.pack_a = _packer(module, "pack_a", kernel.operands, r, self.a, width)
@@ -146,7 +149,6 @@ class _Contraction:
             self.strips = strips.by_shape
             module.parts.append(strips.module)
         self.epilogue = epilogue(module, kernel.operands, r, apart=self.cut.band is not None)
-        self.place = None if self.cut.band is not None else place(r)
 
     @property
     def fn(self) -> Function:

@@ -71,12 +71,22 @@ def lines_of_task(
 
 
 class Bander:
-    """The functions that copy a band and write its tables; `unit`: rows of a tile."""
+    """The functions that copy a band and write its tables; `tile`: its rows and lanes.
+    `is_direct`: tiles write results themselves.
+    """
 
     def __init__(
-        self, module: Module, operands: Sequence[Operand], roles: Roles, band: Band, unit: int
+        self,
+        module: Module,
+        operands: Sequence[Operand],
+        roles: Roles,
+        band: Band,
+        tile: tuple[int, int],
+        is_direct: bool,
     ) -> None:
-        self.roles, self.band, self.dtype, self.unit = roles, band, roles.dtype, unit
+        self.roles, self.band, self.dtype = roles, band, roles.dtype
+        self.unit, self.panel = tile
+        self.is_direct = is_direct
         self.rows = Part(module, "band_rows", operands, ROWS)
         self._write_rows()
         self.copy = Part(module, "band", operands, (*batch_parameters(roles.batch), *COPY))
@@ -91,8 +101,9 @@ class Bander:
         em = Emitter(part)
         fn, sizes = em.fn, Naturals(em)
         size, places = i64(self.dtype.itemsize), band.places
-        line_step = fn.mul(sizes[band.pitch], band.stride)
-        steps = [sizes[band.image_step], line_step, i64(places.column.stride)]
+        line_step = fn.mul(sizes[band.line_step], band.stride)
+        column_step = fn.mul(sizes[band.column_step], places.column.stride)
+        steps = [sizes[band.image_step], line_step, column_step]
         numbered = tuple(Loop(i, extent) for i, extent in enumerate(band.extents))
         with walk(em, numbered, i64(0), part["rows"]) as (t, at):
             offset = i64(0)
@@ -109,27 +120,36 @@ class Bander:
         em = batch_emitter(part, self.roles.batch)
         fn, stores = em.fn, self.roles.stores
         dtype = part.operands[stores[0].operand].dtype
-        length = Naturals(em)[self.band.height * self.band.columns]
         at = split(em, m, part["row"])
 
-        def index(lane: Value) -> Value:
+        def index(at: dict[int, Value], lane: Value) -> Value:
             return em.inner(at | split(em, n, lane)).scalar(stores[0].index)
 
-        first = index(part["lane"])
-        lane_step = fn.mul(fn.sub(index(fn.add(part["lane"], 1)), first), dtype.itemsize)
-        lanes = i64(0)
-        if prefers_first(stores, m, n):
-            lanes = fn.select(part["last"], part["lanes"], lanes)
-            passing = streams(em, self.roles, stores, m)
-            lanes = lanes if passing is None else fn.select(passing, i64(0), lanes)
-        end = fn.select(fn.icmp("sgt", lanes, 0), fn.mul(length, dtype.itemsize), i64(0))
+        first = index(at, part["lane"])
         pointer = part.pointer(stores[0].operand)
         place = fn.address(pointer, first, memory_type(dtype))
         step, all_k = part["panel_step"], i64(CONTRACT_BLOCK)
-        row_step = TURNS * self.unit * dtype.itemsize
         self._fetched(part, PANEL_AHEAD, step, all_k, (part["panel"], i64(LINE), step))
-        pieces = -(-row_step // LINE)
-        origin = (place, i64(row_step), end)
+        together = TURNS * self.unit
+        if not prefers_first(stores, m, n):  # lanes run along memory: line by line of each row
+            following = index(split(em, m, fn.add(part["row"], 1)), part["lane"])
+            row_step = fn.mul(fn.sub(following, first), dtype.itemsize)
+            length = fn.mul(Naturals(em)[self.band.positions], row_step)
+            end = fn.select(part["last"], length, i64(0))
+            if self.is_direct:  # tiles write them one after the other
+                place = fn.address(place, fn.mul(row_step, together), "i8")
+            origin = (place, fn.mul(row_step, together), end)
+            pieces = min(self.panel * dtype.itemsize // LINE, CONTRACT_BLOCK // together)
+            self._fetched(part, RESULTS_AHEAD, row_step, i64(together), origin, pieces)
+            return
+        lane_step = fn.mul(fn.sub(index(at, fn.add(part["lane"], 1)), first), dtype.itemsize)
+        lanes = fn.select(part["last"], part["lanes"], i64(0))
+        passing = streams(em, self.roles, stores, m)
+        lanes = lanes if passing is None else fn.select(passing, i64(0), lanes)
+        length = Naturals(em)[self.band.height * self.band.columns]
+        end = fn.select(fn.icmp("sgt", lanes, 0), fn.mul(length, dtype.itemsize), i64(0))
+        origin = (place, i64(together * dtype.itemsize), end)
+        pieces = -(-together * dtype.itemsize // LINE)
         self._fetched(part, RESULTS_AHEAD, lane_step, lanes, origin, pieces)
 
     def _fetched(
@@ -165,9 +185,10 @@ class Bander:
         shape = (
             band.window,
             band.width,
-            band.pitch,
             band.lines,
-            band.plane,
+            band.channel_step,
+            band.column_step,
+            band.line_step,
             band.image_step,
             band.height,
         )
@@ -194,8 +215,9 @@ class Bander:
             offset = i64(0)
             if places.channel is not None:
                 number = fn.sub(at[places.channel], self.channel)
-                offset = fn.mul(number, sizes[band.plane])
-            for place, step in ((places.line, sizes[band.pitch]), (places.column, i64(1))):
+                offset = fn.mul(number, sizes[band.channel_step])
+            steps = sizes[band.line_step], sizes[band.column_step]
+            for place, step in zip((places.line, places.column), steps, strict=True):
                 if place is not None and place.element is not None:
                     moved = fn.mul(at[place.element], place.dilation)
                     if place.dilation < 0:
@@ -231,7 +253,7 @@ class Bander:
         self._write_ahead()
         copy = self._copy_vectors if has_masks(part.target) else self._copy_lines
         with fn.loop(i64(0), channels) as channel, fn.loop(i64(0), part["images"]) as image:
-            first = fn.mul(channel, sizes[band.plane])
+            first = fn.mul(channel, sizes[band.channel_step])
             first = fn.add(first, fn.mul(image, sizes[band.image_step]))
             plane = fn.address(part["target"], first, register_type(self.dtype))
             image, channel = fn.add(part["image"], image), fn.add(self.channel, channel)
@@ -245,7 +267,7 @@ class Bander:
         The last vector of the columns is the first, since the others write over what it writes of
         the line behind.
         """
-        fn, lines, count = self.copy.fn, self.lines, self.sizes[self.band.pitch]
+        fn, lines, count = self.copy.fn, self.lines, self.sizes[self.band.line_step]
         last = fn.binary("and", fn.sub(count, 1), i64(-lines.lanes))
         low, high = self._inner_lines(self._at(*plane, self.line))
 
@@ -276,7 +298,7 @@ class Bander:
         self, plane: tuple[Value, Value], target: Value, limits: tuple[Value, Value]
     ) -> None:
         """The same, line by line."""
-        fn, lines, count = self.copy.fn, self.lines, self.sizes[self.band.pitch]
+        fn, lines, count = self.copy.fn, self.lines, self.sizes[self.band.line_step]
         with fn.loop(i64(0), self.sizes[self.band.lines]) as line:
             here = self._at(*plane, fn.add(self.line, line))
             lines.hoist(here)

@@ -109,7 +109,8 @@ def operands(kernel: ContractKernel, chosen: Roles) -> Operands:
 class Band:
     """The part of an image that the windows of a task see, for one block of k: expressions.
 
-    A plane for each channel, in it the images, in these their lines, `pitch` elements each.
+    A plane for each channel, in it the images, in these their lines, `pitch` elements each; or,
+    if channels lie side by side in the image, images, lines, columns, channels.
     """
 
     places: Bands
@@ -121,7 +122,7 @@ class Band:
     columns: Expr  # of the result
     window: Expr  # elements
     channels: Expr  # that a block of k may touch
-    lanes: int  # of a vector: behind a plane there is room for one more
+    lanes: int  # of a vector: behind a plane (a band by pixels) there is room for one more
     some: Expr  # 0 where the result has no elements
     k: Expr
 
@@ -158,9 +159,38 @@ class Band:
         return (self.columns - 1) * column.stride + self.reach(column) + 1
 
     @property
-    def plane(self) -> Expr:
+    def pixel(self) -> Expr:
+        """Elements from column to column where channels lie side by side: whole vectors, or less
+        than one.
+        """
+        one = const(1, int64)
+        whole = (self.channels + (self.lanes - 1)) // self.lanes * self.lanes
+        more = smaller(self.channels // self.lanes, one)
+        return self.channels + (whole - self.channels) * more
+
+    @property
+    def column_step(self) -> Expr:
+        """Elements from column to column."""
+        return self.pixel if self.places.by_pixel else const(1, int64)
+
+    @property
+    def line_step(self) -> Expr:
+        """Elements from line to line."""
+        return self.width * self.pixel if self.places.by_pixel else self.pitch
+
+    @property
+    def channel_step(self) -> Expr:
         """Elements from channel to channel."""
-        return self.images * self.lines * self.pitch + self.lanes
+        if self.places.by_pixel:
+            return const(1, int64)
+        return self.images * self.image_step + self.lanes
+
+    @property
+    def size(self) -> Expr:
+        """Elements of a band: vectors may end behind it."""
+        if self.places.by_pixel:
+            return self.images * self.image_step + self.lanes
+        return self.channel_step * self.channels
 
     @property
     def all_images(self) -> Expr:
@@ -170,7 +200,7 @@ class Band:
     @property
     def image_step(self) -> Expr:
         """Elements from image to image."""
-        return self.lines * self.pitch
+        return self.lines * self.line_step
 
     @property
     def extents(self) -> tuple[Expr, Expr, Expr]:
@@ -255,7 +285,7 @@ class Blocks:
         table = a_table * 8 * read.a.table_columns if read.a_copied else zero
         k_table = turned = zero
         if self.band is not None:
-            copy = self.band.plane * self.band.channels * self.itemsize
+            copy = self.band.size * self.itemsize
             table, k_table = self.band.positions * 8, const(COLUMNS_BYTES, int64)
             turned = (self.band.positions + self.lanes) * self.panel_step
         sizes = (

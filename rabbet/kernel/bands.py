@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rabbet.base.dtypes import int64
+from rabbet.expr.affine import coefficient
+from rabbet.expr.expr import Expr, const
 from rabbet.kernel.loops import ContractKernel
 from rabbet.kernel.sums import in_pairs
-from rabbet.kernel.windows import Place, inside, places, within
+from rabbet.kernel.windows import Place, inside, loaded, places, within
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,14 @@ class Bands:
 
     Loops are variables. `line` and `column`: places that the last two loops of n walk, with an
     element of a window or without; `channel`: the first loop of k, if it is not one of a window;
-    `window`: the other loops of k.
+    `window`: the other loops of k. `by_pixel`: do channels lie side by side, and not columns?
     """
 
     line: Place | None
     column: Place
     channel: int | None
     window: tuple[int, ...]
+    by_pixel: bool
 
 
 def bands(kernel: ContractKernel) -> Bands | None:
@@ -53,4 +57,16 @@ def bands(kernel: ContractKernel) -> Bands | None:
     columns = inside(kernel.b, column.source)
     if columns is None or (line is not None and within((columns.others,), line.source) is None):
         return None
-    return Bands(line, column, k[0] if channels else None, window)
+    channel = k[0] if channels else None
+    return Bands(line, column, channel, window, _is_by_pixel(kernel.b, n[-1], column, channel))
+
+
+def _is_by_pixel(value: Expr, columns: int, column: Place, channel: int | None) -> bool:
+    load = loaded(value)
+    if load is None or channel is None:
+        return False
+    near, far = (coefficient(load.args[0], v) for v in (channel, columns))
+    if near is None or far is None:
+        return False
+    side_by_side = const(1, int64), const(column.stride, int64)
+    return near is side_by_side[0] and far is not side_by_side[1]

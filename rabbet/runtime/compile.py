@@ -19,6 +19,7 @@ from rabbet.graph.value import Builder, Call, Graph, Value
 from rabbet.kernel import access
 from rabbet.kernel.fuse import Fusion
 from rabbet.kernel.group import Group
+from rabbet.kernel.layout import laid_out
 from rabbet.kernel.loops import Kernel
 from rabbet.kernel.lower import Lowered, copy_kernel, lower
 from rabbet.runtime.arrange import LEAST_DONATED
@@ -169,6 +170,9 @@ class Filling:
     ) -> None:
         """The launches of what lies between control ops; its inputs have their memory."""
         part = stage.in_reals()
+        if not kept:
+            graph = laid_out(part.graph)
+            part = Part(graph, part.inputs, part.outputs, part.made)
         constants: dict[Key, int] = {}
         for v, whole in zip(part.graph.inputs, part.inputs, strict=True):
             assembly.same_place(v, whole)

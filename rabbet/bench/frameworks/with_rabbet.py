@@ -165,6 +165,30 @@ def _conv(is_jit: bool) -> Callable[[Any], Running]:
     return build
 
 
+def _conv_last(problem: Any) -> Running:
+    given = _inputs(problem)
+    x, weight = given["x"].permute(0, 2, 3, 1) * 1, given["weight"].permute(2, 3, 1, 0) * 1
+    flush()
+
+    @jit
+    def convolve(x: Tensor, weight: Tensor) -> Tensor:
+        result = nn.functional.conv2d(
+            x.permute(0, 3, 1, 2),
+            weight.permute(3, 2, 0, 1),
+            stride=problem.stride,
+            padding=problem.kernel // 2,
+            groups=problem.groups,
+        )
+        return result.permute(0, 2, 3, 1)
+
+    def computed() -> Tensor:
+        result = convolve(x, weight)
+        flush()
+        return result
+
+    return repeat(computed, lambda result: _numbers(result.permute(0, 3, 1, 2)))
+
+
 def _stream_function(problem: Any, given: Arrays) -> Callable[[Tensor], Tensor]:
     weight, bias, width = tensor(given["weight"]), tensor(given["bias"]), problem.shape[-1]
     return {
@@ -299,7 +323,7 @@ BUILDERS: Builders = {
     "gemm": {"eager": _gemm, "jit": _gemm_jit},
     "gemm_bfloat16": {"eager": _gemm, "jit": _gemm_jit},
     "gemm_constant": {"exported": _gemm_constant, "jit": _gemm_jit},
-    "conv": {"eager": _conv(False), "jit": _conv(True)},
+    "conv": {"eager": _conv(False), "jit": _conv(True), "jit_channels_last": _conv_last},
     "mlp_train": TRAIN,
     "cnn_train": TRAIN,
     "resnet_train": TRAIN,

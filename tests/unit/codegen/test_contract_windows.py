@@ -9,7 +9,8 @@ import pytest
 
 from rabbet.base.dtypes import float32, int64
 from rabbet.codegen.contract_blocks import equal_height
-from rabbet.expr.expr import acc, const, load, size, var
+from rabbet.expr.expr import acc, const, load, size, topological, var
+from rabbet.kernel.bands import bands
 from rabbet.kernel.loops import ContractKernel, Operand, Store
 from rabbet.kernel.rewrite import map_expressions
 from rabbet.kernel.windows import is_direct
@@ -82,6 +83,41 @@ MANY = (
 @pytest.mark.parametrize("case", MANY, ids=str)
 def test_windows_are_read_from_bands(case: tuple) -> None:
     check_all_targets(replace(convolution(*case[6:]), lanes=0, banded=True), case)
+
+
+def by_pixels(kernel: ContractKernel, is_result: bool, epilogue: bool) -> ContractKernel:
+    """The convolution of an image with channels last; the result likewise (`is_result`)."""
+    images, filters, rows, columns, channels, _, _, height, width, _ = (size(j) for j in range(10))
+    i, o, r, c, ch = (var(j) for j in range(5))
+    (valid,) = kernel.b.args[1:]
+    y, x = (e.args[0] for e in topological([valid]) if e.op == "lt")
+    image = load(0, float32, ((i * height + y) * width + x) * channels + ch, valid)
+    out = kernel.stores[0].index
+    if is_result:
+        out = ((i * rows + r) * columns + c) * filters + o
+    value = acc(0, float32)
+    if epilogue:
+        value = value + value
+    return replace(kernel, lanes=0, banded=True, b=image, stores=(Store(2, out, value),))
+
+
+@pytest.mark.parametrize("epilogue", (False, True), ids=("plain", "epilogue"))
+@pytest.mark.parametrize("is_result", (False, True), ids=("to planes", "to pixels"))
+@pytest.mark.parametrize("case", (*MANY, (2, 17, 9, 10, 66, (2, 2), 1, 1)), ids=str)
+def test_bands_of_an_image_with_channels_last(case: tuple, is_result: bool, epilogue: bool) -> None:
+    kernel = by_pixels(convolution(*case[6:]), is_result, epilogue)
+    found_bands = bands(kernel)
+    assert found_bands is not None and found_bands.by_pixel
+    x, w, lanes, sizes = drawn(case)
+    images, filters, rows, columns = sizes[:4]
+    image = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    shape = (images, rows, columns, filters) if is_result else (images, filters, rows, columns)
+    for target in TARGETS:
+        found = np.zeros(shape, np.float32)
+        run(kernel, target, (image, w, found), sizes, (1,))
+        wanted = model(w.reshape(1, filters, -1), lanes, target)
+        wanted = wanted.reshape(images, filters, rows, columns) * np.float32(1 + epilogue)
+        check(found, wanted.transpose(0, 2, 3, 1) if is_result else wanted)
 
 
 FEW = (

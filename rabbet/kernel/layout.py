@@ -1,0 +1,157 @@
+"""In which order the axes of intermediate values lie in memory: a graph to a graph.
+
+Kernels store a value row-major in the order of its axes, and read any permutation of it. So an
+order is chosen by computing the value permuted: a contraction with the labels of its result in
+another order, an elementwise call on permuted operands. Readers see it through a permutation back,
+which index arithmetic follows. No sum changes its order: only axes of results move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rabbet.base.sizes import Dim
+from rabbet.graph.value import Call, Graph, Value, lookup
+from rabbet.kernel import access
+from rabbet.kernel.group import same_shape
+from rabbet.transform.decompose import PrimitiveBuilder
+
+Order = tuple[int, ...]  # axis i in memory is axis order[i] of the value
+MOVED = ("contract", "elementwise")
+
+
+def laid_out(graph: Graph) -> Graph:
+    """The same graph with chosen orders; itself where all stay as they are."""
+    calls = graph.calls()
+    if not any(c.op.kind == "contract" for c in calls):
+        return graph
+    orders = _chosen(graph, calls)
+    return _Rewriting(graph, orders).run(calls) if orders else graph
+
+
+class _Classes:
+    """Results of contractions and elementwise calls that must lie alike: those of one shape that
+    are computed from each other at one point. A class is known by its first call's id.
+    """
+
+    def __init__(self, calls: list[Call]) -> None:
+        self.above: dict[int, int] = {}
+        self.members: dict[int, list[Call]] = {}
+        for call in calls:
+            if call.op.kind not in MOVED or len(call.outputs) != 1:
+                continue
+            self.above[id(call)] = id(call)
+            self.members[id(call)] = [call]
+            for x in call.inputs if call.op.kind == "elementwise" else ():
+                if id(x.call) in self.above and same_shape(x.shape, call.specs[0].shape):
+                    self._join(id(x.call), id(call))
+
+    def _join(self, a: int, b: int) -> None:
+        a, b = self.of(a), self.of(b)
+        if a != b:
+            self.above[b] = a
+            self.members[a] += self.members.pop(b)
+
+    def of(self, call: int) -> int:
+        """The class of a call by its id, -1 where it has none."""
+        if call not in self.above:
+            return -1
+        while self.above[call] != call:
+            call = self.above[call]
+        return call
+
+
+def _chosen(graph: Graph, calls: list[Call]) -> dict[int, Order]:
+    """The order of each class that is to lie in another one, by call."""
+    classes = _Classes(calls)
+    chosen = {c: o for c, o in _wanted(graph, classes)}
+    fixed = {classes.of(id(access.storage(v).call)) for v in graph.outputs}
+    return {
+        id(call): order
+        for c, order in chosen.items()
+        if c not in fixed
+        for call in classes.members[c]
+    }
+
+
+def _wanted(graph: Graph, classes: _Classes) -> Iterator[tuple[int, Order]]:
+    """Classes with a contraction that are stored permuted, as outputs of the graph: so they need
+    no other memory.
+    """
+    found: dict[int, Order | None] = {}
+    for v in graph.outputs:
+        base = access.storage(v)
+        if base.op.name != "permute":
+            continue
+        c = classes.of(id(base.call.inputs[0].call))
+        order = _normal(base.call.attrs["axes"])
+        if c in found and found[c] != order:
+            found[c] = None
+        else:
+            found[c] = order
+    for c, wanted in found.items():
+        if wanted is not None and c >= 0:
+            if any(m.op.kind == "contract" for m in classes.members[c]):
+                yield c, wanted
+
+
+def _normal(axes: Order) -> Order:
+    return tuple(a % len(axes) for a in axes)
+
+
+class _Rewriting:
+    """One graph being made anew, some of its calls permuted."""
+
+    def __init__(self, graph: Graph, orders: dict[int, Order]) -> None:
+        self.graph, self.orders = graph, orders
+        self.builder = PrimitiveBuilder()
+        self.made: dict[tuple[int, int], Value] = {}
+
+    def run(self, calls: list[Call]) -> Graph:
+        """The new graph, of `calls`."""
+        builder, new = self.builder, Graph()
+        for v in self.graph.inputs:
+            self.made[id(v.call), 0] = builder.input(v.spec)
+            new.inputs.append(self.made[id(v.call), 0])
+        for call in calls:
+            if call.op.kind == "input":
+                continue
+            builder.site = call.site
+            for i, v in enumerate(self._call(call)):
+                self.made[id(call), i] = v
+        new.outputs = [self._new(v) for v in self.graph.outputs]
+        return new
+
+    def _new(self, v: Value) -> Value:
+        return self.made[id(v.call), v.index]
+
+    def _call(self, call: Call) -> tuple[Value, ...]:
+        inputs = tuple(self._new(v) for v in call.inputs)
+        order = self.orders.get(id(call))
+        if order is None:
+            if call.op.name == "permute":
+                return self.builder.expand_all(call.op, inputs, call.attrs, call.form)
+            return self.builder.call(call.op, inputs, call.attrs, call.form, call.specs)
+        attrs = call.attrs
+        if call.op.kind == "contract":
+            labels = attrs["out_axes"]
+            attrs = {**attrs, "out_axes": tuple(labels[a] for a in order)}
+        else:
+            shape = call.specs[0].shape
+            inputs = tuple(self._operand(x, shape, order) for x in inputs)
+        (made,) = self.builder.expand_all(call.op, inputs, attrs, call.form)
+        back = tuple(order.index(a) for a in range(len(order)))
+        return (self._permuted(made, back),)
+
+    def _operand(self, x: Value, shape: tuple[Dim, ...], order: Order) -> Value:
+        """An operand of an elementwise call whose result of `shape` is made in `order`."""
+        if not x.shape:
+            return x
+        if x.ndim < len(shape):
+            wide = (*(1,) * (len(shape) - x.ndim), *x.shape)
+            x = self.builder.apply(lookup("reshape"), (x,), {"shape": wide}, ())
+        return self._permuted(x, order)
+
+    def _permuted(self, x: Value, order: Order) -> Value:
+        made: Value = self.builder.apply(lookup("permute"), (x,), {"axes": order}, ())
+        return made
