@@ -23,7 +23,17 @@ from rabbet.distributions.continuous import (
 from rabbet.distributions.discrete import Bernoulli, Binomial, Categorical, Geometric, Poisson
 from rabbet.distributions.distribution import Distribution, Independent
 from rabbet.distributions.divergence import kl_divergence, register_kl
+from rabbet.distributions.low_rank import LowRankMultivariateNormal
 from rabbet.distributions.matrices import LKJCholesky, VonMises, Wishart
+from rabbet.distributions.parts import (
+    CatTransform,
+    ConstraintRegistry,
+    PositiveDefiniteTransform,
+    StackTransform,
+    biject_to,
+    transform_to,
+)
+from rabbet.distributions.shaped import ContinuousBernoulli, GeneralizedPareto
 from rabbet.distributions.tails import (
     Cauchy,
     Chi2,
@@ -65,16 +75,20 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Binomial",
+    "CatTransform",
     "Categorical",
     "Cauchy",
     "Chi2",
     "ComposeTransform",
+    "ConstraintRegistry",
+    "ContinuousBernoulli",
     "Dirichlet",
     "Distribution",
     "ExpTransform",
     "Exponential",
     "FisherSnedecor",
     "Gamma",
+    "GeneralizedPareto",
     "Geometric",
     "Gumbel",
     "HalfCauchy",
@@ -87,6 +101,7 @@ __all__ = [
     "Laplace",
     "LogNormal",
     "LogisticNormal",
+    "LowRankMultivariateNormal",
     "LowerCholeskyTransform",
     "MixtureSameFamily",
     "Multinomial",
@@ -97,6 +112,7 @@ __all__ = [
     "OneHotCategoricalStraightThrough",
     "Pareto",
     "Poisson",
+    "PositiveDefiniteTransform",
     "PowerTransform",
     "RelaxedBernoulli",
     "RelaxedOneHotCategorical",
@@ -104,6 +120,7 @@ __all__ = [
     "SigmoidTransform",
     "SoftmaxTransform",
     "SoftplusTransform",
+    "StackTransform",
     "StickBreakingTransform",
     "StudentT",
     "TanhTransform",
@@ -113,8 +130,10 @@ __all__ = [
     "VonMises",
     "Weibull",
     "Wishart",
+    "biject_to",
     "constraints",
     "kl_divergence",
     "register_kl",
+    "transform_to",
     "transforms",
 ]

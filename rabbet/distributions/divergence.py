@@ -12,6 +12,7 @@ from rabbet.distributions import classes, tails
 from rabbet.distributions import continuous as c
 from rabbet.distributions import discrete as d
 from rabbet.distributions.distribution import Distribution, Independent, sum_last
+from rabbet.distributions.low_rank import LowRankMultivariateNormal
 from rabbet.distributions.transformed import TransformedDistribution
 from rabbet.library.joining import broadcast_arrays
 from rabbet.nn import functional
@@ -190,7 +191,11 @@ RULES: dict[tuple[type, type], Rule] = {
     (c.Gamma, c.Gamma): _gamma,
     (c.Beta, c.Beta): _beta,
     (c.Dirichlet, c.Dirichlet): _dirichlet,
-    (c.MultivariateNormal, c.MultivariateNormal): _multivariate_normal,
+    **{
+        (p, q): _multivariate_normal
+        for p in (c.MultivariateNormal, LowRankMultivariateNormal)
+        for q in (c.MultivariateNormal, LowRankMultivariateNormal)
+    },
     (d.Bernoulli, d.Bernoulli): _bernoulli,
     (d.Categorical, d.Categorical): _categorical,
     (d.Poisson, d.Poisson): _poisson,
