@@ -109,6 +109,33 @@ def test_binary_with_numbers(name: str) -> None:
         np.testing.assert_array_equal(function(number, t).numpy(), function(rb.asarray(same), t))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_signs_of_nan(dtype: str) -> None:
+    """`copysign` sets the sign of a NaN, and takes it from one."""
+    some = np.array([1.0, -2.0, 0.0, -0.0, np.inf, -np.inf, np.nan], dtype)
+    some = np.concatenate([some, np.copysign(some[-1:], -1.0)])
+    x, y = (a.ravel() for a in np.meshgrid(some, some))
+    found = rb.copysign(rb.asarray(x), rb.asarray(y))
+    np.testing.assert_array_equal(np.signbit(found.numpy()), np.signbit(y))
+    np.testing.assert_array_equal(rb.signbit(found).numpy(), np.signbit(y))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_must_be_equal(dtype: str) -> None:
+    """Sums of opposite numbers are +0; `hypot` and `logaddexp` know no order, `hypot` no signs."""
+    x, y = (a.ravel() for a in np.meshgrid(*[operands(dtype)] * 2))
+    a, b = rb.asarray(x), rb.asarray(y)
+    zeros = (a + -a).numpy()[np.isfinite(x)]
+    assert (zeros == 0).all() and not np.signbit(zeros[x[np.isfinite(x)] != 0]).any()
+    for pair in ((b, a), (a, -b), (-a, b), (-a, -b)):
+        np.testing.assert_array_equal(rb.hypot(*pair).numpy(), rb.hypot(a, b).numpy())
+    np.testing.assert_array_equal(rb.logaddexp(a, b).numpy(), rb.logaddexp(b, a).numpy())
+    limits = np.finfo(dtype)
+    for size in (limits.max / 2, limits.tiny):  # neither overflows nor vanishes on the way
+        found = rb.hypot(rb.asarray(size), rb.asarray(size)).numpy()
+        np.testing.assert_allclose(found, size * np.sqrt(2.0), 1e-6)
+
+
 def parts(dtype: str) -> np.ndarray:
     """Complex numbers of all pairs of special parts."""
     real = {"complex64": "float32", "complex128": "float64"}[dtype]
@@ -168,6 +195,18 @@ def test_turned(name: str) -> None:
     if back:
         wanted.real, wanted.imag = base.imag, -base.real
     same(getattr(rb, name)(rb.asarray(z)).numpy(), wanted, z)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("base", [2, 10])
+def test_logarithms_of_another_base(base: int, dtype: str) -> None:
+    """As if implemented by a change of base, which leaves signs and what is infinite."""
+    z = parts(dtype)
+    found = getattr(rb, f"log{base}")(rb.asarray(z)).numpy()
+    wanted = rb.log(rb.asarray(z)).numpy()
+    for f, w in ((found.real, wanted.real), (found.imag, wanted.imag)):
+        np.testing.assert_allclose(f, w / np.log(base), rtol=1e-5)
+        assert (np.signbit(f) == np.signbit(w))[~np.isnan(w)].all()
 
 
 def test_clip() -> None:
