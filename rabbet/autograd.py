@@ -8,6 +8,8 @@ from typing import Any
 from rabbet.base.errors import GradientError
 from rabbet.debug.anomaly import detect_anomaly, set_detect_anomaly
 from rabbet.engine import backward as backward_module
+from rabbet.higher import derivatives as functional
+from rabbet.higher.checked import gradcheck, gradgradcheck
 from rabbet.higher.function import Context, Function
 from rabbet.tensor.modes import enable_grad, no_grad, set_grad_enabled
 from rabbet.tensor.tensor import Tensor
@@ -18,7 +20,10 @@ __all__ = [
     "backward",
     "detect_anomaly",
     "enable_grad",
+    "functional",
     "grad",
+    "gradcheck",
+    "gradgradcheck",
     "no_grad",
     "set_detect_anomaly",
     "set_grad_enabled",

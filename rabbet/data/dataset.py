@@ -1,4 +1,4 @@
-"""Where samples come from: anything with a length and numbered items.
+"""Where samples come from: anything with a length and numbered items, or streams.
 
 Takes arrays or other datasets and returns samples as NumPy arrays. Batching, order and threads are
 the loader's.
@@ -7,7 +7,8 @@ the loader's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -42,6 +43,9 @@ class Dataset(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> Any:
         """The sample with this number, 0 <= index < len."""
+
+    def __add__(self, other: Samples) -> ConcatDataset:
+        return ConcatDataset([self, other])
 
 
 class Samples(Protocol):
@@ -100,6 +104,88 @@ class ArrayDataset(Dataset):
 
 TensorDataset = ArrayDataset
 """PyTorch's name for :class:`ArrayDataset`."""
+
+
+class IterableDataset(ABC):
+    """A stream of samples, perhaps without an end or a known length; write `__iter__`.
+
+    A loader reads it from its beginning in each epoch, in its order, with one thread at most. With
+    a `__len__` the loader knows its own length.
+
+    Example:
+        >>> class Countdown(IterableDataset):
+        ...     def __iter__(self):
+        ...         yield from (3.0, 2.0, 1.0)
+        >>> from rabbet.data import DataLoader
+        >>> [batch.tolist() for batch in DataLoader(Countdown(), batch_size=2)]
+        [[3.0, 2.0], [1.0]]
+    """
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Any]:
+        """The samples of one epoch."""
+
+    def __add__(self, other: Iterable[Any]) -> ChainDataset:
+        return ChainDataset([self, other])
+
+
+class ChainDataset(IterableDataset):
+    """Several streams, one after the other; it has a length where all of them have.
+
+    Example:
+        >>> list(ChainDataset([[1, 2], [3]]))
+        [1, 2, 3]
+    """
+
+    def __init__(self, datasets: Iterable[Iterable[Any]]) -> None:
+        self.datasets = list(datasets)
+
+    def __iter__(self) -> Iterator[Any]:
+        for dataset in self.datasets:
+            yield from dataset
+
+    def __len__(self) -> int:
+        sized: list[Any] = self.datasets
+        return sum([len(dataset) for dataset in sized])
+
+
+class ConcatDataset(Dataset):
+    """Several datasets as one, the samples of each behind those of the one before.
+
+    Raises:
+        ShapeError: no datasets.
+        IndexRangeError: an index outside of it, when it is asked for.
+
+    Example:
+        >>> both = ConcatDataset([ArrayDataset(np.arange(3)), ArrayDataset(np.arange(10, 12))])
+        >>> len(both), both[4], both[-5]
+        (5, (np.int64(11),), (np.int64(0),))
+    """
+
+    def __init__(self, datasets: Iterable[Samples]) -> None:
+        self.datasets = list(datasets)
+        if not self.datasets:
+            raise ShapeError("ConcatDataset: at least one dataset is needed")
+        for dataset in self.datasets:
+            if isinstance(dataset, IterableDataset):
+                raise TypeError("ConcatDataset: a stream has no numbers; use ChainDataset")
+        self.cumulative_sizes: list[int] = np.cumsum([len(d) for d in self.datasets]).tolist()
+
+    def __len__(self) -> int:
+        return self.cumulative_sizes[-1]
+
+    def __getitem__(self, index: int) -> Any:
+        at = index + len(self) if index < 0 else index
+        if not 0 <= at < len(self):
+            raise IndexRangeError(
+                f"ConcatDataset: index {index} is outside a dataset of {len(self)}"
+            )
+        number = bisect_right(self.cumulative_sizes, at)
+        first = self.cumulative_sizes[number - 1] if number else 0
+        return self.datasets[number][at - first]
+
+    def __repr__(self) -> str:
+        return f"ConcatDataset({self.datasets})"
 
 
 class Subset(Dataset):

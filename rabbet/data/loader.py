@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from itertools import count, islice
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from rabbet.data.dataset import (
     ArrayDataset,
     BatchFetcher,
     Indices,
+    IterableDataset,
     Samples,
     Subset,
     fetches_batches,
@@ -41,7 +43,8 @@ class DataLoader:
     in the middle of an epoch, and a loader that loads it yields the rest, bit for bit.
 
     Args:
-        dataset: anything with `len(dataset)` and `dataset[i]`. With a method
+        dataset: anything with `len(dataset)` and `dataset[i]`, or an :class:`IterableDataset`, a
+            stream, which is read in its own order by one thread. With a method
             `fetch(indices) -> tuple of arrays`, like :class:`ArrayDataset`, whole batches are read
             at once (unless `collate_fn` is given).
         batch_size: samples per batch; the last batch may have fewer.
@@ -69,7 +72,7 @@ class DataLoader:
 
     def __init__(
         self,
-        dataset: Samples,
+        dataset: Samples | IterableDataset,
         batch_size: int = 1,
         shuffle: bool = False,
         *,
@@ -86,7 +89,9 @@ class DataLoader:
         ):
             if value < least:
                 raise ValueError(f"DataLoader: {name}={value} is less than {least}")
-        self.dataset = dataset
+        if shuffle and isinstance(dataset, IterableDataset):
+            raise ValueError("DataLoader: a stream has its own order; shuffle it in its __iter__")
+        self.dataset: Any = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = _draw_seed() if seed is None else seed
@@ -105,7 +110,9 @@ class DataLoader:
         return self._epoch
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
+        """Batches in a whole epoch; TypeError for a stream without a length."""
+        if isinstance(self.dataset, IterableDataset) and not hasattr(self.dataset, "__len__"):
+            raise TypeError(f"DataLoader: the stream {type(self.dataset).__name__} has no __len__")
         full, rest = divmod(len(self.dataset), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
@@ -144,7 +151,8 @@ class DataLoader:
                 f"DataLoader: the state was saved with batch_size={state['batch_size']}, "
                 f"this loader has {self.batch_size}"
             )
-        if state["epoch"] < 0 or not 0 <= state["batch"] <= len(self):
+        is_known = hasattr(self.dataset, "__len__")
+        if min(state["epoch"], state["batch"]) < 0 or is_known and state["batch"] > len(self):
             raise ValueError(
                 f"DataLoader: batch {state['batch']} of epoch {state['epoch']} is outside of a "
                 f"loader with {len(self)} batches"
@@ -161,24 +169,71 @@ class DataLoader:
         )
 
     def _run_epoch(self, this_pass: int, epoch: int, first: int) -> Iterator[Batch]:
-        jobs = self._split_epoch(epoch)[first:]
-        with closing(self._load_ahead(jobs) if self.num_workers else self._load(jobs)) as loaded:
-            for done in range(first + 1, first + len(jobs) + 1):
+        with closing(self._loaded(epoch, first)) as loaded:
+            for done in count(first + 1):
                 # What the loop body recorded ends here, so that each step is one segment.
                 flush()
-                batch, is_ours = next(loaded)
+                found = next(loaded, None)
+                if found is None:
+                    break
+                batch, is_ours = found
                 self._move_to(this_pass, epoch, done)
                 yield to_tensors(batch, copy=not is_ours)
-            flush()
         self._move_to(this_pass, epoch + 1, 0)
 
     def _move_to(self, this_pass: int, epoch: int, batch: int) -> None:
         if this_pass == self._newest_pass:
             self._epoch, self._batch = epoch, batch
 
+    def _loaded(self, epoch: int, first: int) -> Generator[Loaded, None, None]:
+        """The batches of an epoch from the one with number `first` on."""
+        if isinstance(self.dataset, IterableDataset):
+            stream = self._read_stream(first)
+            return self._read_ahead(stream) if self.num_workers else stream
+        jobs = self._split_epoch(epoch)[first:]
+        return self._load_ahead(jobs) if self.num_workers else self._load(jobs)
+
+    def _read_stream(self, first: int) -> Generator[Loaded, None, None]:
+        name = type(self.dataset).__name__
+        samples, number = iter(self.dataset), 0
+        while True:
+            try:
+                batch = list(islice(samples, self.batch_size))
+                if not batch or self.drop_last and len(batch) < self.batch_size:
+                    return
+                number += 1
+                if number <= first:
+                    continue
+                loaded = self._put_together(batch)
+            except Exception as error:
+                error.add_note(f"while loading batch {number} of {name}")
+                raise
+            yield loaded
+
+    def _put_together(self, samples: list[Any]) -> Loaded:
+        if self.collate_fn is not None:
+            return self.collate_fn(samples), False
+        return default_collate(samples), True
+
+    def _read_ahead(self, stream: Generator[Loaded, None, None]) -> Generator[Loaded, None, None]:
+        """The same, read by a thread that ends with this generator."""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="rabbet-data")
+        waiting: deque[Future[Loaded | None]] = deque()
+        try:
+            while True:
+                while len(waiting) <= self.num_workers * self.prefetch:
+                    waiting.append(pool.submit(next, stream, None))
+                found = waiting.popleft().result()
+                if found is None:
+                    return
+                yield found
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            stream.close()
+
     def _split_epoch(self, epoch: int) -> list[Indices]:
-        count = len(self.dataset)
-        order = shuffled(count, self.seed, epoch) if self.shuffle else np.arange(count)
+        size = len(self.dataset)
+        order = shuffled(size, self.seed, epoch) if self.shuffle else np.arange(size)
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         return [order[start : start + self.batch_size] for start in starts]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rabbet.base import dtypes
 from rabbet.base.dtypes import DType, dtype_of
 from rabbet.base.errors import DTypeError, RabbetError
@@ -32,6 +30,11 @@ def collect(module: Any, prefix: str, keep_vars: bool) -> dict[str, Tensor]:
 
 def load(module: Any, state_dict: Mapping[str, Any], strict: bool) -> LoadResult:
     """Copy the values in; all problems are found before anything is changed."""
+    if not isinstance(state_dict, Mapping):
+        raise RabbetError(
+            f"load_state_dict of {type(module).__name__}: names and their values are needed, not a "
+            f"{type(state_dict).__name__}"
+        )
     for path, part in list(module.named_modules()):
         if hasattr(part, "materialize_from"):  # a layer whose sizes the state knows
             part.materialize_from(state_dict, f"{path}." if path else "")
@@ -43,19 +46,36 @@ def load(module: Any, state_dict: Mapping[str, Any], strict: bool) -> LoadResult
         problems.append(f"not known here: {', '.join(unexpected)}")
     if strict and missing:
         problems.append(f"missing: {', '.join(missing)}")
+    values: dict[str, Tensor] = {}
     for name, t in own.items():
-        if name in state_dict and np.shape(state_dict[name]) != t.shape:
-            given = show(np.shape(state_dict[name]))
-            problems.append(f"{name}: the state has shape {given}, the module {show(t.shape)}")
+        if name not in state_dict:
+            continue
+        found = saved_value(state_dict[name], t)
+        if isinstance(found, Tensor):
+            values[name] = found
+        else:
+            problems.append(f"{name}: {found}")
     if problems:
         text = "\n  ".join(problems)
         raise RabbetError(f"load_state_dict of {type(module).__name__}:\n  {text}")
     with no_grad():
-        for name, t in own.items():
-            if name in state_dict:
-                t.copy_(asarray(state_dict[name]))
+        for name, value in values.items():
+            own[name].copy_(value)
     end_segment()
     return LoadResult(missing, unexpected)
+
+
+def saved_value(value: Any, wanted: Tensor) -> Tensor | str:
+    """A saved value as a tensor that `wanted` can be set to, or what is wrong with it."""
+    try:
+        found = value if isinstance(value, Tensor) else asarray(value)
+    except (RabbetError, TypeError, ValueError):
+        return f"the state's value, of type {type(value).__name__}, is no array of numbers"
+    if found.shape != wanted.shape:
+        return f"the state has shape {show(found.shape)}, the module {show(wanted.shape)}"
+    if found.dtype.kind == "c" and wanted.dtype.kind != "c":
+        return f"the state has {found.dtype.name}, the module {wanted.dtype.name}"
+    return found
 
 
 def parse_destination(args: tuple[Any, ...], kwargs: dict[str, Any]) -> DType | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rabbet.base.dtypes import int64
 from rabbet.base.errors import DTypeError, ShapeError
-from rabbet.base.shapes import NEVER_FROM_END, show
+from rabbet.base.shapes import show
 from rabbet.base.sizes import product
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
@@ -21,7 +21,7 @@ from rabbet.ops.arithmetic import cast
 from rabbet.ops.checks import fixed, need_choice, need_float, need_same_dtype, need_shape, wide
 from rabbet.ops.compare import where
 from rabbet.ops.create import extent, iota
-from rabbet.ops.index import take
+from rabbet.ops.index import counted_places
 from rabbet.ops.movement import expand_dims
 from rabbet.ops.moves import reshape
 from rabbet.ops.network import log_softmax, log_softmax_array, softmax
@@ -72,11 +72,7 @@ def _checked_target(x: Any, target: Any, ignore_index: int) -> tuple[Any, Any]:
     """(int64 class numbers, which of them count); what is no class is found when computed."""
     target = cast(target, int64)
     counts = target != ignore_index
-    classes = iota.like(x, (x.shape[_class_axis(x)],), 0, int64)
-    # take from 0..C-1 gives the number itself and finds what lies outside; here, unlike there,
-    # negative ones do not count from the end
-    asked = where(target < 0, cast(target, int64) - NEVER_FROM_END, target)
-    return take(classes, where(counts, asked, 0), 0), counts
+    return counted_places(where(counts, target, 0), x.shape[_class_axis(x)]), counts
 
 
 def _hits(x: Any, target: Any) -> Any:

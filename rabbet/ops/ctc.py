@@ -14,7 +14,6 @@ import numpy as np
 from rabbet.base.dtypes import float64, int64
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
-from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
@@ -22,9 +21,9 @@ from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import cast, maximum
 from rabbet.ops.checks import agree, need_float
 from rabbet.ops.compare import equal, greater, less, logical_and, not_equal, where
-from rabbet.ops.create import extent, iota, number
+from rabbet.ops.create import iota, number
 from rabbet.ops.functions import logaddexp
-from rabbet.ops.index import check_indices, checked_places, take_along_axis
+from rabbet.ops.index import check_indices, counted_places, take_along_axis
 from rabbet.ops.joining import concat, stack
 from rabbet.ops.lattice import NONE, log_way_scan
 from rabbet.ops.moves import expand, later, reshape
@@ -112,24 +111,18 @@ def ctc(
     """
     steps, batch, classes = log_probs.shape
     width = targets.shape[1]
-    counts = _checked(target_lengths, width + 1)
-    frames = _checked(input_lengths, steps + 1)
+    counts = counted_places(target_lengths, width + 1)
+    frames = counted_places(input_lengths, steps + 1)
     sure = where(equal(counts, 0), number(log_probs, 0.0, log_probs.dtype), np.inf)  # no steps
     if steps == 0:
         return sure
     inside = less(iota.like(targets, (1, width), 1, int64), reshape(counts, (batch, 1)))
     used = where(inside, cast(targets, int64), number(targets, blank, int64))
-    labels = _with_blanks(_checked(used, classes), blank)
+    labels = _with_blanks(counted_places(used, classes), blank)
     scores = take_along_axis(log_probs, reshape(labels, (1, *labels.shape)), 2)
     ways = _ways(cast(scores, float64), labels, blank)
     last = _at_end(ways, frames, counts)
     return where(greater(frames, 0), cast(-last, log_probs.dtype), sure)
-
-
-def _checked(x: Any, size: Dim) -> Any:
-    """int64 numbers from 0 to below `size`; another is found when run."""
-    x = cast(x, int64)
-    return checked_places(where(less(x, 0), extent.like(x, size, int64), x), size)
 
 
 def _with_blanks(labels: Any, blank: int) -> Any:

@@ -10,14 +10,14 @@ import numpy as np
 from rabbet.base import sizes
 from rabbet.base.dtypes import DType, default_float, int64
 from rabbet.base.errors import DTypeError, IndexRangeError, ShapeError
-from rabbet.base.shapes import Shape, axis_of, show
+from rabbet.base.shapes import NEVER_FROM_END, Shape, axis_of, show
 from rabbet.base.sizes import Dim
 from rabbet.base.spec import Spec
 from rabbet.graph.op import Flags, op
 from rabbet.graph.sample import ALL, FLOATS, INTEGERS, Draw, Sample
 from rabbet.graph.value import Value, lookup
-from rabbet.ops.arithmetic import add, cast, multiply
-from rabbet.ops.compare import equal, where
+from rabbet.ops.arithmetic import add, cast, multiply, subtract
+from rabbet.ops.compare import equal, less, where
 from rabbet.ops.create import extent, full, iota, number, zeros_like
 from rabbet.ops.moves import expand, permute, reshape, slice_
 
@@ -369,6 +369,13 @@ def _slice_set_batch(
 def checked_places(indices: Any, size: Dim) -> Any:
     """int64 indices counted from the start; one outside an axis of `size` is found when run."""
     return take(iota.like(indices, (size,), 0, int64), indices, 0)  # each number at its own place
+
+
+def counted_places(indices: Any, size: Dim) -> Any:
+    """`checked_places` where nothing counts from the end: labels, lengths. Errors say so."""
+    x = cast(indices, int64)
+    high = where(less(x, extent.like(x, size, int64)), x, add(x, NEVER_FROM_END))
+    return checked_places(where(less(x, 0), subtract(x, NEVER_FROM_END), high), size)
 
 
 def flat_places(places: Sequence[Any], dims: Sequence[Dim]) -> Any:

@@ -199,7 +199,16 @@ class Optimizer:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a saved state; RabbetError, with nothing changed, where it does not fit."""
+        name = type(self).__name__
+        for key in ("state", "param_groups"):
+            if not isinstance(state_dict, Mapping) or key not in state_dict:
+                raise RabbetError(f"{name}: this is no state of an optimizer: it has no {key!r}")
         saved = state_dict["param_groups"]
+        if not isinstance(saved, list | tuple):
+            raise RabbetError(f"{name}: param_groups of the state is no list, but {saved!r}")
+        for number, group in enumerate(saved):
+            if not isinstance(group, Mapping) or "params" not in group:
+                raise RabbetError(f"{name}: param_groups[{number}] of the state has no 'params'")
         sizes = [len(group["params"]) for group in saved]
         if sizes != [len(group["params"]) for group in self.param_groups]:
             raise RabbetError(
@@ -218,9 +227,22 @@ class Optimizer:
     def _find(self, state: Mapping[Any, Any], numbers: Iterable[Any], group: ParamGroup) -> list:
         found = []
         for number, p in zip(numbers, group["params"], strict=True):
-            values = dict(state.get(number, state.get(str(number), {})))
+            own = state.get(number, state.get(str(number), {}))
+            if not isinstance(own, Mapping):
+                raise RabbetError(
+                    f"{type(self).__name__}: the state of parameter {number}, of type "
+                    f"{type(own).__name__}, is no mapping of names to values"
+                )
+            values = dict(own)
             for slot, wanted in self._slot_shapes(group, p):
-                shape = np.shape(values[slot]) if values.get(slot) is not None else wanted
+                try:
+                    given = None if values.get(slot) is None else asarray(values[slot])
+                except (RabbetError, TypeError, ValueError) as error:
+                    raise RabbetError(
+                        f"{type(self).__name__}: {slot} of parameter {number}, of type "
+                        f"{type(values[slot]).__name__}, is no array of numbers"
+                    ) from error
+                shape = wanted if given is None else given.shape
                 if shape != wanted:
                     raise RabbetError(
                         f"{type(self).__name__}: {slot} of parameter {number} has shape {shape}, "

@@ -33,7 +33,7 @@ class IndexFailure(RabbetError, IndexError):
         given, first = self.value, -self.extent
         if given < 0:
             given -= self.extent  # it was counted from the end
-        if given < -NEVER_FROM_END // 2:
-            given, first = given + NEVER_FROM_END, 0
+        if abs(given) > NEVER_FROM_END // 2:
+            given, first = given - NEVER_FROM_END if given > 0 else given + NEVER_FROM_END, 0
         allowed = f"it must be from {first} to {self.extent - 1}"
         return f"index {given} (element {self.element}) is out of range: {allowed}"

@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbet.base.errors import ShapeError
-from rabbet.data import ArrayDataset, DataLoader, Dataset, Subset, default_collate
+from rabbet.data import (
+    ArrayDataset,
+    ChainDataset,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    default_collate,
+)
 from rabbet.data import loader as loader_module
 from rabbet.library.random import manual_seed
 from rabbet.tensor import Tensor
@@ -298,3 +307,109 @@ def test_many_workers_many_epochs_left_at_any_point() -> None:
                 break
         assert seen == numbers(plain)[:leave_after]
         assert loader_threads() == []
+
+
+# ---- streams -------------------------------------------------------------------------------------
+
+
+class Stream(IterableDataset):
+    """Numbers from 0 on; counts how often and how far it was read."""
+
+    def __init__(self, length: int | None = None) -> None:
+        self.length = length
+        self.starts, self.read = 0, 0
+
+    def __iter__(self) -> Any:
+        self.starts += 1
+        number = 0
+        while self.length is None or number < self.length:
+            self.read = max(self.read, number + 1)
+            yield (np.float32(number),)
+            number += 1
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_streams_are_read_in_order_in_each_epoch(workers: int) -> None:
+    stream = Stream(5)
+    loader = DataLoader(stream, batch_size=2, num_workers=workers)
+    for _ in range(2):
+        assert numbers(loader) == [[0, 1], [2, 3], [4]]
+    assert stream.starts == 2 and loader.epoch == 2
+    assert numbers(DataLoader(Stream(5), 2, drop_last=True, num_workers=workers)) == [
+        [0, 1],
+        [2, 3],
+    ]
+    assert numbers(DataLoader(Stream(0), 2, num_workers=workers)) == []
+    assert not loader_threads()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_endless_streams_are_read_a_little_ahead_and_left(workers: int) -> None:
+    stream = Stream()
+    found = []
+    for batch in DataLoader(stream, batch_size=3, num_workers=workers):
+        found.append(np.asarray(batch[0]).tolist())
+        if len(found) == 2:
+            break
+    assert found == [[0, 1, 2], [3, 4, 5]]
+    gc.collect()
+    assert not loader_threads()
+    assert stream.read <= 3 * (2 + workers * 2 + 1)
+
+
+def test_streams_go_on_from_a_saved_place() -> None:
+    loader = DataLoader(Stream(7), batch_size=2)
+    running = iter(loader)
+    next(running)
+    next(running)
+    state = json.loads(json.dumps(loader.state_dict()))
+    other = DataLoader(Stream(7), batch_size=2)
+    other.load_state_dict(state)
+    assert numbers(other) == [[4, 5], [6]] == numbers(running)
+
+
+def test_lengths_and_errors_of_streams() -> None:
+    with pytest.raises(TypeError, match="DataLoader: the stream Stream has no __len__"):
+        len(DataLoader(Stream(3)))
+    assert len(DataLoader(ChainDataset([[1, 2], [3]]), 2)) == 2
+    with pytest.raises(ValueError, match="a stream has its own order"):
+        DataLoader(Stream(3), shuffle=True)
+
+    class Broken(IterableDataset):
+        def __iter__(self) -> Any:
+            yield 1.0
+            raise OSError("lost")
+
+    for workers in (0, 1):
+        with pytest.raises(OSError, match="lost") as failure:
+            list(DataLoader(Broken(), num_workers=workers))
+        assert failure.value.__notes__ == ["while loading batch 1 of Broken"]
+
+
+def test_streams_in_a_chain() -> None:
+    chain = Stream(2) + Stream(3) + [(np.float32(7),)]
+    assert numbers(DataLoader(chain, 4)) == [[0, 1, 0, 1], [2, 7]]
+
+
+def test_datasets_in_a_row() -> None:
+    both = ArrayDataset(np.arange(3)) + Subset(ArrayDataset(np.arange(10)), [9, 8])
+    assert isinstance(both, ConcatDataset)
+    assert [int(both[i][0]) for i in range(5)] == [0, 1, 2, 9, 8]
+    assert both.cumulative_sizes == [3, 5]
+    assert numbers(DataLoader(both, 3)) == [[0, 1, 2], [9, 8]]
+    assert sorted(n for b in numbers(DataLoader(both, 2, shuffle=True, seed=1)) for n in b) == [
+        0,
+        1,
+        2,
+        8,
+        9,
+    ]
+    empty = ConcatDataset([[], [5], []])
+    assert len(empty) == 1 and empty[0] == 5
+    for wrong in (5, -6):
+        with pytest.raises(IndexError, match=f"index {wrong} is outside a dataset of 5"):
+            both[wrong]
+    with pytest.raises(ShapeError, match="at least one dataset"):
+        ConcatDataset([])
+    with pytest.raises(TypeError, match="use ChainDataset"):
+        ConcatDataset([Stream(3)])  # type: ignore[list-item]

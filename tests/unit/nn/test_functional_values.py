@@ -124,8 +124,17 @@ def test_ctc_of_a_target_that_does_not_fit() -> None:
     loss = F.ctc_loss(scores, [[1, 1]], [2], [2], zero_infinity=True)
     loss.backward()
     assert loss.item() == 0 and not scores.grad.numpy().any()
-    with pytest.raises(rb.IndexRangeError, match="index 3 .element 1. is out of range"):
-        F.ctc_loss(scores, [[1, 3]], [2], [2]).item()
+
+
+@pytest.mark.parametrize("label", [3, 9, -1])
+def test_labels_do_not_count_from_the_end(label: int) -> None:
+    wanted = f"index {label} .element 1. is out of range: it must be from 0 to 2"
+    with pytest.raises(rb.IndexRangeError, match=wanted):
+        F.ctc_loss(rb.zeros((2, 1, 3)), [[1, label]], [2], [2]).item()
+    with pytest.raises(rb.IndexRangeError, match=wanted):
+        F.cross_entropy(rb.zeros((2, 3)), rb.asarray([1, label])).item()
+    with pytest.raises(rb.IndexRangeError, match="index 3 .element 0. .* must be from 0 to 2"):
+        F.ctc_loss(rb.zeros((2, 1, 3)), [[1, 2]], [3], [2]).item()
 
 
 def test_losses_of_margins() -> None:

@@ -1,6 +1,7 @@
 """Module: what is registered where, names and layouts, states, modes, hooks."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +132,26 @@ def test_loading_checks_everything_before_it_changes_anything() -> None:
     result = net.load_state_dict(state, strict=False)
     assert result.missing_keys == ["scale", "body.0.bias"] and result.unexpected_keys == ["odd"]
     assert np.array_equal(net.body[0].weight.numpy(), state["body.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("text", "bias: the state's value, of type str, is no array of numbers"),
+        (None, "bias: the state's value, of type NoneType, is no array of numbers"),
+        ([[1.0], [1.0, 2.0]], "bias: the state's value, of type list, is no array of numbers"),
+        (np.zeros(2, object), "bias: the state's value, of type ndarray, is no array"),
+        (np.zeros(2, complex), "bias: the state has complex128, the module float32"),
+    ],
+)
+def test_loading_names_the_entry_that_is_wrong(value: Any, message: str) -> None:
+    layer = nn.Linear(3, 2)
+    before = layer.weight.numpy().copy()
+    with pytest.raises(RabbetError, match=message):
+        layer.load_state_dict({"weight": np.ones((2, 3), np.float32), "bias": value})
+    assert np.array_equal(layer.weight.numpy(), before)
+    with pytest.raises(RabbetError, match="names and their values are needed, not a list"):
+        layer.load_state_dict([1, 2])  # type: ignore[arg-type]
 
 
 def test_modes_and_flags_reach_all_parts() -> None:

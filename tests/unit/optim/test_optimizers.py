@@ -161,6 +161,29 @@ def test_state_dict_has_the_form_of_pytorch() -> None:
         other.load_state_dict(state)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("state"), "it has no 'state'"),
+        (lambda s: s.pop("param_groups"), "it has no 'param_groups'"),
+        (lambda s: s.update(param_groups=3), "param_groups of the state is no list, but 3"),
+        (lambda s: s["param_groups"][0].pop("params"), r"param_groups\[0\] .* has no 'params'"),
+        (lambda s: s["state"].update({0: 3}), "of parameter 0, of type int, is no mapping"),
+        (
+            lambda s: s["state"][0].update(exp_avg="x"),
+            "Adam: exp_avg of parameter 0, of type str, is no array of numbers",
+        ),
+    ],
+)
+def test_loading_names_what_is_wrong(change: Any, message: str) -> None:
+    held = [nn.Parameter(rb.ones((2,)))]
+    optimizer = optim.Adam(held)
+    state = optimizer.state_dict()
+    change(state)
+    with pytest.raises(RabbetError, match=message):
+        optimizer.load_state_dict(state)
+
+
 def test_state_exists_from_construction() -> None:
     w = nn.Parameter(rb.ones((2, 2)))
     optimizer = optim.Adam([w])
