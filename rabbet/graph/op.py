@@ -106,7 +106,8 @@ class Op(Binding):
         """Decorator: `rule(size, flags, *inputs, **attrs)` -> all outputs for `size` examples.
 
         A flag per flat operand says whether it has the examples along a leading axis; outputs all
-        have. Needed by primitives whose attributes name axes or sizes (see transform/batch.py).
+        have. Needed by primitives whose attributes name axes or sizes (see transform/batch.py); one
+        that has a body may leave operands it is not for to that: NotImplemented.
         """
         self.batch = rule
         return rule

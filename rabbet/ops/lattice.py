@@ -16,7 +16,7 @@ import numpy as np
 from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.spec import Spec
-from rabbet.graph.op import Flags, op
+from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import add, multiply
@@ -24,8 +24,8 @@ from rabbet.ops.checks import agree, need_float, need_same_dtype
 from rabbet.ops.compare import greater, logical_and, where
 from rabbet.ops.functions import exp
 from rabbet.ops.joining import concat
-from rabbet.ops.moves import cut, expand, later, permute, reshape, turn
-from rabbet.ops.recurrent import Read, Recurrence, Step, reference_of, unrolled
+from rabbet.ops.moves import cut, later, reshape, turn
+from rabbet.ops.recurrent import Read, Recurrence, Step, batched_scan, reference_of, unrolled
 from rabbet.ops.reduce import sum_
 
 NONE = -np.inf
@@ -45,25 +45,6 @@ def _check(name: str, x: Spec, *others: tuple[str, Spec, int]) -> None:
             f"{name}: {shown} do not fit: (steps, batch, places), or (batch, places) for one step; "
             "at least one step"
         )
-
-
-def _batch(name: str) -> Any:
-    """Examples of vmap become more of one batch."""
-
-    def rule(size: int, flags: Flags, *inputs: Any) -> Any:
-        rows = []
-        for x, flag in zip(inputs, flags, strict=True):
-            x = x if flag else expand(x, (size, *x.shape))
-            if x.ndim == 4:  # (examples, steps, batch, places)
-                x = permute(x, (1, 0, 2, 3))
-                rows.append(reshape(x, (x.shape[0], size * x.shape[2], x.shape[3])))
-            else:
-                rows.append(reshape(x, (size * x.shape[1], x.shape[2])))
-        found = _OPS[name](*rows)
-        steps, many, places = found.shape
-        return permute(reshape(found, (steps, size, many // size, places)), (1, 0, 2, 3))
-
-    return rule
 
 
 def _before(y: Any, start: Any | None, outside: float) -> list[Any]:
@@ -191,6 +172,5 @@ def _share(came: Any, x: Any, y: Any) -> Any:
     return where(some, exp(where(some, add(came, x) - y, 0.0)), 0.0)
 
 
-_OPS = {o.name: o for o in (way_scan, log_way_scan)}
-for _op in _OPS.values():
-    _op.batching(_batch(_op.name))
+for _op in (way_scan, log_way_scan):
+    batched_scan(_op)

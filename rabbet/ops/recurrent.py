@@ -19,7 +19,7 @@ from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.spec import Spec
 from rabbet.expr import expr, scalars
-from rabbet.graph.op import op
+from rabbet.graph.op import Flags, Op, op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import maximum
@@ -29,7 +29,7 @@ from rabbet.ops.contract import matmul
 from rabbet.ops.functions import exp, log, sigmoid
 from rabbet.ops.joining import concat, stack
 from rabbet.ops.movement import swapaxes
-from rabbet.ops.moves import later, reshape, slice_
+from rabbet.ops.moves import expand, later, permute, reshape, slice_
 from rabbet.ops.reduce import sum_
 from rabbet.ops.trigonometry import tanh
 
@@ -261,6 +261,47 @@ def reference_of(rule: Recurrence, names: Sequence[str], own: Sequence[str] = ()
         return _unrolled(rule, _Arrays, given, attrs)
 
     return reference
+
+
+# ---- many examples at once -----------------------------------------------------------------------
+
+
+def batched_scan(op: Op, shared: Sequence[str] = ()) -> None:
+    """Give a scan the batching rule of all scans: examples of vmap become more of one batch.
+
+    Operands named in `shared` (weights) have no axis of their own for that: where examples differ
+    in them, the rule is that of the body, step by step.
+    """
+
+    def rule(size: int, flags: Flags, *inputs: Any, **attrs: Any) -> Any:
+        given, rest = [], iter(flags)
+        for parameter, x in zip(op.operands, inputs, strict=True):
+            flag = x is not None and next(rest)
+            if parameter.name in shared:
+                if flag:
+                    return NotImplemented
+                given.append(x)
+            else:
+                given.append(None if x is None else _together(x, flag, size))
+        found = op(*given, **attrs)
+        outputs = list(found) if isinstance(found, tuple) else [found]
+        hidden = range(len(outputs), len(outputs) + op.residuals)
+        return [_apart(y, size) for y in (*outputs, *(outputs[0].sibling(i) for i in hidden))]
+
+    op.batching(rule)
+
+
+def _together(x: Any, flag: bool, size: int) -> Any:
+    """(examples, steps, batch, n) -> (steps, examples * batch, n); states have no steps."""
+    x = x if flag else expand(x, (size, *x.shape))
+    x = permute(x, (1, 0, 2, 3)) if x.ndim == 4 else x
+    return reshape(x, (*x.shape[:-3], size * x.shape[-2], x.shape[-1]))
+
+
+def _apart(y: Any, size: int) -> Any:
+    many, units = y.shape[-2:]
+    wide = reshape(y, (*y.shape[:-2], size, many // size, units))
+    return permute(wide, (1, 0, 2, 3)) if wide.ndim == 4 else wide
 
 
 # ---- shapes --------------------------------------------------------------------------------------
@@ -534,3 +575,14 @@ def rnn_scan_gradient(
     """The gradient of x of an `rnn_scan`."""
     given = {"gy": gy, "y": y, "weight": weight}
     return unrolled(RNN_BACK, given, relu=relu, reverse=reverse)
+
+
+for _op in (
+    lstm_scan,
+    lstm_scan_gradient,
+    gru_scan,
+    gru_scan_gradient,
+    rnn_scan,
+    rnn_scan_gradient,
+):
+    batched_scan(_op, shared=("weight", "bias"))

@@ -34,7 +34,9 @@ def batch_call(
     """
     if op.batch is not None and (BATCHED in states or op.kind == "source" and any(states)):
         flags = [s != PLAIN for s in states]
-        return _outputs(op.batch(size, flags, *op.arrange(operands, form), **attrs)), BATCHED
+        found = op.batch(size, flags, *op.arrange(operands, form), **attrs)
+        if found is not NotImplemented:
+            return _outputs(found), BATCHED
     if op.body is not None:
         return _through_body(op, size, operands, states, attrs, form)
     if BATCHED not in states:

@@ -11,6 +11,7 @@ import pytest
 import rabbet as rb
 from rabbet import nn
 from rabbet.base.errors import RabbetError, ShapeError
+from rabbet.recorder import current
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -144,3 +145,33 @@ def test_what_is_refused() -> None:
         nn.GRU(3, 4)(rb.ones((5, 2, 3)), rb.ones((1, 3, 4)))
     with pytest.raises(RabbetError, match="nonlinearity"):
         nn.RNN(3, 4, nonlinearity="sine")
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_examples_of_vmap_are_more_of_one_batch(rng: np.random.Generator, kind: Any) -> None:
+    """One scan, whatever the number of steps; gradients of each example too."""
+    layer = kind(3, 4)
+    x = rb.asarray(rng.standard_normal((5, 6, 2, 3)).astype(np.float32))
+
+    def loss(module: Any, one: Any) -> Any:
+        return (module(one)[0] ** 2).sum()
+
+    found = rb.vmap(lambda one: layer(one)[0])(x)
+    before = len(current().nodes)
+    rb.vmap(lambda one: layer(one)[0])(x)
+    assert len(current().nodes) - before < 40  # unrolled they are more than 100
+    for i in range(5):
+        np.testing.assert_allclose(found[i].numpy(), layer(x[i])[0].numpy(), rtol=1e-6)
+    each = rb.vmap(rb.grad(loss), in_axes=(None, 0))(layer, x)
+    for name, g in each.named_parameters():
+        one = dict(rb.grad(loss)(layer, x[3]).named_parameters())[name]
+        np.testing.assert_allclose(g[3].numpy(), one.numpy(), rtol=1e-4, atol=1e-6)
+    several = rb.stack([layer.weight_hh_l0, layer.weight_hh_l0 * 0.5])  # weights that differ
+
+    def with_weight(w: Any) -> Any:
+        return rb.functional_call(layer, {"weight_hh_l0": w}, (x[0],))[0]
+
+    both = rb.vmap(with_weight)(several)
+    for i in range(2):
+        wanted = with_weight(several[i]).numpy()
+        np.testing.assert_allclose(both[i].numpy(), wanted, rtol=1e-5, atol=1e-6)
