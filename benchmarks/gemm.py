@@ -20,7 +20,7 @@ import numpy as np
 from rabbet import targets
 from rabbet.base.dtypes import float32, int64
 from rabbet.base.target import Target
-from rabbet.codegen import machine
+from rabbet.codegen import library, machine
 from rabbet.codegen.build import build, launch
 from rabbet.codegen.emit import PARAMETERS
 from rabbet.codegen.ir import Module, Value, literal
@@ -126,7 +126,7 @@ def peak_text(target: Target) -> str:
 
 # ---------------------------------------------------------------------- running
 
-_libraries: dict[tuple[str, Target], machine.Library] = {}
+_libraries: dict[tuple[str, Target], library.Library] = {}
 
 
 def number(e: Expr, sizes: Sequence[int]) -> int:
@@ -157,19 +157,19 @@ def runner(case: Case, target: Target) -> tuple[Callable[[], None], float]:
     code = build(case.kernel, target)
     known, compiled = (code.name, target), 0.0
     if known not in _libraries:
-        _libraries[known] = machine.Library({code.name: machine.object_code(code.text, target)})
+        _libraries[known] = library.Library({code.name: machine.object_code(code.text, target)})
         compiled = time.perf_counter() - begin
-    library = _libraries[known]
+    loaded = _libraries[known]
     needs = launch(case.kernel, target)
     counts = tuple(number(e, case.sizes) for e in (needs.tasks, needs.cost, needs.scratch_bytes))
     draw = np.random.default_rng(0)
     inputs = [filled(draw.standard_normal(n, np.float32)) for n in case.inputs]
     sizes_of = [4 * n for n in (*case.inputs, case.outputs)]
-    program = bound(library.addresses[code.name], case.sizes, sizes_of, counts)  # type: ignore[arg-type]
+    program = bound(loaded.addresses[code.name], case.sizes, sizes_of, counts)  # type: ignore[arg-type]
     output = _runtime.Buffer(sizes_of[-1])
 
     def run() -> None:
-        assert library.addresses  # keeps the code mapped
+        assert loaded.addresses  # keeps the code mapped
         program.run(inputs, [output])
 
     return run, compiled * 1e3
@@ -196,14 +196,14 @@ def median(run: Callable[[], None], seconds: float) -> float:
 
 def peak_runner(target: Target, threads: int) -> tuple[Callable[[], None], int]:
     """A function that runs the peak loop on all threads, and its FLOPs."""
-    library = machine.Library({"peak": machine.object_code(peak_text(target), target)})
+    loaded = library.Library({"peak": machine.object_code(peak_text(target), target)})
     tasks = 8 * threads
     flops = 2 * tasks * STEPS * CHAINS * target.lanes(32)
-    program = bound(library.addresses["peak"], (), (64,), (tasks, flops, 64))
+    program = bound(loaded.addresses["peak"], (), (64,), (tasks, flops, 64))
     output = _runtime.Buffer(64)
 
     def run() -> None:
-        assert library.addresses
+        assert loaded.addresses
         program.run([], [output])
 
     return run, flops
