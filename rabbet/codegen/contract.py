@@ -148,7 +148,7 @@ class _Contraction:
             strips = contract_tile.all_strips(target, r.dtype)
             self.strips = strips.by_shape
             module.parts.append(strips.module)
-        self.epilogue = epilogue(module, kernel.operands, r, apart=self.cut.band is not None)
+        self.epilogue = epilogue(module, kernel.operands, r, self.cut)
 
     @property
     def fn(self) -> Function:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rabbet.base.dtypes import DType, int64
@@ -14,16 +15,28 @@ from rabbet.codegen.contract_axes import (
     merge,
     prefers_first,
     step,
+    variables,
 )
-from rabbet.codegen.contract_loops import Part, chunks, is_linear, minimum, quotient, runs, walk
+from rabbet.codegen.contract_blocks import Blocks
+from rabbet.codegen.contract_loops import (
+    Part,
+    chunks,
+    first_lanes,
+    is_linear,
+    minimum,
+    prefetch,
+    quotient,
+    runs,
+    walk,
+)
 from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
 from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Module, Value, i64, literal
-from rabbet.codegen.operations import has_masks, register_type
+from rabbet.codegen.operations import has_masks, memory_type, register_type
 from rabbet.codegen.rows_streamed import all_aligned, stream_bytes
-from rabbet.codegen.stepping import product
-from rabbet.expr.expr import Expr, const
+from rabbet.codegen.stepping import operations, product
+from rabbet.expr.expr import Expr, const, topological
 from rabbet.kernel.loops import Operand, Store
 
 # row, lane: flat numbers of the first ones and how many; sums: rows of `step` bytes.
@@ -38,21 +51,28 @@ PARAMETERS = (
 
 
 TURNED = (("ptr noalias", "turned"),)
+MOST_OPERATIONS = 24  # of stores that are written out for each vector of a panel
+EARLY = 6  # rows that are fetched before they are read or written
 
 
-def epilogue(
-    module: Module, operands: Sequence[Operand], roles: Roles, *, apart: bool = False
-) -> Part:
+def epilogue(module: Module, operands: Sequence[Operand], roles: Roles, cut: Blocks) -> Part:
     """The function that runs the stores for `rows` x `lanes` finished sums.
 
-    Vectors run along the axis that the stores' memory runs along, lanes if there is none. `apart`:
-    it gets memory for a vector of lanes turned, as its last argument, and rows run along memory.
+    Vectors run along the axis that the stores' memory runs along, lanes if there is none. With
+    bands it gets memory for a vector of lanes turned, as its last argument, for rows that run along
+    memory.
     """
+    apart = cut.band is not None
     m, n, stores = _merged(roles)
     given = (*batch_parameters(roles.batch), *PARAMETERS, *(TURNED if apart else ()))
     part = Part(module, "epilogue", operands, given)
     if not prefers_first(stores, m, n):
-        _write(part, roles, stores, (n, "lane", None), (m, "row", part["step"]))
+        few = sum(operations([s.value]) for s in stores) <= MOST_OPERATIONS
+        if few and len(n) == 1 and len(m) == 1 and has_masks(module.target):
+            with _write_whole(part, roles, stores, m[0].variable, n[0].variable, cut.panel):
+                _write(part, roles, stores, (n, "lane", None), (m, "row", part["step"]))
+        else:
+            _write(part, roles, stores, (n, "lane", None), (m, "row", part["step"]))
     elif apart:
         _write_turned(part, roles, stores, m, n)
     else:
@@ -95,6 +115,56 @@ def _write(part: Part, roles: Roles, stores: tuple[Store, ...], inner: Axis, out
                 values = [at.value(store.value) for store in stores]
                 for store, value in zip(stores, values, strict=True):
                     at.store(store.operand, store.index, value, store.value.dtype)
+
+
+@contextmanager
+def _write_whole(
+    part: Part, roles: Roles, stores: tuple[Store, ...], row: int, lane: int, panel: int
+) -> Iterator[None]:
+    """The stores of a panel that needs all its vectors, row by row of variable `row`, with what
+    lanes alone tell computed once. Rows may lie pages apart, so later ones are fetched early.
+
+    What is emitted inside does other panels.
+    """
+    fn, em = part.fn, batch_emitter(part, roles.batch)
+    lanes, dtype = part.target.lanes(roles.dtype.bits), roles.dtype
+    vectors = panel // lanes
+    roots = [e for s in stores for e in (s.index, s.value)]
+    loads = [e for e in topological(roots) if e.op == "load" and row in variables([e])]
+    some, whole, done = (fn.fresh_label(name) for name in ("some", "whole", "written"))
+    empty = fn.sub(part["lanes"], (vectors - 1) * lanes + 1)
+    fn.branch(fn.icmp("ult", empty, lanes), whole, some)
+    fn.label(some)
+    yield
+    fn.jump(done)
+    fn.label(whole)
+    points: list[Emitter] = []
+    for v in range(vectors):
+        mask = first_lanes(fn, fn.sub(part["lanes"], v * lanes), lanes)
+        first = fn.add(part["lane"], v * lanes)
+        points.append(em.inner({lane: first}, lanes=lanes, vector=lane, mask=mask))
+        points[-1].hoist(roots, {row}, {0})
+    with fn.loop(i64(0), part["rows"]) as t:
+        here = fn.add(part["row"], t)
+        for v in range(vectors):
+            early = em.inner({row: fn.add(here, EARLY), lane: fn.add(part["lane"], v * lanes)})
+            for e in loads:
+                line = part.pointer(e.operand), early.scalar(e.args[0])
+                prefetch(fn, fn.address(*line, memory_type(e.dtype)))
+            for s in stores:
+                kind = memory_type(part.operands[s.operand].dtype)
+                prefetch(fn, fn.address(part.pointer(s.operand), early.scalar(s.index), kind))
+        place = fn.address(part["sums"], fn.mul(t, part["step"]), "i8")
+        for v, point in enumerate(points):
+            kind = register_type(dtype, lanes)
+            sums = fn.load(kind, fn.address(place, i64(v), kind))
+            at = point.inner({row: here}, {0: sums})
+            # All values first: a store may overwrite what another value is read from.
+            values = [at.value(store.value) for store in stores]
+            for store, value in zip(stores, values, strict=True):
+                at.store(store.operand, store.index, value, store.value.dtype)
+    fn.jump(done)
+    fn.label(done)
 
 
 def _turn(part: Part, dtype: DType) -> None:

@@ -4,13 +4,15 @@ Kernels store a value row-major in the order of its axes, and read any permutati
 order is chosen by computing the value permuted: a contraction with the labels of its result in
 another order, an elementwise call on permuted operands. Readers see it through a permutation back,
 which index arithmetic follows. No sum changes its order: only axes of results move.
+
+Two reasons move axes: an output of the graph is the value permuted, or the value is made by
+convolutions, and channels last save more than other readers lose (`_gains`). Inputs and outputs of
+the graph lie as they did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from rabbet.base.sizes import Dim
+from rabbet.base.sizes import Dim, hint
 from rabbet.graph.value import Call, Graph, Value, lookup
 from rabbet.kernel import access
 from rabbet.kernel.group import same_shape
@@ -18,6 +20,10 @@ from rabbet.transform.decompose import PrimitiveBuilder
 
 Order = tuple[int, ...]  # axis i in memory is axis order[i] of the value
 MOVED = ("contract", "elementwise")
+LAST = (0, 2, 3, 1)  # channels last
+FEWEST_FILTERS = 32  # fewer leave lanes empty
+# Cycles for an element, as measured: to turn sums in registers (22 for 16), to read it alone.
+TURNED, ALONE = 1.4, 4.0
 
 
 def laid_out(graph: Graph) -> Graph:
@@ -64,7 +70,8 @@ class _Classes:
 def _chosen(graph: Graph, calls: list[Call]) -> dict[int, Order]:
     """The order of each class that is to lie in another one, by call."""
     classes = _Classes(calls)
-    chosen = {c: o for c, o in _wanted(graph, classes)}
+    chosen: dict[int, Order] = {c: LAST for c, gain in _gains(classes, calls).items() if gain > 0}
+    chosen |= _of_outputs(graph, classes)
     fixed = {classes.of(id(access.storage(v).call)) for v in graph.outputs}
     return {
         id(call): order
@@ -74,29 +81,79 @@ def _chosen(graph: Graph, calls: list[Call]) -> dict[int, Order]:
     }
 
 
-def _wanted(graph: Graph, classes: _Classes) -> Iterator[tuple[int, Order]]:
+def _of_outputs(graph: Graph, classes: _Classes) -> dict[int, Order]:
     """Classes with a contraction that are stored permuted, as outputs of the graph: so they need
     no other memory.
     """
-    found: dict[int, Order | None] = {}
+    found: dict[int, set[Order]] = {}
     for v in graph.outputs:
         base = access.storage(v)
-        if base.op.name != "permute":
+        if base.op.name == "permute":
+            axes = base.call.attrs["axes"]
+            order = tuple(a % len(axes) for a in axes)
+            found.setdefault(classes.of(id(base.call.inputs[0].call)), set()).add(order)
+    return {
+        c: next(iter(orders))
+        for c, orders in found.items()
+        if c >= 0 and len(orders) == 1 and any(m.op.kind == "contract" for m in classes.members[c])
+    }
+
+
+def _gains(classes: _Classes, calls: list[Call]) -> dict[int, float]:
+    """About how many cycles it saves that a class lies with its channels last, by class.
+
+    A convolution has its filters in the lanes of a tile, so each element is spared being turned;
+    kernels that are no contractions read each element alone. Contractions gain or lose nothing by
+    the order of what they read, but for sums over images, and groups, which want lines.
+    """
+    gains: dict[int, float] = {}
+    for call in calls:
+        here = classes.of(id(call))
+        if here >= 0 and _is_convolution(call):
+            size = hint(call.specs[0].elements)
+            gains[here] = gains.get(here, 0) + TURNED * size
+    for call in calls:
+        if call.op.kind == "movement" and not _is_memory(call):
             continue
-        c = classes.of(id(base.call.inputs[0].call))
-        order = _normal(base.call.attrs["axes"])
-        if c in found and found[c] != order:
-            found[c] = None
-        else:
-            found[c] = order
-    for c, wanted in found.items():
-        if wanted is not None and c >= 0:
-            if any(m.op.kind == "contract" for m in classes.members[c]):
-                yield c, wanted
+        for x in call.inputs:
+            c = classes.of(id(_below(x).call))
+            if c in gains and c != classes.of(id(call)) and not _reads_any_order(call, x):
+                gains[c] -= ALONE * hint(x.spec.elements)
+    return gains
 
 
-def _normal(axes: Order) -> Order:
-    return tuple(a % len(axes) for a in axes)
+def _is_memory(call: Call) -> bool:
+    """Does a movement read memory as it lies: a reshape of a value?"""
+    return access.is_alias(call.outputs[0])
+
+
+def _below(v: Value) -> Value:
+    """What a value is a movement of."""
+    while v.op.kind == "movement" and not access.is_alias(v):
+        v = v.call.inputs[0]
+    return v
+
+
+def _is_convolution(call: Call) -> bool:
+    """Is axis 1 of the result that of one operand's many filters, all others the other one's?"""
+    if call.op.kind != "contract" or len(call.attrs["out_axes"]) != len(LAST):
+        return False
+    filters = call.attrs["out_axes"][1]
+    sides = set(call.attrs["a_axes"]), set(call.attrs["b_axes"])
+    of_filters, of_image = sides if filters in sides[0] else sides[::-1]
+    others = set(call.attrs["out_axes"]) - {filters}
+    is_apart = filters not in of_image and others <= of_image and not others & of_filters
+    return is_apart and hint(call.specs[0].shape[1]) >= FEWEST_FILTERS
+
+
+def _reads_any_order(call: Call, operand: Value) -> bool:
+    """Is the call a contraction that sums over the operand's channels, and not over images?"""
+    if call.op.kind != "contract":
+        return False
+    a_axes, b_axes, out = (call.attrs[name] for name in ("a_axes", "b_axes", "out_axes"))
+    labels = a_axes if call.inputs[0] is operand else b_axes
+    groups = set(a_axes) & set(b_axes) & set(out)
+    return labels[0] in out and not groups
 
 
 class _Rewriting:

@@ -22,7 +22,7 @@ from rabbet.base.target import Target
 from rabbet.codegen.contract_axes import Loops, Roles, roles, view
 from rabbet.codegen.contract_blocks import blocks, operands, tiled
 from rabbet.codegen.contract_thin import MOST_ROWS
-from rabbet.codegen.contract_tile import half, panel_rows
+from rabbet.codegen.contract_tile import half, panel_rows, tile_shape
 from rabbet.expr import expr
 from rabbet.expr.expr import Expr
 from rabbet.expr.interpret import evaluate
@@ -46,6 +46,7 @@ FEWEST_LANES = 16  # of filters whose windows are read from bands
 WIDE, TALL = (6, 4), (12, 2)
 FITTED_ROWS, FITTED_LONG = 24, 64  # fewer rows leave tiles empty; with fewer k they end often
 TALL_TURNED = 256  # rows that a turned operand is turned for, at most, where tall tiles were faster
+FITTED_PACKED = 256  # the same for lanes in panels already
 FIRST_INDEX = -(1 << 20)  # of packed values: no other value of a call has such a number
 
 TURNING = 44  # of a sum whose lanes do not lie as the result does: it takes as long as so many k
@@ -168,8 +169,8 @@ def _leaves_lanes_empty(
 def fitted(one: Lowered, target: Target, constants: Places = frozenset()) -> Lowered:
     """The same, but in the register tile that its lanes fill.
 
-    Speed only: the sums are the same either way. Constant operands keep the target's tile: their
-    panels, as wide as a tile, serve products of any number of rows.
+    Speed only: the sums are the same either way. Constant operands keep the target's tile where it
+    is as good: their panels, as wide as a tile, serve products of any number of rows.
     """
     kernel = one.kernel
     if not isinstance(kernel, ContractKernel) or kernel.banded or is_direct(kernel):
@@ -177,26 +178,40 @@ def fitted(one: Lowered, target: Target, constants: Places = frozenset()) -> Low
     if any(kernel.tile) or target.tile_rows or target.registers < 32:
         return one
     chosen = roles(kernel)
-    read = [*_loads(chosen.a), *_loads(chosen.b)] if constants else []
-    if any(_is_constant(one, load, constants) for load in read):
-        return one
-    views = view(chosen.m, chosen.k, chosen.a), view(chosen.k, chosen.n, chosen.b)
-    if chosen.dtype is not float32 or not all(v.plain for v in views):
-        return one
     hints = [d if isinstance(d, int) else d.hint for d in one.dims]
     rows, lanes, along = _values([_flat(g)[1] for g in (chosen.m, chosen.n, chosen.k)], hints)
     if rows < FITTED_ROWS or along < FITTED_LONG:
         return one
-    vector, turned = target.lanes(chosen.dtype.bits), views[1].kind == "turned"
-    tile = (0, 0)
+    vector = target.lanes(chosen.dtype.bits)
+    is_tall = lanes % (TALL[1] * vector) == 0
+    kept = [
+        bool(constants) and any(_is_constant(one, load, constants) for load in _loads(x))
+        for x in (chosen.a, chosen.b)
+    ]
+    if kept[0]:
+        return one
+    if kept[1]:
+        is_tall = is_tall and along >= FITTED_PACKED and _fills_better(rows, lanes, target, vector)
+        return replace(one, kernel=replace(kernel, tile=TALL)) if is_tall else one
+    views = view(chosen.m, chosen.k, chosen.a), view(chosen.k, chosen.n, chosen.b)
+    if chosen.dtype is not float32 or not all(v.plain for v in views):
+        return one
+    turned, tile = views[1].kind == "turned", (0, 0)
     in_runs = all(v.kind == "runs" for v in views)
     if in_runs and lanes % (WIDE[1] * vector) == 0 and lanes >= 2 * WIDE[1] * vector:
         tile = WIDE
-    elif lanes % (TALL[1] * vector) == 0 and (
-        lanes <= 2 * TALL[1] * vector or (turned and rows <= TALL_TURNED)
-    ):
+    elif is_tall and (lanes <= 2 * TALL[1] * vector or (turned and rows <= TALL_TURNED)):
         tile = TALL
     return replace(one, kernel=replace(kernel, tile=tile))
+
+
+def _fills_better(rows: int, lanes: int, target: Target, vector: int) -> bool:
+    """Do tall tiles leave clearly fewer lanes empty, or with few rows fewer places in all?"""
+    panel = tile_shape(target)[1] * vector
+    if 16 * (_up(lanes, panel) - lanes) > lanes:
+        return True
+    tall = _up(rows, TALL[0] // 2) * lanes
+    return rows <= TALL_TURNED and tall < _up(rows, half(target)) * _up(lanes, panel)
 
 
 def _up(count: int, unit: int) -> int:

@@ -1,4 +1,4 @@
-"""Results of contractions that are stored in the order in which they are an output."""
+"""In which order results of contractions are stored: as they are an output, or channels last."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from rabbet.base.spec import Spec
 from rabbet.graph.value import Builder, Graph, Value
 from rabbet.kernel.fuse import Fusion
 from rabbet.kernel.layout import laid_out
-from rabbet.ops.arithmetic import add
+from rabbet.ops.arithmetic import add, maximum
 from rabbet.ops.contract import contract
 from rabbet.ops.moves import permute
+from rabbet.ops.reduce import reduce_sum
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 conv2d = rb.nn.functional.conv2d
@@ -64,6 +65,71 @@ def test_a_graph_without_such_outputs_stays_as_it_is() -> None:
     net = _Net()
     graph = Graph(net.inputs, [net.sum])
     assert laid_out(graph) is graph
+
+
+class _Convolutions:
+    """Two products over channels, of 40 filters each, with a maximum of both between and after."""
+
+    def __init__(self, filters: int = 40) -> None:
+        self.builder = Builder()
+        shapes = ((2, 6, 4, 5), (filters, 6), (filters, filters))
+        self.inputs = [self.builder.input(Spec(s, float32)) for s in shapes]
+        image, first, second = self.inputs
+        self.first = self.apply(maximum, self.product(first, image), self.product(first, image))
+        self.second = self.product(second, self.first)
+
+    def apply(self, op: Any, *inputs: Value, **attrs: Any) -> Value:
+        made: Value = self.builder.apply(op, inputs, attrs, ())
+        return made
+
+    def product(self, weight: Value, image: Value) -> Value:
+        labels = {"a_axes": (1, 4), "b_axes": (0, 4, 2, 3), "out_axes": (0, 1, 2, 3)}
+        return self.apply(contract, weight, image, **labels)
+
+    def gradient(self) -> Value:
+        """A sum over images and positions."""
+        labels = {"a_axes": (0, 1, 2, 3), "b_axes": (0, 4, 2, 3), "out_axes": (1, 4)}
+        return self.apply(contract, self.second, self.first, **labels)
+
+    def shapes(self, *outputs: Value) -> list[tuple[Any, ...]]:
+        """Of products and maxima, as they are stored."""
+        graph = laid_out(Graph(self.inputs, list(outputs)))
+        return [c.specs[0].shape for c in graph.calls() if c.op.kind in ("contract", "elementwise")]
+
+
+def test_what_lies_between_convolutions_has_its_channels_last() -> None:
+    net = _Convolutions()
+    inner, outer = (2, 4, 5, 40), (2, 40, 4, 5)
+    assert net.shapes(net.second) == [inner, inner, outer]
+    few = _Convolutions(8)
+    assert few.shapes(few.second) == [(2, 8, 4, 5)] * 3
+
+
+def test_what_others_read_often_or_sums_over_images_read_lies_as_it_did() -> None:
+    net = _Convolutions()
+    rows = net.apply(reduce_sum, net.first, axis=(2, 3), keepdims=False)
+    assert net.shapes(net.second, rows) == [(2, 40, 4, 5)] * 3
+    net = _Convolutions()
+    assert set(net.shapes(net.second, net.gradient())[:3]) == {(2, 40, 4, 5)}
+
+
+def test_a_network_has_the_same_bits_op_by_op_and_with_channels_last(
+    rng: np.random.Generator,
+) -> None:
+    shapes = ((3, 5, 14, 13), (36, 5, 3, 3), (33, 36, 3, 3), (36, 33, 1, 1), (40, 18, 3, 3))
+    x, *weights = (rng.standard_normal(s).astype(np.float32) for s in shapes)
+    scale = rng.standard_normal((36, 1, 1)).astype(np.float32)
+
+    def network(x: Any, s: Any, first: Any, second: Any, third: Any, last: Any) -> Any:
+        x = rb.relu(conv2d(x, first, padding=1) * s + 0.5)
+        y = rb.relu(conv2d(x, second, padding=1, stride=1))
+        x = rb.relu(x + conv2d(y, third) * s)
+        x = rb.nn.functional.max_pool2d(x, 3, stride=2, padding=1)
+        return conv2d(x, last, padding=1, stride=2, groups=2).mean((2, 3))
+
+    given = [rb.asarray(a) for a in (x, scale, *weights)]
+    first = network(*given).numpy()  # op by op
+    np.testing.assert_array_equal(_bits(network, x, scale, *weights), first)
 
 
 CASES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (

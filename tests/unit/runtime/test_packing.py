@@ -47,6 +47,26 @@ def test_lanes_choose_the_tile_that_they_fill(rows: int, lanes: int, tile: tuple
     assert fitted(one, x86_v3).kernel.tile == (0, 0)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("rows", "lanes", "along", "tile"),
+    [
+        (3136, 64, 256, (12, 2)),  # 64 of 96 lanes
+        (3136, 64, 255, (0, 0)),
+        (3136, 1024, 256, (0, 0)),
+        (196, 1024, 256, (12, 2)),
+        (49, 2048, 512, (0, 0)),  # 54 rows, not 52
+        (8, 64, 256, (0, 0)),
+    ],
+)
+def test_constant_lanes_have_tall_tiles_where_those_fill_better(
+    rows: int, lanes: int, along: int, tile: tuple[int, int]
+) -> None:
+    builder = Builder()
+    x, w = (builder.input(Spec(s, rb.float32)) for s in ((rows, along), (along, lanes)))
+    one = Lowered(product(rb.float32), [x, w], [1, rows, lanes, along], Arguments(), [], [])
+    assert fitted(one, x86_v4, frozenset([(id(w.call), 0)])).kernel.tile == tile  # type: ignore[union-attr]
+
+
 def test_what_few_rows_read_stays_where_it_is() -> None:
     assert _packs(_chain(2, 8)) == 0
 
