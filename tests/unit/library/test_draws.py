@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 import rabbet as rb
+from rabbet.graph.value import lookup
 
 COUNT = 20_000
 
@@ -213,3 +214,13 @@ def test_halves_are_drawn(dtype: str) -> None:
     assert abs(float(rb.randn(20000, dtype=dtype).float().std()) - 1) < 0.02
     with pytest.raises(rb.DTypeError, match="floating"):
         rb.rand(3, dtype="int32")
+
+
+def test_the_slope_of_gamma_numbers_in_single_precision(rng: np.random.Generator) -> None:
+    """Fewer nodes than in double precision, and no more than an ulp away from it."""
+    a = np.exp(rng.uniform(-3, 8, 5000)).astype(np.float32)
+    level = np.log(np.maximum(rng.gamma(a), 1e-30)).astype(np.float32)
+    slope = lookup("gamma_slope")
+    found = slope(rb.asarray(a), rb.asarray(level)).numpy()
+    wanted = slope(*(rb.asarray(v.astype(np.float64)) for v in (a, level))).numpy()
+    assert (np.abs(found - wanted) <= np.spacing(np.abs(wanted).astype(np.float32))).all()
