@@ -122,7 +122,8 @@ def _write_whole(
     part: Part, roles: Roles, stores: tuple[Store, ...], row: int, lane: int, panel: int
 ) -> Iterator[None]:
     """The stores of a panel that needs all its vectors, row by row of variable `row`, with what
-    lanes alone tell computed once. Rows may lie pages apart, so later ones are fetched early.
+    lanes alone tell computed once. Rows may lie pages apart, so later ones are fetched early, but
+    for those that other loads name.
 
     What is emitted inside does other panels.
     """
@@ -131,6 +132,7 @@ def _write_whole(
     vectors = panel // lanes
     roots = [e for s in stores for e in (s.index, s.value)]
     loads = [e for e in topological(roots) if e.op == "load" and row in variables([e])]
+    loads = [e for e in loads if all(x.op != "load" for x in topological([e.args[0]]))]
     some, whole, done = (fn.fresh_label(name) for name in ("some", "whole", "written"))
     empty = fn.sub(part["lanes"], (vectors - 1) * lanes + 1)
     fn.branch(fn.icmp("ult", empty, lanes), whole, some)

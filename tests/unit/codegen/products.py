@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -146,6 +147,21 @@ def check(found: np.ndarray, wanted: np.ndarray) -> None:
 
 
 # ---------------------------------------------------------------------- kernels
+
+
+def guarded(values: np.ndarray) -> np.ndarray:
+    """A copy that ends where a page begins that nobody may touch."""
+    page = mmap.PAGESIZE
+    pages = -(-values.nbytes // page)
+    memory = mmap.mmap(-1, (pages + 1) * page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None, use_errno=True)
+    forbidden = ctypes.c_void_p(address + pages * page)
+    assert libc.mprotect(forbidden, ctypes.c_size_t(page), 0) == 0
+    begin = pages * page - values.nbytes
+    copy = np.frombuffer(memory, values.dtype, values.size, begin).reshape(values.shape)
+    copy[...] = values
+    return copy
 
 
 def product(dtype: DType, a_turned: bool = False, b_turned: bool = False) -> ContractKernel:

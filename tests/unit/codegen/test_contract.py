@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from tests.unit.codegen.products import (
     TARGETS,
     check,
     convolution,
+    guarded,
     model,
     numbers_of,
     patches,
@@ -226,19 +226,26 @@ def test_operands_with_gaps_steps_reversals_and_quotients(name: str) -> None:
         check(found, model(a, b, target))
 
 
-def guarded(values: np.ndarray) -> np.ndarray:
-    """A copy that ends where a page begins that nobody may touch."""
-    page = mmap.PAGESIZE
-    pages = -(-values.nbytes // page)
-    memory = mmap.mmap(-1, (pages + 1) * page)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    libc = ctypes.CDLL(None, use_errno=True)
-    forbidden = ctypes.c_void_p(address + pages * page)
-    assert libc.mprotect(forbidden, ctypes.c_size_t(page), 0) == 0
-    begin = pages * page - values.nbytes
-    copy = np.frombuffer(memory, values.dtype, values.size, begin).reshape(values.shape)
-    copy[...] = values
-    return copy
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_what_is_fetched_early_is_read_only_at_places_that_are_there(target: Target) -> None:
+    """An epilogue that adds the row of a table that each row names."""
+    m, n, k = 21, 48, 8
+    kernel = product(float32)
+    row, lane = var(1), var(2)
+    named = load(4, int64, row)
+    (store,) = kernel.stores
+    value = store.value + load(3, float32, named * size(2) + lane)
+    kernel = replace(
+        kernel,
+        operands=(*kernel.operands, Operand(float32, "in"), Operand(int64, "in")),
+        stores=(replace(store, value=value),),
+    )
+    a, b, table = (numbers_of(float32, s, i) for i, s in enumerate(((1, m, k), (1, k, n), (5, n))))
+    names = guarded(np.arange(m) % 5)
+    found = guarded(np.zeros((1, m, n), np.float32))
+    run(kernel, target, (a, b, found, guarded(table), names), (1, m, n, k))
+    exact = a[0].astype(np.float64) @ b[0] + table[names]
+    assert np.abs(found - exact).max() < 1e-3
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)

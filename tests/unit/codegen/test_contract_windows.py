@@ -18,6 +18,7 @@ from tests.unit.codegen.products import (
     TARGETS,
     check,
     convolution,
+    guarded,
     model,
     number,
     numbers_of,
@@ -110,10 +111,10 @@ def test_bands_of_an_image_with_channels_last(case: tuple, is_result: bool, epil
     assert found_bands is not None and found_bands.by_pixel
     x, w, lanes, sizes = drawn(case)
     images, filters, rows, columns = sizes[:4]
-    image = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    image = guarded(np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
     shape = (images, rows, columns, filters) if is_result else (images, filters, rows, columns)
     for target in TARGETS:
-        found = np.zeros(shape, np.float32)
+        found = guarded(np.zeros(shape, np.float32))
         run(kernel, target, (image, w, found), sizes, (1,))
         wanted = model(w.reshape(1, filters, -1), lanes, target)
         wanted = wanted.reshape(images, filters, rows, columns) * np.float32(1 + epilogue)
