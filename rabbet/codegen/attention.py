@@ -8,13 +8,17 @@ and sums over keys need no step across lanes, and keys and values are read one e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rabbet.base.dtypes import DType, int64
 from rabbet.base.target import Target
+from rabbet.codegen import attention_ahead as ahead
 from rabbet.codegen import attention_parts as parts
+from rabbet.codegen.attention_ahead import Rows
+from rabbet.codegen.attention_product import product
+from rabbet.codegen.attention_softmax import finish, weigh
 from rabbet.codegen.contract_axes import Loop
-from rabbet.codegen.contract_loops import Naturals, Part, call, chunks, quotient, split
-from rabbet.codegen.contract_tile import add_product
+from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotient, split
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Module, Value, i64, literal
 from rabbet.codegen.launch import Launch
@@ -23,6 +27,7 @@ from rabbet.codegen.stepping import product as product_of
 from rabbet.expr.expr import Expr, const, select, var
 from rabbet.expr.expr import call as call_row
 from rabbet.kernel import attention
+from rabbet.kernel.loops import ATTENTION_STEP as STEP
 from rabbet.kernel.loops import ATTENTION_TILE as TILE
 from rabbet.kernel.loops import AttentionKernel, Scores
 
@@ -84,6 +89,8 @@ class Memory:
 class AttentionWriter:
     """What both attention kernels share: the frame, sizes, scratch memory, tasks."""
 
+    asks = False  # do products ask for memory that is needed soon?
+
     def __init__(
         self,
         kernel: object,
@@ -118,7 +125,7 @@ class AttentionWriter:
         self.step = {n: self.fn.mul(p, self.dtype.itemsize) for n, p in self.padded.items()}
         self.tile_step = i64(TILE * self.dtype.itemsize)
         self.element = i64(self.dtype.itemsize)
-        self.product = parts.product(self.module, self.dtype)
+        self.product = product(self.module, self.dtype, asks=self.asks)
         self.turn = parts.turn(self.module, self.dtype)
         self.score = self._score()
 
@@ -155,19 +162,45 @@ class AttentionWriter:
             call(self.fn, self.score, *given)
 
 
+class Place(NamedTuple):
+    """A task: batch and head, and the first of its tile of queries."""
+
+    at: list[Value]
+    query: Value
+
+
+class Tile(NamedTuple):
+    """A tile of queries and one of keys."""
+
+    here: Place
+    following: Place  # the task after this one
+    queries: Value
+    vectors: Value  # of queries
+    key: Value
+    keys: Value
+    is_last: Value
+
+
 class _Forward(AttentionWriter):
     """One AttentionKernel."""
+
+    asks = True
 
     def __init__(self, kernel: AttentionKernel, target: Target, name: str) -> None:
         regions = _regions(kernel.scores, target)
         super().__init__(kernel, kernel.scores, target, name, regions)
-        self.kernel = kernel
+        self.kernel, self.causal = kernel, kernel.scores.causal
         p, s = self.places, kernel.scores
         self.copy_query = self.copy("copy_query", s.query, (p.query, p.feature))
         self.copy_key = self.copy("copy_key", s.key, (p.key, p.feature))
         self.copy_value = self.copy("copy_value", kernel.value, (p.key, p.value))
-        self.weigh = _weigh(self.module, self.dtype)
-        self.finish = _finish(self, kernel)
+        self.queries = ahead.Array.read(s.query, (p.query, p.feature))
+        self.keys = ahead.Array.read(s.key, (p.key, p.feature))
+        self.values = ahead.Array.read(kernel.value, (p.key, p.value))
+        self.weigh = weigh(self.module, self.dtype)
+        stairs = product(self.module, self.dtype, asks=True, stairs=True) if self.causal else None
+        self.combine = stairs or self.product
+        self.finish = finish(self.module, kernel, p)
         self.store = parts.store(
             *(self.module, "store", self.operands, p, kernel.stores, (p.query, p.value)),
             *(self.dtype, True),
@@ -180,16 +213,21 @@ class _Forward(AttentionWriter):
         loops = tuple(Loop(n, e) for n, e in enumerate((*s.batch, s.heads)))
         for loop in loops:
             self.root.scalar(loop.extent)
-        with fn.loop(self.frame.begin, self.frame.end) as number:
+
+        def place(number: Value) -> Place:
             head = quotient(fn, number, tiles)
             first = fn.mul(fn.sub(number, fn.mul(head, tiles)), TILE)
             found = split(self.root.inner(), loops, head)
-            self._task([found[loop.variable] for loop in loops], first)
+            return Place([found[loop.variable] for loop in loops], first)
+
+        with fn.loop(self.frame.begin, self.frame.end) as number:
+            self._task(place(number), place(fn.add(number, 1)))
         return self.module.text()
 
-    def _task(self, at: list[Value], query: Value) -> None:
-        """One tile of queries of one head."""
+    def _task(self, here: Place, following: Place) -> None:
+        """One tile of queries of one head; `following`: the task after it."""
         fn, m, extent = self.fn, self.memory, self.extent
+        at, query = here
         queries = parts.tile_length(self.root, extent["l"], query)
         vectors = self.vectors(queries)
         whole = fn.mul(vectors, self.lanes)
@@ -201,121 +239,95 @@ class _Forward(AttentionWriter):
         with fn.loop(i64(0), i64(TILE), self.lanes) as lane:
             fn.store(lowest, fn.address(m["top"], lane, register_type(self.dtype)))
         end = extent["s"]
-        if self.scores.causal:
+        if self.causal:
             end = fn.intrinsic("smin.i64", "i64", end, fn.add(query, TILE))
         with fn.loop(i64(0), end, TILE) as key:
-            self._tile(at, query, queries, vectors, key)
+            is_last = fn.icmp("sge", fn.add(key, TILE), end)
+            keys = parts.tile_length(self.root, extent["s"], key)
+            tile = Tile(here, following, queries, vectors, key, keys, is_last)
+            self._scores(tile)
+            self._results(tile)
         call(fn, self.finish, *at, query, queries, m["top"], m["total"])
         turned = (m["result"], self.tile_step, m["rows"], self.step["v"], self.padded["v"], whole)
         call(fn, self.turn, *turned)
         result = (query, queries, extent["v"], m["rows"], self.step["v"], m["total"])
         call(fn, self.store, *at, *result)
 
-    def _tile(
-        self, at: list[Value], query: Value, queries: Value, vectors: Value, key: Value
+    def _scores(self, t: Tile) -> None:
+        """Scores of a tile of keys."""
+        fn, m, step = self.fn, self.memory, self.step
+        at, query = t.here
+        call(fn, self.copy_key, *at, t.key, t.keys, self.extent["e"], m["key"], step["e"])
+        soon = self._ahead_of_scores(t)
+        if not self.causal or self.score is None:
+            self._multiply_scores(t.vectors, t.keys, (m["key"], m["query"], m["score"]), soon)
+            self.make_scores(at, t.key, t.keys, query, t.queries, m["score"])
+            return
+        is_diagonal = fn.icmp("eq", t.key, query)
+        height = fn.select(is_diagonal, i64(STEP), i64(TILE))
+        with fn.loop(i64(0), t.keys, height) as row:
+            hidden = fn.select(is_diagonal, row, i64(0))  # queries
+            keys = minimum(fn, height, fn.sub(t.keys, row))
+            across = fn.mul(hidden, self.element)
+            places = (
+                fn.address(m["key"], fn.mul(row, step["e"]), "i8"),
+                fn.address(m["query"], across, "i8"),
+                fn.address(m["score"], fn.add(fn.mul(row, self.tile_step), across), "i8"),
+            )
+            queries = fn.intrinsic("smax.i64", "i64", fn.sub(t.queries, hidden), i64(0))
+            here = [rows.after(fn, row) for rows in soon]
+            self._multiply_scores(self.vectors(queries), keys, places, here)
+            key, query_here = fn.add(t.key, row), fn.add(query, hidden)
+            masked = TRUE
+            if not attention.masks(self.scores):
+                queries, masked = minimum(fn, queries, i64(STEP)), is_diagonal
+            with fn.when(masked):
+                call(fn, self.score, *at, key, keys, query_here, queries, places[2])
+
+    def _multiply_scores(
+        self, vectors: Value, keys: Value, places: tuple[Value, ...], soon: Sequence[Rows]
     ) -> None:
-        """One tile of keys."""
+        key, query, score = places
+        a, b = (key, self.step["e"], self.element), (query, self.tile_step)
+        shape = (self.memory["shrink"], keys, vectors, self.extent["e"], TRUE)
+        given = (*a, *b, score, self.tile_step, *shape)
+        call(self.fn, self.product, *given, *(v for rows in soon for v in rows))
+
+    def _results(self, t: Tile) -> None:
+        """Weights of a tile of keys, and values times weights."""
         fn, m, extent, step = self.fn, self.memory, self.extent, self.step
-        keys = parts.tile_length(self.root, extent["s"], key)
-        call(fn, self.copy_key, *at, key, keys, extent["e"], m["key"], step["e"])
-        call(fn, self.copy_value, *at, key, keys, extent["v"], m["value"], step["v"])
-        tile, none = self.tile_step, m["shrink"]
-        a, b, c = (m["key"], step["e"], self.element), (m["query"], tile), (m["score"], tile)
-        call(fn, self.product, *a, *b, *c, none, keys, vectors, extent["e"], TRUE)
-        self.make_scores(at, key, keys, query, queries, m["score"])
-        first = fn.icmp("eq", key, 0)
+        at, query = t.here
+        first = fn.icmp("eq", t.key, 0)
+        stair = i64(TILE)
+        if self.causal:
+            stair = fn.select(fn.icmp("eq", t.key, query), i64(STEP), stair)
         rows = (m["top"], m["total"], m["shrink"])
-        call(fn, self.weigh, m["score"], keys, vectors, *rows, first)
+        call(fn, self.weigh, m["score"], t.keys, t.vectors, *rows, first, stair)
+        call(fn, self.copy_value, *at, t.key, t.keys, extent["v"], m["value"], step["v"])
+        tile = self.tile_step
         a, b, c = (m["value"], self.element, step["v"]), (m["score"], tile), (m["result"], tile)
-        call(fn, self.product, *a, *b, *c, m["shrink"], extent["v"], vectors, keys, first)
+        given = (*a, *b, *c, m["shrink"], extent["v"], t.vectors, t.keys, first)
+        extra = (stair,) if self.causal else ()
+        soon = self._ahead_of_results(t)
+        call(fn, self.combine, *given, *extra, *(v for rows in soon for v in rows))
 
+    def _ahead_of_scores(self, t: Tile) -> list[Rows]:
+        """What scores ask for: values of their keys, and at last the next task's queries."""
+        extent, (at, query) = self.extent, t.following
+        values = self.values.rows(self.root, t.here.at, t.key, extent["v"], i64(1))
+        share = self.fn.convert("zext", t.is_last, "i64")
+        return [values, self.queries.rows(self.root, at, query, extent["e"], share)]
 
-# Scores become weights, in place; top, total and shrink have one number for each query.
-WEIGH = (
-    ("ptr noalias", "s"),
-    ("i64", "keys"),
-    ("i64", "vectors"),
-    ("ptr noalias", "top"),
-    ("ptr noalias", "total"),
-    ("ptr noalias", "shrink"),
-    ("i1", "first"),
-)
-
-
-def _weigh(module: Module, dtype: DType) -> Part:
-    """The function that does the online softmax of a tile."""
-    part = Part(module, "weigh", (), WEIGH)
-    fn, lanes = part.fn, part.target.lanes(dtype.bits)
-    kind = register_type(dtype, lanes)
-    group = attention.GROUP
-
-    def at(column: Value, row: Value) -> Value:
-        line = fn.address(part["s"], fn.mul(row, TILE * dtype.itemsize), "i8")
-        return fn.address(line, column, kind)
-
-    whole = fn.binary("and", part["keys"], i64(-group))
-    with fn.loop(i64(0), part["vectors"]) as column:
-        old = fn.load(kind, fn.address(part["top"], column, kind))
-        tops = [fn.variable(kind, old) for _ in range(group)]
-        with fn.loop(i64(0), whole, group) as row:
-            for n, top in enumerate(tops):
-                score = fn.load(kind, at(column, fn.add(row, n)))
-                top.set(parts.apply(part, dtype, attention.larger, top.get(), score))
-        with fn.loop(whole, part["keys"]) as row:
-            score = fn.load(kind, at(column, row))
-            tops[0].set(parts.apply(part, dtype, attention.larger, tops[0].get(), score))
-        largest = tops[0].get()
-        for top in tops[1:]:
-            largest = parts.apply(part, dtype, attention.larger, largest, top.get())
-        fn.store(largest, fn.address(part["top"], column, kind))
-        over = parts.apply(part, dtype, attention.base, largest)
-        shrink = parts.apply(part, dtype, attention.weight, old, over)
-        fn.store(shrink, fn.address(part["shrink"], column, kind))
-
-        def weighed(row: Value, column: Value = column, over: Value = over) -> Value:
-            place = at(column, row)
-            p = parts.apply(part, dtype, attention.weight, fn.load(kind, place), over)
-            fn.store(p, place)
-            return p
-
-        total = fn.variable(kind, literal(0, kind))
-        with fn.loop(i64(0), whole, group) as row:
-            a, b, c, d = (weighed(fn.add(row, n)) for n in range(group))
-            four = fn.binary("fadd", fn.binary("fadd", a, b), fn.binary("fadd", c, d))
-            total.set(fn.binary("fadd", total.get(), four))
-        rest = fn.variable(kind, literal(0, kind))
-        with fn.loop(whole, part["keys"]) as row:
-            rest.set(fn.binary("fadd", rest.get(), weighed(row)))
-        found = fn.binary("fadd", total.get(), rest.get())
-        place = fn.address(part["total"], column, kind)
-        grown = add_product(fn, dtype, fn.load(kind, place), shrink, found)
-        fn.store(fn.select(part["first"], found, grown), place)
-    return part
-
-
-# Logarithms are stored; totals become what results are multiplied with.
-FINISH = (
-    ("i64", "query"),
-    ("i64", "queries"),
-    ("ptr noalias readonly", "top"),
-    ("ptr noalias", "total"),
-)
-
-
-def _finish(writer: AttentionWriter, kernel: AttentionKernel) -> Part:
-    """The function that ends the softmax of a tile of queries."""
-    places, dtype = writer.places, writer.dtype
-    part = Part(writer.module, "finish", kernel.operands, (*places.parameters(), *FINISH))
-    fn, element = part.fn, register_type(dtype)
-    em = places.emitter(part)
-    for offset, width, mask in chunks(fn, part["queries"], writer.lanes):
-        kind = register_type(dtype, width)
-        top = fn.load(kind, fn.address(part["top"], offset, element))
-        place = fn.address(part["total"], offset, element)
-        total = fn.load(kind, place)
-        fn.store(parts.apply(part, dtype, attention.inverse, total), place)
-        if kernel.row_stores:
-            found = parts.apply(part, dtype, attention.logarithm, top, total)
-            at = {places.query: fn.add(part["query"], offset)}
-            parts.write(em, at, places.query, {1: found}, width, mask, kernel.row_stores)
-    return part
+    def _ahead_of_results(self, t: Tile) -> list[Rows]:
+        """What results ask for: the next keys, and at last their own place in memory."""
+        fn, extent = self.fn, self.extent
+        both = zip(t.here.at, t.following.at, strict=True)
+        at = [fn.select(t.is_last, b, a) for a, b in both]
+        key = fn.select(t.is_last, i64(0), fn.add(t.key, TILE))
+        share = quotient(fn, fn.add(extent["v"], TILE - 1), extent["v"])
+        soon = [self.keys.rows(self.root, at, key, extent["e"], share)]
+        share = fn.select(t.is_last, share, i64(0))
+        for store in self.kernel.stores[:1]:
+            results = ahead.Array.written(store, (self.places.query, self.places.value))
+            soon.append(results.rows(self.root, *t.here, extent["v"], share))
+        return [*soon, ahead.NONE][:2]

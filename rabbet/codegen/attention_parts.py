@@ -6,13 +6,10 @@ and never stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from rabbet.base.dtypes import DType
-from rabbet.base.target import Target
 from rabbet.codegen.contract_loops import Part, chunks, minimum
-from rabbet.codegen.contract_tile import add_product
 from rabbet.codegen.contract_turn import transpose
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Module, Value, i64, literal
@@ -20,105 +17,6 @@ from rabbet.codegen.operations import register_type
 from rabbet.expr.expr import Expr, acc
 from rabbet.expr.scalars import expand_all
 from rabbet.kernel.loops import ATTENTION_TILE, Operand, Scores, Store
-
-# c[rows][vectors] = sum over k of a[row][k] * b[k], from 0 in order; unless `fresh`, the old c
-# times `factors` (one number for each lane) is added. Steps are in bytes.
-PRODUCT = (
-    ("ptr noalias readonly", "a"),
-    ("i64", "a_row"),
-    ("i64", "a_k"),
-    ("ptr noalias readonly", "b"),
-    ("i64", "b_step"),
-    ("ptr noalias", "c"),
-    ("i64", "c_step"),
-    ("ptr noalias readonly", "factors"),
-    ("i64", "rows"),
-    ("i64", "vectors"),
-    ("i64", "count"),
-    ("i1", "fresh"),
-)
-
-
-def shapes(target: Target) -> tuple[tuple[int, int], ...]:
-    """(vectors, rows) of the register tiles, widest first, each half as wide as the one before."""
-    if target.registers >= 32:
-        return (4, 6), (2, 8), (1, 8)
-    return (2, 4), (1, 8)
-
-
-def product(module: Module, dtype: DType, tiles: tuple[tuple[int, int], ...] | None = None) -> Part:
-    """The function that multiplies tiles; `tiles`: the register tiles, if not the usual ones."""
-    part = Part(module, "product", (), PRODUCT)
-    fn = part.fn
-    column = i64(0)
-    for width, height in tiles or shapes(module.target):
-        end = fn.add(column, fn.binary("and", fn.sub(part["vectors"], column), i64(-width)))
-        with fn.loop(column, end, width) as first:
-            row = i64(0)
-            for rows in (height, 2, 1):
-                left = fn.sub(part["rows"], row)
-                stop = fn.add(row, fn.sub(left, fn.binary("urem", left, i64(rows))))
-                with fn.loop(row, stop, rows) as number:
-                    _tile(part, dtype, number, rows, first, width)
-                row = stop
-        column = end
-    return part
-
-
-def _tile(part: Part, dtype: DType, row: Value, rows: int, column: Value, width: int) -> None:
-    fn, lanes = part.fn, part.target.lanes(dtype.bits)
-    kind, element = register_type(dtype, lanes), register_type(dtype)
-    zero = literal(0, kind)
-    sums = [[fn.variable(kind, zero) for _ in range(width)] for _ in range(rows)]
-    offset = fn.mul(column, lanes * dtype.itemsize)
-    b = fn.address(part["b"], offset, "i8")
-    sources = [
-        fn.address(part["a"], fn.mul(fn.add(row, r), part["a_row"]), "i8") for r in range(rows)
-    ]
-    with fn.loop(i64(0), part["count"]) as k:
-        here = fn.address(b, fn.mul(k, part["b_step"]), "i8")
-        line = [fn.load(kind, fn.address(here, i64(v), kind)) for v in range(width)]
-        along = fn.mul(k, part["a_k"])
-        for source, totals in zip(sources, sums, strict=True):
-            x = fn.splat(fn.load(element, fn.address(source, along, "i8")), lanes)
-            for y, total in zip(line, totals, strict=True):
-                total.set(add_product(fn, dtype, x, y, total.get()))
-    c = fn.address(part["c"], fn.add(fn.mul(row, part["c_step"]), offset), "i8")
-    places = []
-    for _ in range(rows):
-        places.append([fn.address(c, i64(v), kind) for v in range(width)])
-        c = fn.address(c, part["c_step"], "i8")
-    with either(part, part["fresh"]) as way:
-        factors = fn.address(part["factors"], offset, "i8")
-        for is_fresh in way:
-            for v in range(width):
-                factor = None if is_fresh else fn.load(kind, fn.address(factors, i64(v), kind))
-                for line_places, totals in zip(places, sums, strict=True):
-                    value = totals[v].get()
-                    if factor is not None:
-                        old = fn.load(kind, line_places[v])
-                        value = add_product(fn, dtype, old, factor, value)
-                    fn.store(value, line_places[v])
-
-
-@contextmanager
-def either(part: Part, condition: Value) -> Iterator[Iterator[bool]]:
-    """Code for a condition and for its opposite: the caller writes both in turn."""
-    fn = part.fn
-    yes, no, done = (fn.fresh_label(n) for n in ("yes", "no", "done"))
-
-    def ways() -> Iterator[bool]:
-        fn.branch(condition, yes, no)
-        fn.label(yes)
-        yield True
-        fn.jump(done)
-        fn.label(no)
-        yield False
-        fn.jump(done)
-        fn.label(done)
-
-    yield ways()
-
 
 # to[column][row] = source[row][column] for whole blocks.
 TURN = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rabbet.base.dtypes import DType, int64
 from rabbet.base.target import Target
-from rabbet.codegen import attention_parts as parts
+from rabbet.codegen.attention_product import product, shapes
 from rabbet.codegen.contract_loops import Naturals, Part, call, chunks, minimum
 from rabbet.codegen.emit import Emitter, Frame
 from rabbet.codegen.ir import Module, Value, i64, literal
@@ -49,7 +49,7 @@ def _padded(kernel: RecurrentKernel, target: Target) -> Expr:
 
 def _tiles(target: Target) -> tuple[tuple[int, int], ...]:
     """(vectors, rows) of the register tiles; a panel is as wide as the widest."""
-    return ((2, 8), (1, 8)) if target.registers >= 32 else parts.shapes(target)
+    return ((2, 8), (1, 8)) if target.registers >= 32 else shapes(target)
 
 
 def _panel(target: Target, dtype: DType) -> int:
@@ -116,7 +116,7 @@ class _Recurrent:
         self.panel = _panel(target, self.dtype)
         self.wide_step = self.fn.mul(sizes[_sums_row(kernel, target)], self.dtype.itemsize)
         if kernel.weight is not None:
-            self.product = parts.product(self.module, self.dtype, _tiles(target))
+            self.product = product(self.module, self.dtype, _tiles(target))
             self.pack = self._pack(kernel.weight)
         self.starting = self._cell("start", kernel.start, ())
         self.cell = self._cell("cell", kernel.carried, kernel.stores)

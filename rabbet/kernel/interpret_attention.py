@@ -13,6 +13,7 @@ from rabbet.expr.expr import Expr, acc, const, select, var
 from rabbet.expr.interpret import evaluate
 from rabbet.kernel import attention
 from rabbet.kernel.loops import (
+    ATTENTION_STEP,
     ATTENTION_TILE,
     AttentionGradientKernel,
     AttentionKernel,
@@ -104,7 +105,7 @@ class Attention:
             over = self.apply(attention.base, new)
             p = self.apply(attention.weight, part, over)
             shrink = self.apply(attention.weight, old, over)
-            added = self.chain(p, value[:, :, :, tile], 3)
+            added = self._weighted(p, value[:, :, :, tile])
             summed = self._by_groups(p)
             if tile.start:
                 summed = multiply_add(total[:, :, rows], shrink, summed, self.fused)
@@ -112,6 +113,19 @@ class Attention:
             top[:, :, rows], total[:, :, rows], result[:, :, rows] = new, summed, added
         self.store(kernel.row_stores, "hl", 1, self.apply(attention.logarithm, top, total))
         self.store(kernel.stores, "hlv", 0, result * self.apply(attention.inverse, total))
+
+    def _weighted(self, p: Array, value: Array) -> Array:
+        """Sum of weight * value over a tile's keys, for the queries from its first key on if they
+        are causal.
+        """
+        if not self.scores.causal:
+            return self.chain(p, value, 3)
+        total = np.zeros((*p.shape[:3], 1, 1, value.shape[5]), p.dtype)
+        for n in range(p.shape[3]):
+            seen = (slice(None), slice(None), slice(n - n % ATTENTION_STEP, None))
+            given = p[seen][:, :, :, n : n + 1], value[:, :, :, n : n + 1]
+            total[seen] = multiply_add(*given, total[seen], self.fused)
+        return total
 
     def _by_groups(self, p: Array) -> Array:
         total = np.zeros_like(p[:, :, :, :1])

@@ -21,6 +21,7 @@ LANES = 64  # partial sums of an "along" reduction
 RECURRENT_ROWS = 16  # batch elements that go through time together
 MOST_SHIFT = 8  # units from a unit of a recurrent kernel to a neighbour that it reads
 ATTENTION_TILE = 64  # attention takes queries and keys in tiles of this many
+ATTENTION_STEP = 16  # causal queries, so many a step, leave out keys behind the step's last one
 
 MOST_DIGITS = 4  # a map's last axis of 2 to this many elements is part of its kernel's structure
 
@@ -192,9 +193,10 @@ class AttentionKernel:
     """acc(0)[b, h, l, v] = sum over s of softmax(score)[s] * value[b, s, v], then the stores.
 
     Keys come in tiles of ATTENTION_TILE, and a tile is left out where causal queries of one tile
-    see none of it; `kernel/attention.py` has the arithmetic of a tile. `stores` run over
-    (b, h, l, v); `row_stores` over (b, h, l), where acc(1) is the logarithm of the sum of
-    exponentials. Tasks: batch, heads and tiles of queries.
+    see none of it; nor do steps of ATTENTION_STEP causal queries touch keys that none of them sees
+    (other hidden keys have the weight 0). `kernel/attention.py` has the arithmetic of a tile.
+    `stores` run over (b, h, l, v); `row_stores` over (b, h, l), where acc(1) is the logarithm of
+    the sum of exponentials. Tasks: batch, heads and tiles of queries.
     """
 
     operands: tuple[Operand, ...]

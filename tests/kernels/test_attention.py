@@ -8,6 +8,7 @@ import pytest
 from rabbet.base.dtypes import DType, bool_, float32, float64
 from rabbet.expr.expr import Expr, acc, const, load, select, size, var
 from rabbet.kernel.loops import (
+    ATTENTION_STEP,
     AttentionGradientKernel,
     AttentionKernel,
     Operand,
@@ -90,6 +91,19 @@ def test_forward(runner, rng, dtype: DType, kind: str, case: tuple[int, ...]) ->
         found = runner.run(kernel, [*given, *results], case)[0][4]
         found = np.swapaxes(found.reshape(b, queries, h, v), 1, 2)
         np.testing.assert_allclose(found, wanted, 1e-4 if dtype is float32 else 1e-12, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [float32, float64], ids=lambda d: d.name)
+def test_causal_steps_leave_out_what_none_of_their_queries_sees(runner, rng, dtype: DType) -> None:
+    case = (1, 1, 70, 70, 8, 8)
+    kernel = forward(dtype, causal=True)
+    given = operands(rng, dtype, dtype, case)
+    given[2].reshape(70, 8)[ATTENTION_STEP:] = np.inf
+    results = [np.zeros(70 * 8, dtype.numpy), np.zeros(70, dtype.numpy)]
+    runner.check(kernel, [*given, *results], case)
+    found = runner.run(kernel, [*given, *results], case)[0][4].reshape(70, 8)
+    assert np.isfinite(found[:ATTENTION_STEP]).all()
+    assert not np.isfinite(found[ATTENTION_STEP:]).any()
 
 
 def backward(dtype: DType, *, causal: bool, masked: DType | None) -> AttentionGradientKernel:
