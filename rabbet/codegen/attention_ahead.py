@@ -55,7 +55,7 @@ class Array(NamedTuple):
     def read(cls, value: Expr, axes: tuple[int, int]) -> Array:
         """What an expression reads."""
         loaded = next(e for e in topological((value,)) if e.op == "load")
-        operand: int = loaded.value[0]  # type: ignore[index]
+        operand: int = loaded.value[0]
         return cls(operand, loaded.args[0], loaded.dtype.itemsize, axes)
 
     @classmethod
