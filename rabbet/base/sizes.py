@@ -74,6 +74,15 @@ class SizeExpr:
         """The value in the recording at hand."""
         return self.evaluate(self.scope.hints)
 
+    @property
+    def symbol(self) -> int | None:
+        """The number of the symbol that this is by itself; None for any other expression."""
+        if len(self.terms) == 1:
+            ((monomial, coefficient),) = self.terms.items()
+            if coefficient == 1 and len(monomial) == 1 and monomial[0][0] == "symbol":
+                return int(monomial[0][1])
+        return None
+
     def evaluate(self, symbols: list[int] | tuple[int, ...]) -> int:
         """The value where symbol number i is `symbols[i]`."""
         total = 0

@@ -58,13 +58,14 @@ class Entry:
 
     def match(self, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
         """Symbol values for these sizes, remembered."""
-        if sizes not in self.matches:
+        if sizes in self.matches:
+            return self.matches[sizes]
+        symbols = self.pattern.match(sizes)
+        if symbols is not None:
             if len(self.matches) > 1000:
                 self.matches.clear()
-            symbols = self.pattern.match(sizes)
-            fits = symbols is not None and self.program.accepts(symbols)
-            self.matches[sizes] = symbols if fits else None
-        return self.matches[sizes]
+            symbols = self.matches[sizes] = symbols if self.program.accepts(symbols) else None
+        return symbols
 
 
 @dataclass(eq=False)

@@ -27,6 +27,11 @@ class Pattern:
     scope: SizeScope | None = None
     defined_at: list[int] = field(default_factory=list)
     is_general: bool = False
+    # What `match` compares, found when it is first asked: numbers with their places, symbols met
+    # again with both places, and places of other expressions.
+    _numbers: list[tuple[int, int]] | None = None
+    _again: list[tuple[int, int]] = field(default_factory=list)
+    _others: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, plain: Sequence[int | str]) -> Pattern:
@@ -63,13 +68,33 @@ class Pattern:
         """The symbols' values for these sizes, or None where the pattern does not fit."""
         if self.scope is None:
             return () if self.dims == [*sizes] else None
-        symbols = tuple(sizes[i] for i in self.defined_at)
-        if self.is_general and not {0, 1}.isdisjoint(symbols):
+        if self._numbers is None:
+            self._sort()
+            assert self._numbers is not None, "sorted now"
+        for at, number in self._numbers:
+            if sizes[at] != number:
+                return None
+        for at, first in self._again:
+            if sizes[at] != sizes[first]:
+                return None
+        symbols = tuple([sizes[i] for i in self.defined_at])
+        if self.is_general and (0 in symbols or 1 in symbols):
             return None
-        for dim, size in zip(self.dims, sizes, strict=True):
-            if base_sizes.evaluate(dim, symbols) != size:
+        for at in self._others:
+            if base_sizes.evaluate(self.dims[at], symbols) != sizes[at]:
                 return None
         return symbols
+
+    def _sort(self) -> None:
+        """Say what is to be compared."""
+        self._numbers = []
+        for at, dim in enumerate(self.dims):
+            if isinstance(dim, int):
+                self._numbers.append((at, dim))
+            elif (symbol := dim.symbol) is None:
+                self._others.append(at)
+            elif at != self.defined_at[symbol]:
+                self._again.append((at, self.defined_at[symbol]))
 
     def describe(self) -> tuple[object, ...]:
         """The pattern in plain data: equal descriptions, equal programs."""

@@ -172,6 +172,8 @@ def _canonical(argument: Any, op_name: str, name: str) -> Any:
         return argument
     if isinstance(argument, int):
         return int(argument)  # an IntEnum is its number
+    if type(argument) is tuple and all([type(a) is int for a in argument]):
+        return argument
     if name == "dtype":
         return dtype_of(argument)
     if isinstance(argument, list | tuple):

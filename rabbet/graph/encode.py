@@ -10,7 +10,7 @@ from rabbet.base.dtypes import DType
 from rabbet.base.errors import InternalError
 from rabbet.base.sizes import Dim, SizeExpr
 from rabbet.graph.op import Op
-from rabbet.graph.value import Attrs
+from rabbet.graph.value import Attrs, attrs_key
 
 
 def encode(value: Any) -> bytes:
@@ -43,13 +43,15 @@ def hollow(value: Any) -> Any:
     -1 stays: it stands for a size that follows from others, and for none at all.
     """
     if isinstance(value, tuple):
-        return tuple(hollow(v) for v in value)
+        return tuple(["#" if type(v) is int and v != -1 else hollow(v) for v in value])
     return "#" if _is_size(value) else value
 
 
 def sizes_in(value: Any) -> list[Dim]:
     """The sizes of a size attribute, in order."""
     if isinstance(value, tuple):
+        if all([type(v) is int and v != -1 for v in value]):
+            return [*value]
         return [s for v in value for s in sizes_in(v)]
     return [value] if _is_size(value) else []
 
@@ -67,11 +69,24 @@ def _is_size(value: Any) -> bool:
 
 def structure_code(op: Op, attrs: Attrs, form: tuple[int, ...]) -> bytes:
     """16 bytes that stand for op, static attributes and form."""
-    parts = [encode(op.name), encode(op.since), encode(form)]
-    for name in sorted(attrs):
-        value = hollow(attrs[name]) if name in op.sizes else attrs[name]
-        parts += [encode(name), encode(value)]
-    return hashlib.sha256(b"".join(parts)).digest()[:16]
+    static = attrs if not op.sizes else {n: v for n, v in attrs.items() if n not in op.sizes}
+    sized = tuple([hollow(attrs[n]) for n in sorted(op.sizes & attrs.keys())])
+    key = op.name, op.since, form, sized, attrs_key(static)
+    code = _codes.get(key)
+    if code is None:
+        parts = [encode(op.name), encode(op.since), encode(form)]
+        for name in sorted(attrs):
+            value = hollow(attrs[name]) if name in op.sizes else attrs[name]
+            parts += [encode(name), encode(value)]
+        code = hashlib.sha256(b"".join(parts)).digest()[:16]
+        if len(_codes) >= CODES_KEPT:
+            _codes.clear()
+        _codes[key] = code
+    return code
+
+
+CODES_KEPT = 4096
+_codes: dict[tuple[Any, ...], bytes] = {}  # few: they know no sizes
 
 
 def attribute_sizes(op: Op, attrs: Attrs) -> tuple[Dim, ...]:

@@ -150,9 +150,10 @@ class Builder:
     ) -> tuple[Value, ...]:
         """The outputs of the one Call with these parts."""
         key: tuple[Any, ...]
-        key = (op.name, tuple((id(v.call), v.index) for v in inputs), attrs_key(attrs), form)
         if op is INPUT:
             key = (op.name, attrs["number"])
+        else:
+            key = (op.name, tuple((id(v.call), v.index) for v in inputs), attrs_key(attrs), form)
         found = self.table.get(key)
         if found is None:
             if self.most is not None and len(self.table) >= self.most:
@@ -223,6 +224,8 @@ def attrs_key(attrs: Attrs) -> tuple[Any, ...]:
 
 def _attr_key(value: object) -> object:
     if isinstance(value, tuple):
+        if all([type(v) is int for v in value]):  # sizes and axes, nearly always
+            return ("ints", value)
         return tuple(_attr_key(v) for v in value)
     if isinstance(value, SizeExpr):
         return ("size", value.key)

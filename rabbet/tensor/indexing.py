@@ -16,7 +16,7 @@ from rabbet.base.errors import IndexKeyError
 from rabbet.engine import site
 from rabbet.graph.value import lookup
 from rabbet.ops import indexing as index_ops
-from rabbet.recorder import Handle
+from rabbet.recorder import Handle, record
 
 
 def get(x: Any, key: Any) -> Any:
@@ -24,8 +24,8 @@ def get(x: Any, key: Any) -> Any:
     parts = tuple(map(_constant, key if type(key) is tuple else (key,)))
     if _OTHER not in parts and all(type(n) is int for n in x.shape):
         cut, shape = _plan(x.shape, parts)
-        y = x if cut is None else lookup("slice")(x, *cut)
-        y = y if shape is None else lookup("reshape")(y, shape)
+        y = x if cut is None else record(lookup("slice"), (x,), cut, ())
+        y = y if shape is None else record(lookup("reshape"), (y,), shape, ())
         return lookup("positive")(x) if y is x else y
     wide, items = _resolve(x, key)
     result = index_ops.getitem(wide, items)
@@ -49,11 +49,13 @@ def _constant(part: Any) -> Any:
 
 @functools.lru_cache(maxsize=8192)
 def _plan(shape: tuple[int, ...], parts: tuple[Any, ...]) -> Any:
-    """The slice's attributes and the shape after it that a key of plain numbers comes to; None for
-    a step that changes nothing.
+    """Attributes of the slice and of the reshape after it that a key of plain numbers comes to;
+    None for a step that changes nothing.
     """
     key = tuple(slice(*p) if type(p) is tuple else p for p in parts)
-    return index_ops.basic_plan(shape, key)
+    cut, left = index_ops.basic_plan(shape, key)
+    sliced = None if cut is None else dict(zip(("start", "stop", "step"), cut, strict=True))
+    return sliced, None if left is None else {"shape": left}
 
 
 def put(x: Any, key: Any, value: Any) -> Any:

@@ -178,8 +178,12 @@ PyObject *learn(PyObject *object, PyObject *const *args, Py_ssize_t n) {
     bool same = size_t(PyList_GET_SIZE(args[2])) == reader.operands.size();
     for (size_t i = 0; same && i < reader.operands.size(); i++)
         same = PyList_GET_ITEM(args[2], Py_ssize_t(i)) == reader.operands[i];
-    if (!same || self->table->size() >= most_kept)
+    if (!same)
         Py_RETURN_NONE;
+    if (self->table->size() >= most_kept) { // a program goes on to others: what is new is more likely to come again
+        const auto old = std::move(*self->table);
+        self->table->clear();
+    }
     Kept kept{std::string(reader.key.data(), reader.key.size()), Ref::borrow(args[3]), Ref::borrow(args[4]), {}};
     for (PyObject *one : reader.key.identities())
         kept.alive.push_back(Ref::borrow(one));

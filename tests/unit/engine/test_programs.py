@@ -11,6 +11,7 @@ import pytest
 import rabbet as rb
 from rabbet.engine import programs
 from rabbet.engine.singly import Single, single_of
+from rabbet.graph.value import registry
 from rabbet.runtime.saved import Launchable, Ready, decode_ready, encode_ready
 
 ALL = frozenset({(0, 0)})
@@ -134,3 +135,14 @@ def test_long_lists_of_large_or_unlike_tensors_are_one_op() -> None:
     unlike = [rb.zeros((1 + i % 2,)) for i in range(17)]
     for parts in (large, unlike, [rb.zeros(1)] * 16):
         assert len(rb.concat(parts)._node.inputs) == len(parts)
+
+
+def test_a_full_table_of_calls_makes_room() -> None:
+    """What a long program calls now is bound natively, whatever it called before."""
+    op = registry["expand"]
+    for n in range(1200):
+        rb.expand(rb.zeros(()), (n % 40 + 2, n // 40 + 2))
+    last = (rb.zeros((2, 3)), (5, 2, 3))
+    assert op.caller.call(last, {}) is NotImplemented
+    rb.expand(*last)
+    assert op.caller.call(last, {}) is not NotImplemented
