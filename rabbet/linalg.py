@@ -112,7 +112,8 @@ def eigvals(x: Any, /) -> Tensor:
 def lu_factor(a: Any, /) -> LUFactors:
     """L below the diagonal (its own is 1) and U in one matrix, and the pivots, for `lu_solve`.
 
-    Pivots count from 1, as LAPACK's: row i was exchanged with row pivots[i].
+    Pivots count from 1, as LAPACK's: row i was exchanged with row pivots[i], which holds the number
+    of the largest |z|; LAPACK takes that of the largest |Re z| + |Im z| where numbers are complex.
     """
     packed, pivots, _ = functions["lu_factor"](as_operand(a))
     return LUFactors(packed, pivots)

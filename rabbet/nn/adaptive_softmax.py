@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from rabbet.nn import functional
 from rabbet.nn.container import ModuleList, Sequential
 from rabbet.nn.linear import Linear
 from rabbet.nn.module import Module
+from rabbet.ops.checks import need_integer
 from rabbet.tensor import Tensor, functions, zeros
 from rabbet.tensor.tensor import from_numpy
 
@@ -50,7 +52,9 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        ends = list(cutoffs)
+        ends = [operator.index(c) if hasattr(c, "__index__") else c for c in cutoffs]
+        if not all(isinstance(end, int) for end in ends):
+            raise RabbetError(f"AdaptiveLogSoftmaxWithLoss: cutoffs={ends} must be ints")
         ascending = ends == sorted(set(ends)) and ends and min(ends) > 0
         if not ascending or max(ends) > n_classes - 1:
             raise RabbetError(
@@ -86,6 +90,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
                 f"AdaptiveLogSoftmaxWithLoss: input {show(input.shape)} and target "
                 f"{show(target.shape)} must be (N, {self.in_features}) and (N,)"
             )
+        need_integer("AdaptiveLogSoftmaxWithLoss", "target", target.dtype)
         classes = target.detach().numpy().reshape(-1)
         if len(classes) != x.shape[0]:
             raise ShapeError(
@@ -111,18 +116,18 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         return ASMoutput(output.squeeze(0) if single else output, loss)
 
     def log_prob(self, input: Tensor) -> Tensor:
-        """The logarithms of all classes' chances: (N, in_features) -> (N, n_classes)."""
+        """The logarithms of all classes' chances: (..., in_features) -> (..., n_classes)."""
         head = functional.log_softmax(self.head(input), -1)
-        parts = [head[:, : self.shortlist_size]]
+        parts = [head[..., : self.shortlist_size]]
         for i, part in enumerate(self.tail):
             own = functional.log_softmax(part(input), -1)
             at = self.shortlist_size + i
-            parts.append(own + head[:, at : at + 1])
-        return functions["concat"](parts, 1)
+            parts.append(own + head[..., at : at + 1])
+        return functions["concat"](parts, -1)
 
     def predict(self, input: Tensor) -> Tensor:
-        """The most likely class of each example: (N, in_features) -> (N,)."""
-        return self.log_prob(input).argmax(1)
+        """The most likely class of each example: (..., in_features) -> (...,)."""
+        return self.log_prob(input).argmax(-1)
 
     def extra_repr(self) -> str:
         return (

@@ -10,6 +10,7 @@ from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.library.random import default_generator, rand
 from rabbet.nn.axes import per_axis
+from rabbet.ops.checks import need_float
 from rabbet.tensor import Tensor, functions, ones
 
 Function = Callable[..., Any]
@@ -102,10 +103,12 @@ def _fractional_max_pool(rank: int) -> Function:
     ) -> Any:
         if (output_size is None) == (output_ratio is None):
             raise RabbetError(f"{name}: give output_size or output_ratio, one of them")
+        need_float(name, "input", input.dtype)
         image = input.shape[-rank:]
         if output_ratio is not None:
-            given = (output_ratio,) * rank if isinstance(output_ratio, float) else output_ratio
-            if any(not 0 < r < 1 for r in given) or len(tuple(given)) != rank:
+            is_one = isinstance(output_ratio, int | float)
+            given = (output_ratio,) * rank if is_one else tuple(output_ratio)
+            if any(not 0 < r < 1 for r in given) or len(given) != rank:
                 raise RabbetError(f"{name}: output_ratio={output_ratio} must be between 0 and 1")
             output_size = tuple(int(n * r) for n, r in zip(image, given, strict=True))
         single = input.ndim == rank + 1

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from rabbet.base.dtypes import dtype_of
 from rabbet.base.errors import IndexRangeError, RabbetError, ShapeError
 from rabbet.base.shapes import show
+from rabbet.ops.checks import need_integer
 from rabbet.ops.reduction import reduce_loss
-from rabbet.tensor import Tensor, functions
+from rabbet.tensor import Tensor, asarray, functions, zeros
+from rabbet.tensor.create import arange
 
 
 def multi_margin_loss(
@@ -73,15 +78,17 @@ def ctc_loss(
 
     log_probs (T, N, C) or (T, C); targets (N, S), or all of them in one vector. Lengths are given
     per example. The mean is that of loss / target length. Losses are infinite where a target does
-    not fit; with `zero_infinity` they and their gradients are 0.
+    not fit; with `zero_infinity` they and their gradients are 0. The lengths of targets in one
+    vector are read, so they are not to come from under `vmap`.
     """
-    as_tensor = functions["positive"]
     single = log_probs.ndim == 2
     rows = log_probs.unsqueeze(1) if single else log_probs
-    frames, counts = (_lengths(x) for x in (input_lengths, target_lengths))
+    targets = asarray(targets)
+    frames = _lengths("input_lengths", input_lengths, rows.shape[0])
+    counts = _lengths("target_lengths", target_lengths, targets.shape[-1] if targets.ndim else 1)
     if rows.ndim != 3:
         raise ShapeError(f"ctc_loss: log_probs {show(log_probs.shape)} must be (T, N, C) or (T, C)")
-    labels = targets.reshape((1, -1)) if single and targets.ndim == 1 else as_tensor(targets)
+    labels = targets.unsqueeze(0) if single and targets.ndim == 1 else targets
     if labels.ndim == 1:
         labels = _in_rows(labels, counts)
     loss = functions["ctc"](rows, labels, frames, counts, blank)
@@ -93,26 +100,34 @@ def ctc_loss(
     return found[0] if single and reduction == "none" else found
 
 
-def _lengths(lengths: Any) -> Tensor:
-    found = lengths if isinstance(lengths, Tensor) else functions["positive"](lengths)
-    return found.reshape((-1,)).astype("int64")
+def _lengths(name: str, lengths: Any, most: int) -> Tensor:
+    """One length per example; what was not a tensor is checked by its name at once."""
+    if not isinstance(lengths, Tensor):
+        lengths = np.asarray(lengths, None if np.size(lengths) else np.int64)
+        need_integer("ctc_loss", name, dtype_of(lengths.dtype))
+        for place, n in enumerate(lengths.reshape(-1).tolist()):
+            if not 0 <= n <= most:
+                raise IndexRangeError(f"ctc_loss: {name}[{place}]={n} must be from 0 to {most}")
+        lengths = asarray(lengths)
+    need_integer("ctc_loss", name, lengths.dtype)
+    return lengths.reshape((-1,)).astype("int64")
 
 
 def _in_rows(labels: Tensor, counts: Tensor) -> Tensor:
     """Targets in one vector as rows; how many each has is read for the width."""
     numbers = counts.numpy()
+    if numbers.min(initial=0) < 0:
+        raise IndexRangeError(f"ctc_loss: target_lengths {numbers.tolist()} must be 0 or more")
     if int(numbers.sum()) != labels.shape[0]:
         raise ShapeError(
             f"ctc_loss: target_lengths add up to {int(numbers.sum())}, targets are "
             f"{show(labels.shape)}"
         )
     width = int(numbers.max(initial=1))
-    ends = functions["cumulative_sum"](counts)
-    place = functions["unsqueeze"](ends - counts, 1)
-    column = functions["cumulative_sum"](functions["ones_like"](labels[:1].reshape((1,))))
-    steps = functions["cumulative_sum"](column.reshape((1, 1)).expand((1, width)), 1) - 1
-    last = max(labels.shape[0] - 1, 0)
-    return functions["take"](labels, functions["clip"](place + steps, 0, last), 0)
+    begin = functions["unsqueeze"](functions["cumulative_sum"](counts) - counts, 1)
+    place = functions["clip"](begin + arange(width), 0, labels.shape[0])
+    more = functions["concat"]([labels, zeros((1,), dtype=labels.dtype)])  # where nothing is used
+    return functions["take"](more, place, 0)
 
 
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:

@@ -29,6 +29,12 @@ def need_float(op: str, name: str, dtype: DType) -> None:
         )
 
 
+def need_integer(op: str, name: str, dtype: DType) -> None:
+    """DTypeError unless `dtype` is an integer dtype."""
+    if not dtype.is_integer:
+        raise DTypeError(f"{op}: {name} is {dtype.name}, integers are needed")
+
+
 def need_same_dtype(op: str, **operands: Any) -> None:
     """DTypeError unless all operands (Values, Specs, Tensors; None is skipped) have one dtype."""
     given = {name: x.dtype for name, x in operands.items() if x is not None}

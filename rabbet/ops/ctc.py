@@ -19,11 +19,11 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import cast, maximum
-from rabbet.ops.checks import agree, need_float
+from rabbet.ops.checks import agree, need_float, need_integer
 from rabbet.ops.compare import equal, greater, less, logical_and, not_equal, where
 from rabbet.ops.create import iota, number
 from rabbet.ops.functions import logaddexp
-from rabbet.ops.index import check_indices, counted_places, take_along_axis
+from rabbet.ops.index import counted_places, take_along_axis
 from rabbet.ops.joining import concat, stack
 from rabbet.ops.lattice import NONE, log_way_scan
 from rabbet.ops.moves import expand, later, reshape
@@ -31,8 +31,9 @@ from rabbet.ops.moves import expand, later, reshape
 
 def _check(log_probs: Spec, targets: Spec, frames: Spec, counts: Spec, blank: int) -> None:
     need_float("ctc_loss", "log_probs", log_probs.dtype)
-    for x in (targets, frames, counts):
-        check_indices("ctc_loss", x)
+    numbers = {"targets": targets, "input_lengths": frames, "target_lengths": counts}
+    for name, x in numbers.items():
+        need_integer("ctc_loss", name, x.dtype)
     if (log_probs.ndim, targets.ndim, frames.ndim, counts.ndim) != (3, 2, 1, 1) or not all(
         agree(x.shape[0], log_probs.shape[1]) for x in (targets, frames, counts)
     ):

@@ -1,7 +1,7 @@
-"""The largest element of every window of images, with PyTorch's arguments.
+"""The largest element of every window of lines, images or volumes, with PyTorch's arguments.
 
-Gradients are gathered: each image element looks at the outputs whose windows hold it, so the order
-of additions is fixed. Windows that neither overlap nor leave the image need no gathering at all.
+Gradients are gathered: each element looks at the outputs whose windows hold it, so the order
+of additions is fixed. Windows that neither overlap nor leave the input need no gathering at all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rabbet.ops.by_rank import op_by_rank
 from rabbet.ops.checks import fixed, per_axis
 from rabbet.ops.compare import isnan, where
 from rabbet.ops.create import constant, extent, iota, zeros
-from rabbet.ops.moves import pad, reshape, slice_
+from rabbet.ops.moves import expand, pad, reshape, slice_
 from rabbet.ops.patches import Ints, output_sizes, padded_array, patch_slices, patches, spread
 from rabbet.ops.reduce import max_, min_, sum_
 
@@ -122,28 +122,29 @@ def _max_pool(x: Any, at: Windows) -> Any:
     kernel = at.kernel
     found = patches(x, *at, _lowest(x.dtype))
     if int(np.prod(kernel)) <= MOST_WRITTEN_OUT:
-        return _largest(found, x.ndim, kernel)
+        return _largest(found, x, at)
     axes = tuple(range(x.ndim, found.ndim))
     largest = max_(found, axes, keepdims=True)
     numbers = _element_numbers(x, kernel, axes, found.ndim, False, int64)
     hit = (found == largest) | isnan(found) if x.dtype.is_float else found == largest
     first = min_(where(hit, numbers, int(np.prod(kernel))), axes)
-    return reshape(largest, first.shape), first
+    return reshape(largest, first.shape), maximum(first, _first_inside(first, at, int64))
 
 
-def _largest(found: Any, rank: int, kernel: Ints) -> tuple[Any, Any]:
-    """The largest element of windows that lie along the axes behind `rank`, and its number.
+def _largest(found: Any, x: Any, at: Windows) -> tuple[Any, Any]:
+    """The largest element of windows that lie along the axes behind those of `x`, and its number.
 
     One map over the outputs: vectors run along the image, never along a window.
     """
     best = index = None
-    for number, at in enumerate(np.ndindex(*kernel)):
-        begin = (*(0,) * rank, *at)
-        end = (*found.shape[:rank], *(i + 1 for i in at))
+    rank = x.ndim
+    for number, place in enumerate(np.ndindex(*at.kernel)):
+        begin = (*(0,) * rank, *place)
+        end = (*found.shape[:rank], *(i + 1 for i in place))
         value = reshape(slice_(found, begin, end, (1,) * found.ndim), found.shape[:rank])
         if best is None:
             # a value that this map makes itself, so that all that follows joins it
-            best, index = maximum(value, value), zeros.like(value, value.shape, uint8)
+            best, index = maximum(value, value), _first_inside(value, at, uint8)
             continue
         larger = maximum(best, value)
         wins = larger != best
@@ -152,6 +153,22 @@ def _largest(found: Any, rank: int, kernel: Ints) -> tuple[Any, Any]:
         index = where(wins, constant.like(value, number, uint8), index)
         best = larger
     return best, index
+
+
+def _first_inside(home: Any, at: Windows, dtype: DType) -> Any:
+    """The number of each window's first element that is not padding, in the shape of `home`: where
+    there is nothing but minus infinity, padding is never the largest.
+    """
+    if not any(at.low):
+        return zeros.like(home, home.shape, dtype)
+    rank = len(at.kernel)
+    total: Any = None
+    for axis, (k, s, low, _, d) in enumerate(zip(*at, strict=True)):
+        shape = (1,) * axis + (home.shape[home.ndim - rank + axis],) + (1,) * (rank - axis - 1)
+        before = low - iota.like(home, shape, axis, int64) * s
+        element = clip(before if d == 1 else (before + (d - 1)) // d, 0, k - 1)
+        total = element if total is None else total * k + element
+    return expand(cast(total, dtype), home.shape)
 
 
 def _element_numbers(
@@ -196,7 +213,7 @@ def _positions(index: Any, x: Any, at: Windows) -> Any:
         element = number // inner % k
         shape = (1,) * axis + (index.shape[index.ndim - rank + axis],) + (1,) * (rank - axis - 1)
         first = iota.like(index, shape, axis, int64) * s - low
-        # Where a window holds nothing but minus infinity its padding may have been the first.
+        # A window may hold nothing but padding where its elements are far apart.
         place = clip(first + element * d, 0, extent.like(index, size - 1, int64))
         total = place if total is None else total * extent.like(index, size, int64) + place
     return total
@@ -211,8 +228,11 @@ def _max_reference(rank: int, x: np.ndarray, *attrs: Any) -> tuple[np.ndarray, n
         padded[patch_slices(e, counts, at.stride, at.dilation)] for e in np.ndindex(*at.kernel)
     ]
     stacked = np.stack(elements, axis=-1)
-    number = np.uint8 if stacked.shape[-1] <= MOST_WRITTEN_OUT else np.int64
-    return stacked.max(axis=-1), stacked.argmax(axis=-1).astype(number)
+    real = padded_array(np.ones(x.shape, bool), at.low, at.high, False)
+    parts = [real[patch_slices(e, counts, at.stride, at.dilation)] for e in np.ndindex(*at.kernel)]
+    first = np.stack(parts, axis=-1).argmax(axis=-1)  # padding comes after equal elements
+    dtype = np.uint8 if stacked.shape[-1] <= MOST_WRITTEN_OUT else np.int64
+    return stacked.max(axis=-1), np.maximum(stacked.argmax(axis=-1), first).astype(dtype)
 
 
 def _positions_reference(rank: int, x: np.ndarray, *attrs: Any) -> tuple[np.ndarray, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +43,12 @@ def test_a_window_of_minus_infinity_has_a_place_inside() -> None:
     x = rb.full((1, 1, 3), float("-inf"))
     places = F.max_pool1d(x, 2, 1, 1, return_indices=True)[1]
     assert places.numpy().min() >= 0 and places.numpy().max() < 3
+    for size, stride, padding, dilation in ((2, 2, 1, 1), (2, 1, 1, 3), (17, 3, 8, 1)):
+        image = rb.full((1, 1, 20), float("-inf"), requires_grad=True)
+        given = image, size, stride, padding, dilation
+        places = F.max_pool1d(*given, return_indices=True)[1].numpy().reshape(-1)
+        F.max_pool1d(*given).sum().backward()
+        np.testing.assert_array_equal(image.grad.numpy()[0, 0], np.bincount(places, minlength=20))
 
 
 # ---- sizes, borders, grids -----------------------------------------------------------------------
@@ -134,7 +141,37 @@ def test_labels_do_not_count_from_the_end(label: int) -> None:
     with pytest.raises(rb.IndexRangeError, match=wanted):
         F.cross_entropy(rb.zeros((2, 3)), rb.asarray([1, label])).item()
     with pytest.raises(rb.IndexRangeError, match="index 3 .element 0. .* must be from 0 to 2"):
-        F.ctc_loss(rb.zeros((2, 1, 3)), [[1, 2]], [3], [2]).item()
+        F.ctc_loss(rb.zeros((2, 1, 3)), [[1, 2]], rb.asarray([3]), [2]).item()
+
+
+def test_ctc_of_nothing() -> None:
+    scores, none = rb.zeros((4, 2, 3)) - 1.0, rb.zeros((0,), dtype="int64")
+    for targets in (none, rb.zeros((2, 0), dtype="int64")):
+        close(F.ctc_loss(scores, targets, [4, 3], [0, 0], reduction="none"), [4.0, 3.0])
+    assert F.ctc_loss(scores[:, 0], none, [4], [0]).item() == 4.0
+    for targets in (none, rb.zeros((0, 2), dtype="int64")):
+        assert F.ctc_loss(rb.zeros((4, 0, 3)), targets, [], [], reduction="none").shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("targets", "frames", "counts", "error", "message"),
+    [
+        ([[1, -1]], [2], [2], rb.IndexRangeError, "index -1 .element 1. .* from 0 to 2"),
+        ([[1, 3]], [2], [2], rb.IndexRangeError, "index 3 .element 1. .* from 0 to 2"),
+        ([[1, 2]], [2], [3], rb.IndexRangeError, "target_lengths.0.=3 must be from 0 to 2"),
+        ([[1, 2]], [-1], [2], rb.IndexRangeError, "input_lengths.0.=-1 must be from 0 to 2"),
+        ([[1, 2]], rb.asarray([3]), [2], rb.IndexRangeError, "index 3 .* from 0 to 2"),
+        ([1, 2], [2], rb.asarray([-1]), rb.IndexRangeError, "target_lengths .-1. must be 0"),
+        ([[1, 2]], [1.5], [2], rb.DTypeError, "input_lengths is float64"),
+        ([[1, 2]], [2], rb.asarray([1.5]), rb.DTypeError, "target_lengths is float32"),
+        ([[1.5, 2]], [2], [2], rb.DTypeError, "targets is float32"),
+    ],
+)
+def test_ctc_says_what_is_wrong(
+    targets: Any, frames: Any, counts: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        F.ctc_loss(rb.zeros((2, 1, 3)), targets, frames, counts).item()
 
 
 def test_losses_of_margins() -> None:

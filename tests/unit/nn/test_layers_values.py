@@ -271,6 +271,11 @@ def test_adaptive_softmax_is_one_softmax_of_products(rng: Rng) -> None:
         m(x, target + 1)
     with pytest.raises(rb.RabbetError, match="cutoffs"):
         nn.AdaptiveLogSoftmaxWithLoss(8, 12, cutoffs=[7, 3])
+    with pytest.raises(rb.RabbetError, match="must be ints"):
+        nn.AdaptiveLogSoftmaxWithLoss(8, 12, cutoffs=[4.5, 7])  # type: ignore[list-item]
+    assert m.predict(x[0]).item() == m.predict(x)[0].item()
+    with pytest.raises(rb.DTypeError, match="target is float32"):
+        m(x, target.astype("float32"))
 
 
 def test_fractional_pooling(rng: Rng) -> None:
@@ -283,3 +288,7 @@ def test_fractional_pooling(rng: Rng) -> None:
     assert nn.FractionalMaxPool3d(2, output_size=2)(rb.ones((1, 2, 4, 5, 6))).shape[2:] == (2, 2, 2)
     with pytest.raises(rb.ShapeError, match="do not fit into 7"):
         nn.FractionalMaxPool2d(2, output_size=(7, 5))(x)
+    with pytest.raises(rb.RabbetError, match="output_ratio=1 must be between"):
+        nn.FractionalMaxPool2d(2, output_ratio=1)(x)
+    with pytest.raises(rb.DTypeError, match="input is int32"):
+        nn.FractionalMaxPool2d(2, output_ratio=0.5)(x.astype("int32"))
