@@ -403,10 +403,16 @@ def _fused(
         symbols = asked[1].match(segment.sizes)
         if symbols is None or not needed <= frozenset(asked[0]):
             continue
-        program = _made(segment, asked[1], asked[0], True)
+        family.asked.remove(asked)  # first: an error must not meet it again
+        try:
+            program = _made(segment, asked[1], asked[0], True)
+        except RabbetError:
+            if not _may_hide_a_zero(segment, asked[1]):
+                raise
+            continue
         if isinstance(program, Coming):
+            family.asked.insert(0, asked)
             return *asked, program
-        family.asked.remove(asked)
         if program.accepts(symbols):
             return *asked, program
     pattern, program = _whole(segment, family, keep, True)
@@ -427,11 +433,17 @@ def _whole(
     try:
         return pattern, _made(segment, pattern, keep, fused)
     except RabbetError:
-        if pattern.scope is None or 0 not in segment.sizes:
+        if not _may_hide_a_zero(segment, pattern):
             raise
-    # Nothing can be said of a symbol that happens to be 0 now (the maximum of no elements, say).
     pattern = Pattern(list(segment.sizes))
     return pattern, _made(segment, pattern, keep, fused)
+
+
+def _may_hide_a_zero(segment: Segment | Single, pattern: Pattern) -> bool:
+    """Nothing can be said of a symbol that happens to be 0 now (the maximum of no elements, say):
+    then the sizes themselves are to be tried.
+    """
+    return pattern.scope is not None and 0 in segment.sizes
 
 
 def _made(

@@ -168,7 +168,9 @@ def quick_two_sum(a: Expr, b: Expr) -> tuple[Expr, Expr]:
 
 
 def residue(a: Expr, b: Expr, near: Expr) -> Expr:
-    """a * b - near, for a number near the product: exact where the product is a normal number."""
+    """a * b - near, for a number near the product: exact where the product is a normal number and
+    both factors are below half of the largest one (without an fma, halves of them are rounded up).
+    """
     return call("residue", a, b, near)
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from rabbet.base.errors import RabbetError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.library.random import default_generator, rand
@@ -106,8 +108,9 @@ def _fractional_max_pool(rank: int) -> Function:
         need_float(name, "input", input.dtype)
         image = input.shape[-rank:]
         if output_ratio is not None:
-            is_one = isinstance(output_ratio, int | float)
-            given = (output_ratio,) * rank if is_one else tuple(output_ratio)
+            if isinstance(output_ratio, int | float | np.floating):
+                output_ratio = (float(output_ratio),) * rank
+            given = tuple(output_ratio)
             if any(not 0 < r < 1 for r in given) or len(given) != rank:
                 raise RabbetError(f"{name}: output_ratio={output_ratio} must be between 0 and 1")
             output_size = tuple(int(n * r) for n, r in zip(image, given, strict=True))

@@ -246,6 +246,31 @@ def test_a_worker_that_dies_costs_nothing_but_time(
     assert _value().tobytes() == before.tobytes() and _how() == "compiled"
 
 
+def test_what_nothing_can_be_said_of_is_made_for_its_sizes(
+    worker: background.Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph that fails for a symbol that is 0 now, there and here: the sizes themselves do."""
+    graph_of, pack, failed = programs.graph_of, parcel.pack, []
+
+    def failing(segment: Any, dims: Any, keep: Any) -> Any:
+        if len(segment.nodes) > 1 and not all(isinstance(d, int) for d in dims):
+            failed.append(dims)
+            raise rb.ShapeError("nothing can be said of 0")
+        return graph_of(segment, dims, keep)
+
+    def unreadable(written: Any, dims: Any, *rest: Any) -> Any:
+        packed = pack(written, dims, *rest)
+        return packed if all(isinstance(d, int) for d in dims) else b"nothing"
+
+    monkeypatch.setattr(programs, "graph_of", failing)
+    monkeypatch.setattr(parcel, "pack", unreadable)
+    for n in (3, 5, 0, 0, 0, 0):
+        x = rb.asarray(np.ones((n, 4), np.float32))
+        assert ((x * 2 + 1).sum(axis=1) * 3).numpy().tolist() == [36.0] * n
+        assert worker.wait(120)
+    assert failed
+
+
 def test_other_sources_are_not_compiled_for(
     worker: background.Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
