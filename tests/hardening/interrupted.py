@@ -102,14 +102,15 @@ def train(jitted: bool) -> dict[str, Any]:
     big, small = rb.zeros((BATCH, WIDTH)) + 0.5, rb.zeros((8, WIDTH)) + 0.25
     step = rb.jit(interrupted.step) if jitted else interrupted.step
     twin = rb.jit(undisturbed.step) if jitted else undisturbed.step
-    seconds = 0.0
-    for _ in range(2 if jitted else 0):  # the first call compiles, the second is a replay
+    taken = []
+    for _ in range(4 if jitted else 0):  # the first call compiles, the others are replays
         for one in (step, twin):
             rb.manual_seed(1)
             start = time.perf_counter()
             one(big)
             rb.flush()
-            seconds = time.perf_counter() - start
+            taken.append(time.perf_counter() - start)
+    seconds = min(taken, default=0.0)  # other work beside it only makes a call longer
     before = interrupted.state()
     rb.manual_seed(2)
     stopped = stop(lambda: step(big), seconds)
