@@ -180,16 +180,16 @@ def searchsorted(
     x2: Any,
     /,
     *,
-    side: str | None = None,
+    side: str = "left",
     sorter: Tensor | None = None,
-    right: bool = False,
+    right: bool | None = None,
     out_int32: bool = False,
 ) -> Tensor:
     """Where elements of `x2` would stand in the ascending vector `x1` (or `x1[sorter]`); int64.
 
-    `side` "left", which is meant without it: before equal elements, "right": behind them. NaN
-    counts as the largest. PyTorch's words are `right=True`, and `out_int32=True` for int32;
-    RabbetError where `side` and `right` contradict each other.
+    `side` "left": before equal elements, "right": behind them. NaN counts as the largest.
+    PyTorch's words are `right=True`, and `out_int32=True` for int32; RabbetError for `right=False`
+    with `side="right"`.
 
     >>> rb.searchsorted(rb.asarray([3, 1, 5]), rb.asarray([3, 4]), sorter=rb.asarray([1, 0, 2]))
     tensor([1, 2])
@@ -197,9 +197,9 @@ def searchsorted(
     line = as_operand(x1)
     if sorter is not None:
         line = functions["take"](line, sorter, 0)
-    if right and side == "left":
-        raise RabbetError("searchsorted: side='left' and right=True contradict each other")
-    found = functions["searchsorted"](line, x2, "right" if right else side or "left")
+    if right is False and side == "right":
+        raise RabbetError("searchsorted: side='right' and right=False contradict each other")
+    found = functions["searchsorted"](line, x2, "right" if right else side)
     return found.astype(int32) if out_int32 else found
 
 

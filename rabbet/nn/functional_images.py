@@ -108,9 +108,8 @@ def _fractional_max_pool(rank: int) -> Function:
         need_float(name, "input", input.dtype)
         image = input.shape[-rank:]
         if output_ratio is not None:
-            if isinstance(output_ratio, int | float | np.floating):
-                output_ratio = (float(output_ratio),) * rank
-            given = tuple(output_ratio)
+            is_one = isinstance(output_ratio, int | float | np.floating)
+            given: Any = (output_ratio,) * rank if is_one else output_ratio
             if any(not 0 < r < 1 for r in given) or len(given) != rank:
                 raise RabbetError(f"{name}: output_ratio={output_ratio} must be between 0 and 1")
             output_size = tuple(int(n * r) for n, r in zip(image, given, strict=True))

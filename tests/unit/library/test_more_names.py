@@ -158,7 +158,7 @@ def test_words_of_pytorch() -> None:
     assert rb.searchsorted(line, rb.asarray([3]), side="right", right=True).tolist() == [3]
     assert rb.searchsorted(line, rb.asarray([3]), out_int32=True).dtype is rb.int32
     with pytest.raises(rb.RabbetError, match="contradict each other"):
-        rb.searchsorted(line, rb.asarray([3]), side="left", right=True)
+        rb.searchsorted(line, rb.asarray([3]), side="right", right=False)
 
 
 # ---- random state --------------------------------------------------------------------------------
