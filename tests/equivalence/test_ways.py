@@ -114,6 +114,18 @@ FOUND["a slice written over itself, and its gradient"] = Program(
     differentiated=(3,),
 )
 
+FOUND["a layer norm of equal elements, which no noise of the inputs makes unequal"] = Program(
+    (
+        Step("leaf"),
+        Step("leaf"),
+        Step("call", "mse_loss", (Ref(0), Ref(1))),
+        Step("call", "maximum", (Ref(2), Ref(0))),
+        Step("call", "layer_norm", (Ref(3), (3,), None, None)),
+    ),
+    leaves=(Leaf((3, 3), "float32", seed=5), Leaf((3, 3), "float32", seed=6)),
+    outputs=(4,),
+)
+
 
 @pytest.mark.parametrize("name", FOUND)
 def test_found_before(name: str) -> None:

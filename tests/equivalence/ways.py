@@ -1,8 +1,8 @@
 """The ways to compute a program, and how their results are compared.
 
 Every compiled way must give the same bits as the plainest one, "eager": each op flushed as it is
-recorded. The NumPy reference must agree within rounding, unless moving the inputs by ulps moves
-the reference as far.
+recorded. The NumPy reference must agree within rounding, unless moving the inputs by ulps, or the
+results of the steps, moves the reference as far.
 """
 
 from __future__ import annotations
@@ -64,12 +64,18 @@ def compute(
     *,
     decisions: list[bool] | None = None,
     reads: bool = False,
+    rounded: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[list[Tensor], list[Tensor | None], list[bool]]:
-    """Outputs and gradients as tensors, recorded as user code would."""
+    """Outputs and gradients as tensors, recorded as user code would.
+
+    `rounded`: what is done to the result of each call of an op.
+    """
     registers = Registers(leaves, decisions)
     dying = last_uses(program)
     for number, step in enumerate(program.steps):
         value = registers.run(step)
+        if rounded is not None and step.kind == "call":
+            value = registers.values[-1] = rounded(value)
         if reads and number in program.reads:
             value.numpy()
         del value
@@ -104,6 +110,7 @@ def evaluate(
     *,
     decisions: list[bool] | None = None,
     reads: bool = False,
+    rounded: Callable[[Tensor], Tensor] | None = None,
     wrap: Callable[[Any], Any] = lambda f: f,
     calls: int = 1,
 ) -> Result:
@@ -114,7 +121,9 @@ def evaluate(
     taken: list[bool] = []
 
     def body(*args: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
-        outputs, found, chosen = compute(program, args, decisions=decisions, reads=reads)
+        outputs, found, chosen = compute(
+            program, args, decisions=decisions, reads=reads, rounded=rounded
+        )
         taken[:] = chosen
         return outputs, found
 
@@ -224,11 +233,25 @@ def fused_for(target: str) -> Callable[[Program], Result]:
     return way
 
 
-def reference(program: Program, decisions: list[bool], noise: int = 0) -> Result:
-    """The NumPy reference, on inputs moved by some ulps if `noise` is not 0."""
+def reference(
+    program: Program, decisions: list[bool], noise: int = 0, *, steps: bool = False
+) -> Result:
+    """The NumPy reference, on inputs moved by some ulps if `noise` is not 0.
+
+    `steps`: the results of the ops are moved too. Where a step leaves equal elements (a loss that
+    is broadcast, say), no noise of the inputs tells what the rounding of the next step does.
+    """
     arrays = [perturbed(x, noise) if noise else array_of(x) for x in program.leaves]
+    source = np.random.default_rng(noise)
+
+    def moved(x: Tensor) -> Tensor:
+        if not rb.isdtype(x.dtype, "real floating"):
+            return x
+        unit = 4 * rb.finfo(x.dtype).eps
+        return x * rb.tensor(1 + source.uniform(-unit, unit, x.shape), dtype=x.dtype)
+
     with setting(engine="reference"):
-        return evaluate(program, arrays, decisions=decisions)
+        return evaluate(program, arrays, decisions=decisions, rounded=moved if steps else None)
 
 
 # ---- comparing --------------------------------------------------------------------------------
@@ -265,10 +288,12 @@ def _bits_differ(w: np.ndarray | None, f: np.ndarray | None) -> str:
 def near_reference(program: Program, found: Result) -> None:
     """Raise Difference where the result is further from the reference than rounding explains."""
     wanted = reference(program, found.decisions)
-    if not far(wanted, found, None):
-        return
-    noisy = [reference(program, found.decisions, noise) for noise in range(1, 6)]
-    problem = far(wanted, found, noisy)
+    problem, noisy = far(wanted, found, None), []
+    for steps in (False, True):
+        if not problem:
+            return
+        noisy += [reference(program, found.decisions, n, steps=steps) for n in range(1, 6)]
+        problem = far(wanted, found, noisy)
     if problem:
         raise Difference(f"reference: {problem}")
 
