@@ -236,7 +236,7 @@ def test_the_package_was_found() -> None:
         (check_hidden, "rabbet/base/a.py", "f = lambda: __import__('json')"),
         (check_private, "rabbet/tensor/a.py", "from rabbet.runtime import _runtime"),
         (check_private, "rabbet/tensor/a.py", "from rabbet.recorder._recorder import Handle"),
-        (check_private, "rabbet/ops/a.py", "from rabbet.ops.reduce import _axes"),
+        (check_private, "rabbet/ops/a.py", "from rabbet.ops.reductions import _axes"),
         (check_private, "rabbet/ops/a.py", "from . import _shared"),
         (check_optional, "rabbet/serve/a.py", "require('grpc', 'servers')"),
         (check_optional, "rabbet/serve/a.py", "optional.require('grpc', extra='servers')"),

@@ -12,10 +12,10 @@ from rabbet.distributions.distribution import Distribution, Shape, floats
 from rabbet.distributions.tails import positive_uniform
 from rabbet.nn.functional import one_hot
 from rabbet.ops.activation import logsigmoid
-from rabbet.ops.functions import exp, log, log1p, sigmoid
-from rabbet.ops.moves import expand
+from rabbet.ops.float_functions import exp, log, log1p, sigmoid
+from rabbet.ops.index_maps import expand
 from rabbet.ops.network import log_softmax, softmax
-from rabbet.ops.pointwise import logit, xlogy
+from rabbet.ops.pointwise_composites import logit, xlogy
 from rabbet.ops.special import lgamma
 from rabbet.tensor import Tensor, asarray
 from rabbet.tensor.create import eye

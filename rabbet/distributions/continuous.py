@@ -15,10 +15,10 @@ from rabbet.library.joining import broadcast_shapes
 from rabbet.library.random import rand, randn
 from rabbet.ops.arithmetic import abs_, sign, square
 from rabbet.ops.compare import logical_and, where
-from rabbet.ops.functions import exp, expm1, log, log1p
+from rabbet.ops.float_functions import exp, expm1, log, log1p
 from rabbet.ops.gamma_functions import gammainc
-from rabbet.ops.moves import expand
-from rabbet.ops.pointwise import xlogy
+from rabbet.ops.index_maps import expand
+from rabbet.ops.pointwise_composites import xlogy
 from rabbet.ops.special import digamma, erf, erfinv, lgamma
 from rabbet.tensor import Tensor, asarray
 

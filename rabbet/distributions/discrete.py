@@ -15,11 +15,11 @@ from rabbet.library.random import rand
 from rabbet.nn import functional
 from rabbet.ops.arithmetic import floor
 from rabbet.ops.compare import where
-from rabbet.ops.functions import exp, log, log1p, sigmoid
-from rabbet.ops.index import take_along_axis
-from rabbet.ops.moves import expand
+from rabbet.ops.float_functions import exp, log, log1p, sigmoid
+from rabbet.ops.gather_scatter import take_along_axis
+from rabbet.ops.index_maps import expand
 from rabbet.ops.network import log_softmax
-from rabbet.ops.pointwise import logit, xlogy
+from rabbet.ops.pointwise_composites import logit, xlogy
 from rabbet.ops.special import lgamma
 from rabbet.tensor import Tensor, asarray
 from rabbet.tensor.create import arange

@@ -16,8 +16,8 @@ from rabbet.distributions import constraints
 from rabbet.distributions.constraints import Constraint
 from rabbet.distributions.validation import Constraints, validated, validated_density
 from rabbet.library.joining import broadcast_arrays
-from rabbet.ops.functions import exp, sqrt
-from rabbet.ops.moves import expand
+from rabbet.ops.float_functions import exp, sqrt
+from rabbet.ops.index_maps import expand
 from rabbet.tensor import Tensor, asarray, no_grad
 from rabbet.tensor.types import result_type
 

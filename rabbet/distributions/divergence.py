@@ -19,8 +19,8 @@ from rabbet.nn import functional
 from rabbet.ops.arithmetic import abs_, square
 from rabbet.ops.compare import logical_and, where
 from rabbet.ops.entropy import xlog1py
-from rabbet.ops.functions import exp, log
-from rabbet.ops.pointwise import xlogy
+from rabbet.ops.float_functions import exp, log
+from rabbet.ops.pointwise_composites import xlogy
 from rabbet.ops.special import digamma, lgamma
 from rabbet.tensor import Tensor
 

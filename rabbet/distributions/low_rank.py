@@ -13,8 +13,8 @@ from rabbet.distributions.distribution import Distribution
 from rabbet.library.joining import broadcast_shapes
 from rabbet.library.random import randn
 from rabbet.ops.arithmetic import square
-from rabbet.ops.functions import log, sqrt
-from rabbet.ops.moves import expand
+from rabbet.ops.float_functions import log, sqrt
+from rabbet.ops.index_maps import expand
 from rabbet.tensor import Tensor, asarray
 from rabbet.tensor.lift import functions
 

@@ -20,10 +20,10 @@ from rabbet.library.random import rand, randn
 from rabbet.ops.arithmetic import clip, remainder, square
 from rabbet.ops.bessel import i0e, i1e
 from rabbet.ops.compare import logical_and, logical_or, where
-from rabbet.ops.functions import hypot, log, sqrt
+from rabbet.ops.float_functions import hypot, log, sqrt
 from rabbet.ops.gamma_functions import multigammaln
-from rabbet.ops.index import take_along_axis
-from rabbet.ops.moves import expand
+from rabbet.ops.gather_scatter import take_along_axis
+from rabbet.ops.index_maps import expand
 from rabbet.ops.special import digamma, lgamma
 from rabbet.ops.trigonometry import atan, sin, tan
 from rabbet.tensor import Tensor, asarray

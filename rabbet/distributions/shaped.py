@@ -12,8 +12,8 @@ from rabbet.distributions.tails import positive_uniform
 from rabbet.library.random import rand
 from rabbet.ops.arithmetic import abs_, clip, square
 from rabbet.ops.compare import where
-from rabbet.ops.functions import exp, expm1, log, log1p, sigmoid
-from rabbet.ops.pointwise import logit
+from rabbet.ops.float_functions import exp, expm1, log, log1p, sigmoid
+from rabbet.ops.pointwise_composites import logit
 from rabbet.ops.trigonometry import sinh, tanh
 from rabbet.tensor import Tensor, asarray
 

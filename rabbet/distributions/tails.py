@@ -12,9 +12,9 @@ from rabbet.library.random import UNIFORM_STEPS, rand, randn
 from rabbet.ops.arithmetic import abs_, minimum, sign, square
 from rabbet.ops.compare import where
 from rabbet.ops.entropy import xlog1py
-from rabbet.ops.functions import exp, expm1, log, log1p, sqrt
+from rabbet.ops.float_functions import exp, expm1, log, log1p, sqrt
 from rabbet.ops.gamma_functions import gammaincc
-from rabbet.ops.pointwise import xlogy
+from rabbet.ops.pointwise_composites import xlogy
 from rabbet.ops.special import digamma, lgamma
 from rabbet.ops.trigonometry import atan, tan
 from rabbet.tensor import Tensor, asarray

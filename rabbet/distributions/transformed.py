@@ -18,8 +18,8 @@ from rabbet.distributions.transforms import (
 )
 from rabbet.ops.arithmetic import square
 from rabbet.ops.compare import where
-from rabbet.ops.index import take_along_axis
-from rabbet.ops.moves import expand
+from rabbet.ops.gather_scatter import take_along_axis
+from rabbet.ops.index_maps import expand
 from rabbet.ops.statistics import logsumexp
 from rabbet.tensor import Tensor, asarray, no_grad
 

@@ -19,10 +19,10 @@ from rabbet.library.joining import broadcast_shapes
 from rabbet.ops.activation import logsigmoid
 from rabbet.ops.arithmetic import abs_
 from rabbet.ops.compare import where
-from rabbet.ops.functions import exp, expm1, log, log1p, sigmoid
-from rabbet.ops.moves import expand
+from rabbet.ops.float_functions import exp, expm1, log, log1p, sigmoid
+from rabbet.ops.index_maps import expand
 from rabbet.ops.network import softmax
-from rabbet.ops.pointwise import logit
+from rabbet.ops.pointwise_composites import logit
 from rabbet.ops.trigonometry import atanh, tanh
 from rabbet.tensor import Tensor, asarray, is_grad_enabled
 from rabbet.tensor.create import zeros

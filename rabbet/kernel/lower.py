@@ -35,7 +35,7 @@ from rabbet.kernel.lower_attention import attention_kernel
 from rabbet.kernel.lower_recurrent import recurrent_kernel
 from rabbet.kernel.rewrite import expressions, map_expressions, renumber_sizes
 from rabbet.kernel.windows import with_literal_windows
-from rabbet.ops.moves import slice_length
+from rabbet.ops.index_maps import slice_length
 from rabbet.ops.order import is_across, trailing
 
 NARROW_LINE = 2**32  # positions of a shorter line take 32 bits while it is sorted

@@ -26,7 +26,7 @@ Stored = Mapping[tuple[int, int], Value]
 def attention_kernel(
     call: Call, stored: Stored, arguments: Arguments, load: Load
 ) -> AttentionKernel | AttentionGradientKernel:
-    """The kernel of `attend` or `attend_gradient` (see ops/attend.py for their operands)."""
+    """The kernel of `attend` or `attend_gradient` (their operands: ops/attention_primitives.py)."""
     return _Attention(call, stored, arguments, load).kernel()
 
 

@@ -12,7 +12,7 @@ from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import axis_of, show
 from rabbet.base.shapes import broadcast as common_shape
 from rabbet.library.manipulation import raised
-from rabbet.ops import joining, movement
+from rabbet.ops import axis_moves, joining
 from rabbet.tensor.create import asarray, zeros
 from rabbet.tensor.lift import functions, spoken
 from rabbet.tensor.tensor import Tensor, as_operand
@@ -219,7 +219,7 @@ def broadcast_arrays(*arrays: Any) -> list[Tensor]:
     >>> [t.shape for t in rb.broadcast_arrays(rb.zeros(2, 1), rb.zeros(3))]
     [(2, 3), (2, 3)]
     """
-    return movement.broadcast_arrays(*map(as_operand, arrays))
+    return axis_moves.broadcast_arrays(*map(as_operand, arrays))
 
 
 def broadcast_tensors(*arrays: Any) -> list[Tensor]:

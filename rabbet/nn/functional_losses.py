@@ -11,7 +11,7 @@ from rabbet.base.dtypes import dtype_of
 from rabbet.base.errors import IndexRangeError, RabbetError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.ops.checks import need_integer
-from rabbet.ops.reduction import reduce_loss
+from rabbet.ops.loss_reduction import reduce_loss
 from rabbet.tensor import Tensor, asarray, functions, zeros
 from rabbet.tensor.create import arange
 

@@ -24,8 +24,8 @@ from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import abs_, clip, maximum, minimum
 from rabbet.ops.checks import need_choice, same_as_first
 from rabbet.ops.compare import where
-from rabbet.ops.functions import exp, expm1, log1p, sigmoid
-from rabbet.ops.moves import cut
+from rabbet.ops.float_functions import exp, expm1, log1p, sigmoid
+from rabbet.ops.index_maps import cut
 from rabbet.ops.rules import row
 from rabbet.ops.special import erf
 from rabbet.ops.trigonometry import tanh

@@ -23,9 +23,15 @@ from rabbet.ops.by_rank import op_by_rank
 from rabbet.ops.checks import agree, fixed, need_float, per_axis, wide
 from rabbet.ops.compare import where
 from rabbet.ops.create import full, iota, number
-from rabbet.ops.index import check_indices, checked_places, scatter_set, take, take_along_axis
-from rabbet.ops.moves import reshape
-from rabbet.ops.reduce import argmax, mean, sum_
+from rabbet.ops.gather_scatter import (
+    check_indices,
+    checked_places,
+    scatter_set,
+    take,
+    take_along_axis,
+)
+from rabbet.ops.index_maps import reshape
+from rabbet.ops.reductions import argmax, mean, sum_
 
 Wanted = int | tuple[int | None, ...] | None
 

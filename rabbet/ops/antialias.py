@@ -15,12 +15,12 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import abs_, add, cast, divide, maximum, multiply, reciprocal, subtract
+from rabbet.ops.axis_moves import moveaxis
 from rabbet.ops.checks import wide
 from rabbet.ops.compare import less, where
 from rabbet.ops.contract import tensordot
 from rabbet.ops.create import iota, number
-from rabbet.ops.movement import moveaxis
-from rabbet.ops.reduce import reduce_sum
+from rabbet.ops.reductions import reduce_sum
 from rabbet.ops.resize import Scale, resize_samples, resized_axes
 
 MODES = ("linear", "cubic")

@@ -14,10 +14,17 @@ from rabbet.base.shapes import broadcast, show
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
-from rabbet.ops.attend import attend, gradients, inward, outward, plain, plain_reference
+from rabbet.ops.attention_primitives import (
+    attend,
+    gradients,
+    inward,
+    outward,
+    plain,
+    plain_reference,
+)
+from rabbet.ops.axis_moves import expand_dims
 from rabbet.ops.checks import agree, fixed, need_float, need_same_dtype, wide
-from rabbet.ops.movement import expand_dims
-from rabbet.ops.moves import expand, permute, reshape
+from rabbet.ops.index_maps import expand, permute, reshape
 
 LEAST_QUERIES = 8  # fewer leave most of a vector empty
 MOST_FEATURES = 256  # more would need another order of additions

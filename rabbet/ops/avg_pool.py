@@ -14,11 +14,11 @@ from rabbet.ops.by_rank import op_by_rank
 from rabbet.ops.checks import need_float, wide
 from rabbet.ops.compare import where
 from rabbet.ops.create import ones
-from rabbet.ops.functions import pow_, sqrt
-from rabbet.ops.moves import expand
+from rabbet.ops.float_functions import pow_, sqrt
+from rabbet.ops.index_maps import expand
 from rabbet.ops.patches import Ints, output_sizes, patches, spread
 from rabbet.ops.pool import Windows, pool_samples, tile_back, untile, windows
-from rabbet.ops.reduce import reduce_max, sum_
+from rabbet.ops.reductions import reduce_max, sum_
 
 # ---- average -------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from rabbet.ops.arithmetic import (
 )
 from rabbet.ops.compare import equal, less, where
 from rabbet.ops.error_functions import in_double
-from rabbet.ops.functions import copysign, exp, sqrt
+from rabbet.ops.float_functions import copysign, exp, sqrt
 from rabbet.ops.rules import each, unary_samples
 from rabbet.ops.special import polynomial
 

@@ -15,7 +15,7 @@ from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import abs_, clip, remainder, subtract
 from rabbet.ops.checks import need_choice
 from rabbet.ops.create import iota, number
-from rabbet.ops.index import take
+from rabbet.ops.gather_scatter import take
 
 BORDERS = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # and NumPy's names
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rabbet.base.sizes import product as product_of
 from rabbet.ops import arithmetic as a
-from rabbet.ops import functions as f
+from rabbet.ops import float_functions as f
 from rabbet.ops import trigonometry as t
 from rabbet.ops.compare import (
     equal,
@@ -33,8 +33,8 @@ from rabbet.ops.compare import (
 from rabbet.ops.complex import complex_, imag, is_complex, part_of, real
 from rabbet.ops.contract import contract
 from rabbet.ops.create import full, number, zeros_like
-from rabbet.ops.moves import cut, pad, permute, reshape
-from rabbet.ops.reduce import reduce_prod, reduce_sum
+from rabbet.ops.index_maps import cut, pad, permute, reshape
+from rabbet.ops.reductions import reduce_prod, reduce_sum
 
 INF = math.inf
 # Beyond LARGE squares of parts overflow, below SMALL they lose digits; SCALE is a power of 4.

@@ -22,8 +22,8 @@ from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import add, cast, multiply
 from rabbet.ops.compare import equal, where
 from rabbet.ops.create import iota
-from rabbet.ops.moves import expand, permute, reshape
-from rabbet.ops.reduce import reduce_sum
+from rabbet.ops.index_maps import expand, permute, reshape
+from rabbet.ops.reductions import reduce_sum
 
 Labels: TypeAlias = tuple[int, ...]
 

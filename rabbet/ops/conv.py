@@ -1,6 +1,6 @@
 """Convolutions of 1 to 3 spatial axes, and transposed ones, with PyTorch's layouts and arguments.
 
-Gradients of every order come from the inner ops of convolution.py.
+Gradients of every order come from the inner ops of conv_contractions.py.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
+from rabbet.ops.axis_moves import expand_dims, squeeze
 from rabbet.ops.by_rank import op_by_rank
 from rabbet.ops.checks import need_float, need_same_dtype, need_shape, per_axis, wide
-from rabbet.ops.convolution import (
+from rabbet.ops.conv_contractions import (
     convolution,
     convolution_input,
     convolution_weight,
     fixed_kernel,
 )
-from rabbet.ops.movement import expand_dims, squeeze
-from rabbet.ops.moves import reshape
+from rabbet.ops.index_maps import reshape
 from rabbet.ops.patches import (
     Ints,
     output_sizes,
@@ -30,7 +30,7 @@ from rabbet.ops.patches import (
     patch_slices,
     resolve_padding,
 )
-from rabbet.ops.reduce import sum_
+from rabbet.ops.reductions import sum_
 
 Padding = str | int | Ints
 

@@ -18,15 +18,15 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import cast
+from rabbet.ops.axis_moves import expand_dims
 from rabbet.ops.checks import fixed, need_choice, need_float, need_same_dtype, need_shape, wide
 from rabbet.ops.compare import where
 from rabbet.ops.create import extent, iota
-from rabbet.ops.index import counted_places
-from rabbet.ops.movement import expand_dims
-from rabbet.ops.moves import reshape
+from rabbet.ops.gather_scatter import counted_places
+from rabbet.ops.index_maps import reshape
+from rabbet.ops.loss_reduction import REDUCTIONS, reduce_array, reduce_loss
 from rabbet.ops.network import log_softmax, log_softmax_array, softmax
-from rabbet.ops.reduce import sum_
-from rabbet.ops.reduction import REDUCTIONS, reduce_array, reduce_loss
+from rabbet.ops.reductions import sum_
 
 
 def _class_axis(x: Any) -> int:

@@ -22,11 +22,11 @@ from rabbet.ops.arithmetic import cast, maximum
 from rabbet.ops.checks import agree, need_float, need_integer
 from rabbet.ops.compare import equal, greater, less, logical_and, not_equal, where
 from rabbet.ops.create import iota, number
-from rabbet.ops.functions import logaddexp
-from rabbet.ops.index import counted_places, take_along_axis
+from rabbet.ops.float_functions import logaddexp
+from rabbet.ops.gather_scatter import counted_places, take_along_axis
+from rabbet.ops.index_maps import expand, later, reshape
 from rabbet.ops.joining import concat, stack
 from rabbet.ops.lattice import NONE, log_way_scan
-from rabbet.ops.moves import expand, later, reshape
 
 
 def _check(log_probs: Spec, targets: Spec, frames: Spec, counts: Spec, blank: int) -> None:

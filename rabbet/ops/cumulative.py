@@ -20,10 +20,10 @@ from rabbet.graph.sample import FLOATS, Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import add, cast, multiply, subtract
 from rabbet.ops.compare import not_equal
-from rabbet.ops.functions import logaddexp
+from rabbet.ops.float_functions import logaddexp
+from rabbet.ops.index_maps import cut, pad, reshape, turn, window
 from rabbet.ops.joining import concat
-from rabbet.ops.moves import cut, pad, reshape, turn, window
-from rabbet.ops.reduce import reduce_prod, reduce_sum, sum_dtype
+from rabbet.ops.reductions import reduce_prod, reduce_sum, sum_dtype
 from rabbet.ops.statistics import logsumexp
 
 BLOCK = 64  # elements reduced directly; blocks are joined by their totals

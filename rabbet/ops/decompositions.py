@@ -19,11 +19,11 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import add, cast, divide, multiply, subtract
+from rabbet.ops.axis_moves import unsqueeze
 from rabbet.ops.compare import equal, where
 from rabbet.ops.complex import part_of
 from rabbet.ops.contract import matmul
 from rabbet.ops.linalg import adjoint
-from rabbet.ops.movement import unsqueeze
 from rabbet.ops.ranges import tril
 from rabbet.ops.rules import check_kind
 from rabbet.ops.triangular import solve_triangular

@@ -15,7 +15,7 @@ from rabbet.graph.sample import INTEGERS, Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import abs_, floor_divide, multiply
 from rabbet.ops.compare import equal, where
-from rabbet.ops.moves import aligned
+from rabbet.ops.index_maps import aligned
 from rabbet.ops.rules import FLOATING, INTEGER, binary_samples, broadcast, unary_samples
 
 

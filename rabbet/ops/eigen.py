@@ -20,13 +20,13 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import add, cast, divide, multiply, subtract
+from rabbet.ops.axis_moves import unsqueeze
 from rabbet.ops.compare import equal, where
 from rabbet.ops.complex import real, whole_of
 from rabbet.ops.contract import matmul
-from rabbet.ops.index import take_along_axis
+from rabbet.ops.gather_scatter import take_along_axis
+from rabbet.ops.index_maps import expand
 from rabbet.ops.linalg import adjoint, check_square, named, solve
-from rabbet.ops.movement import unsqueeze
-from rabbet.ops.moves import expand
 from rabbet.ops.ranges import tril, triu
 from rabbet.ops.rules import check_kind
 

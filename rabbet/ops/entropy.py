@@ -14,7 +14,7 @@ from rabbet.ops.arithmetic import multiply, negative, subtract
 from rabbet.ops.checks import need_float
 from rabbet.ops.compare import equal, isinf, isnan, less, less_equal, logical_and, logical_or, where
 from rabbet.ops.create import zeros_like
-from rabbet.ops.functions import log, log1p
+from rabbet.ops.float_functions import log, log1p
 from rabbet.ops.rules import binary_samples, unary_samples, wide
 
 

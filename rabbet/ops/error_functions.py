@@ -27,7 +27,7 @@ from rabbet.ops.arithmetic import (
 )
 from rabbet.ops.checks import need_float
 from rabbet.ops.compare import equal, greater, isinf, less, logical_and, logical_or, where
-from rabbet.ops.functions import exp, log, log1p, sqrt
+from rabbet.ops.float_functions import exp, log, log1p, sqrt
 from rabbet.ops.rules import each, unary_samples
 from rabbet.ops.special import erfinv, polynomial
 

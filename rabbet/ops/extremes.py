@@ -17,10 +17,10 @@ from rabbet.ops.arithmetic import maximum, minimum
 from rabbet.ops.compare import equal, isnan, logical_or, where
 from rabbet.ops.create import eye, iota, number
 from rabbet.ops.cumulative import Running, run_along
-from rabbet.ops.index import take_along_axis
-from rabbet.ops.moves import pad, permute, reshape
-from rabbet.ops.reduce import reduce_max, reduce_min
-from rabbet.ops.scatter import identity
+from rabbet.ops.gather_scatter import take_along_axis
+from rabbet.ops.index_maps import pad, permute, reshape
+from rabbet.ops.reductions import reduce_max, reduce_min
+from rabbet.ops.scatter_reductions import identity
 
 # ---- running extremes ----------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import FLOATS, Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.checks import agree, per_axis
-from rabbet.ops.moves import fold_window, permute, reshape, slice_
+from rabbet.ops.index_maps import fold_window, permute, reshape, slice_
 from rabbet.ops.patches import Ints, output_sizes, padded_array, patch_slices, patches
 
 Geometry = tuple[Ints, Ints, Ints, Ints]  # kernel, dilation, padding, stride

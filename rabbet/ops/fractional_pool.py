@@ -18,9 +18,9 @@ from rabbet.ops.by_rank import op_by_rank
 from rabbet.ops.checks import agree, fixed, need_float, per_axis
 from rabbet.ops.compare import equal, greater_equal, less, logical_and, where
 from rabbet.ops.create import iota, number
-from rabbet.ops.index import take_along_axis
-from rabbet.ops.moves import cut, expand, reshape
-from rabbet.ops.reduce import argmax
+from rabbet.ops.gather_scatter import take_along_axis
+from rabbet.ops.index_maps import cut, expand, reshape
+from rabbet.ops.reductions import argmax
 
 _CASES = {
     1: (((2, 1, 9), 2, 4), ((1, 2, 5), 3, 1)),

@@ -34,6 +34,7 @@ from rabbet.ops.arithmetic import (
     square,
     subtract,
 )
+from rabbet.ops.axis_moves import unsqueeze
 from rabbet.ops.compare import (
     equal,
     greater,
@@ -50,10 +51,9 @@ from rabbet.ops.compare import (
 )
 from rabbet.ops.create import iota, zeros_like
 from rabbet.ops.error_functions import in_double
-from rabbet.ops.functions import exp, expm1, log, log1p, pow_, sqrt
-from rabbet.ops.movement import unsqueeze
-from rabbet.ops.pointwise import xlogy
-from rabbet.ops.reduce import sum_
+from rabbet.ops.float_functions import exp, expm1, log, log1p, pow_, sqrt
+from rabbet.ops.pointwise_composites import xlogy
+from rabbet.ops.reductions import sum_
 from rabbet.ops.rules import each
 from rabbet.ops.special import digamma, lgamma, polynomial, trigamma
 

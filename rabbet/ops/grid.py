@@ -33,9 +33,9 @@ from rabbet.ops.checks import agree, need_choice, need_float, need_same_dtype, w
 from rabbet.ops.compare import where
 from rabbet.ops.contract import matmul
 from rabbet.ops.create import iota, number
-from rabbet.ops.index import take
+from rabbet.ops.gather_scatter import take
+from rabbet.ops.index_maps import cut, permute, reshape
 from rabbet.ops.joining import stack
-from rabbet.ops.moves import cut, permute, reshape
 from rabbet.ops.resize import cubic_weights
 
 MODES = ("bilinear", "nearest", "bicubic")

@@ -16,11 +16,11 @@ from rabbet.base.spec import Spec
 from rabbet.graph.op import GROUP, op
 from rabbet.graph.sample import ALL, Draw, Sample
 from rabbet.graph.value import Value, lookup
+from rabbet.ops.axis_moves import expand_dims
 from rabbet.ops.compare import less, where
 from rabbet.ops.create import iota, number
-from rabbet.ops.movement import expand_dims
-from rabbet.ops.moves import cut, expand, pad, reshape, slice_
-from rabbet.ops.reduce import reduce_sum
+from rabbet.ops.index_maps import cut, expand, pad, reshape, slice_
+from rabbet.ops.reductions import reduce_sum
 
 # So many are chosen from where the result is read, which may be inside another kernel; the time and
 # code of that grow with their number.

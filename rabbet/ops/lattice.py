@@ -22,11 +22,11 @@ from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import add, multiply
 from rabbet.ops.checks import agree, need_float, need_same_dtype
 from rabbet.ops.compare import greater, logical_and, where
-from rabbet.ops.functions import exp
+from rabbet.ops.float_functions import exp
+from rabbet.ops.index_maps import cut, later, reshape, turn
 from rabbet.ops.joining import concat
-from rabbet.ops.moves import cut, later, reshape, turn
 from rabbet.ops.recurrent import Read, Recurrence, Step, batched_scan, reference_of, unrolled
-from rabbet.ops.reduce import sum_
+from rabbet.ops.reductions import sum_
 
 NONE = -np.inf
 MOVES = (0, 1, 2)  # places that a way goes up in a step

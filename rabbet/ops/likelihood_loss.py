@@ -14,10 +14,10 @@ from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import maximum
 from rabbet.ops.checks import agree, need_float, need_same_dtype, need_shape, wide
 from rabbet.ops.compare import where
-from rabbet.ops.functions import exp, log
+from rabbet.ops.float_functions import exp, log
+from rabbet.ops.index_maps import reshape
+from rabbet.ops.loss_reduction import reduce_array, reduce_loss
 from rabbet.ops.margin_loss import in_dtype
-from rabbet.ops.moves import reshape
-from rabbet.ops.reduction import reduce_array, reduce_loss
 
 # ---- likelihoods ---------------------------------------------------------------------------------
 

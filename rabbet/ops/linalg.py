@@ -19,11 +19,11 @@ from rabbet.graph.op import Flags, op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import add, cast, divide, multiply, negative, subtract
+from rabbet.ops.axis_moves import matrix_transpose, squeeze, unsqueeze
 from rabbet.ops.compare import equal, where
 from rabbet.ops.complex import conjugate, part_of
 from rabbet.ops.contract import matmul
-from rabbet.ops.movement import matrix_transpose, squeeze, unsqueeze
-from rabbet.ops.moves import aligned
+from rabbet.ops.index_maps import aligned
 from rabbet.ops.ranges import tril
 from rabbet.ops.rules import check_kind
 

@@ -20,9 +20,9 @@ from rabbet.ops.activation import softplus
 from rabbet.ops.arithmetic import abs_, cast, maximum
 from rabbet.ops.checks import need_choice, need_float, need_same_dtype, wide
 from rabbet.ops.compare import equal, where
-from rabbet.ops.functions import exp, log, log1p
-from rabbet.ops.reduce import mean, sum_
-from rabbet.ops.reduction import REDUCTIONS, reduce_array, reduce_loss
+from rabbet.ops.float_functions import exp, log, log1p
+from rabbet.ops.loss_reduction import REDUCTIONS, reduce_array, reduce_loss
+from rabbet.ops.reductions import mean, sum_
 
 Ints = tuple[int, ...]
 

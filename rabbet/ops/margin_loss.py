@@ -18,11 +18,11 @@ from rabbet.ops.arithmetic import abs_, cast, maximum, minimum
 from rabbet.ops.checks import need_float, need_same_dtype, need_shape, wide
 from rabbet.ops.compare import where
 from rabbet.ops.create import iota, number
-from rabbet.ops.functions import pow_, relu, sqrt
-from rabbet.ops.index import check_indices, take, take_along_axis
-from rabbet.ops.moves import reshape
-from rabbet.ops.reduce import max_, mean, min_, sum_
-from rabbet.ops.reduction import reduce_array, reduce_loss
+from rabbet.ops.float_functions import pow_, relu, sqrt
+from rabbet.ops.gather_scatter import check_indices, take, take_along_axis
+from rabbet.ops.index_maps import reshape
+from rabbet.ops.loss_reduction import reduce_array, reduce_loss
+from rabbet.ops.reductions import max_, mean, min_, sum_
 
 # ---- lengths and distances -----------------------------------------------------------------------
 

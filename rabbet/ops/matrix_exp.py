@@ -16,9 +16,9 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.create import zeros_like
+from rabbet.ops.index_maps import cut
 from rabbet.ops.joining import concat
 from rabbet.ops.linalg import adjoint, check_square
-from rabbet.ops.moves import cut
 
 _ORDER = 13
 _LARGEST = 5.371920351148152  # the 1-norm up to which the approximation is exact to 2**-53

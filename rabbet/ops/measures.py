@@ -28,6 +28,7 @@ from rabbet.ops.arithmetic import (
     square,
     subtract,
 )
+from rabbet.ops.axis_moves import swapaxes
 from rabbet.ops.checks import need_float, wide
 from rabbet.ops.compare import (
     equal,
@@ -41,12 +42,11 @@ from rabbet.ops.compare import (
 from rabbet.ops.contract import matmul
 from rabbet.ops.create import extent, full, iota, number, zeros
 from rabbet.ops.cumulative import cumulative_sum
-from rabbet.ops.functions import pow_, sqrt
-from rabbet.ops.index import scatter_add, take
+from rabbet.ops.float_functions import pow_, sqrt
+from rabbet.ops.gather_scatter import scatter_add, take
+from rabbet.ops.index_maps import cut, reshape
 from rabbet.ops.joining import diagonal
-from rabbet.ops.movement import swapaxes
-from rabbet.ops.moves import cut, reshape
-from rabbet.ops.reduce import as_double, mean, reduce_max, reduce_min, reduce_sum, rounded
+from rabbet.ops.reductions import as_double, mean, reduce_max, reduce_min, reduce_sum, rounded
 from rabbet.ops.sorting import searchsorted, sort
 
 # ---- covariance ----------------------------------------------------------------------------------

@@ -12,12 +12,12 @@ from rabbet.base.spec import Spec
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
+from rabbet.ops.axis_moves import expand_dims
 from rabbet.ops.compare import where
 from rabbet.ops.create import zeros_like
-from rabbet.ops.functions import exp, log
-from rabbet.ops.index import scatter_add, take
-from rabbet.ops.movement import expand_dims
-from rabbet.ops.reduce import max_, sum_
+from rabbet.ops.float_functions import exp, log
+from rabbet.ops.gather_scatter import scatter_add, take
+from rabbet.ops.reductions import max_, sum_
 
 
 def _softmax_samples() -> list[Sample]:

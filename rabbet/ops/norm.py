@@ -20,9 +20,9 @@ from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.checks import need_float, need_same_dtype, need_shape, wide
 from rabbet.ops.create import extent
-from rabbet.ops.functions import rsqrt
-from rabbet.ops.moves import expand, reshape
-from rabbet.ops.reduce import mean, sum_
+from rabbet.ops.float_functions import rsqrt
+from rabbet.ops.index_maps import expand, reshape
+from rabbet.ops.reductions import mean, sum_
 
 Axes = tuple[int, ...]
 

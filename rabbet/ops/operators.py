@@ -8,7 +8,7 @@ from typing import Any
 from rabbet.base.errors import DTypeError
 from rabbet.base.sizes import SizeExpr
 from rabbet.graph.op import Op
-from rabbet.ops import arithmetic, bits, compare, contract, functions
+from rabbet.ops import arithmetic, bits, compare, contract, float_functions
 from rabbet.ops.create import number
 
 _BINARY: dict[str, Op] = {
@@ -18,7 +18,7 @@ _BINARY: dict[str, Op] = {
     "truediv": arithmetic.divide,
     "floordiv": arithmetic.floor_divide,
     "mod": arithmetic.remainder,
-    "pow": functions.pow_,
+    "pow": float_functions.pow_,
     "matmul": contract.matmul,
     "and": bits.bitwise_and,
     "or": bits.bitwise_or,

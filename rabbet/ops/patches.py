@@ -14,7 +14,7 @@ from rabbet.base.errors import ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim
 from rabbet.ops.checks import per_axis
-from rabbet.ops.moves import pad, slice_, window
+from rabbet.ops.index_maps import pad, slice_, window
 
 Ints = tuple[int, ...]
 

@@ -14,10 +14,10 @@ from typing import Any
 from rabbet.base import sizes
 from rabbet.base.errors import ShapeError
 from rabbet.base.sizes import Dim
+from rabbet.ops.axis_moves import expand_dims
 from rabbet.ops.create import zeros
+from rabbet.ops.index_maps import cut, pad, reshape, slice_, turn, window
 from rabbet.ops.joining import concat
-from rabbet.ops.movement import expand_dims
-from rabbet.ops.moves import cut, pad, reshape, slice_, turn, window
 from rabbet.ops.patches import Ints
 
 MOST_RESIDUES = 1 << 10

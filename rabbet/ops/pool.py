@@ -21,9 +21,9 @@ from rabbet.ops.by_rank import op_by_rank
 from rabbet.ops.checks import fixed, per_axis
 from rabbet.ops.compare import isnan, where
 from rabbet.ops.create import constant, extent, iota, zeros
-from rabbet.ops.moves import expand, pad, reshape, slice_
+from rabbet.ops.index_maps import expand, pad, reshape, slice_
 from rabbet.ops.patches import Ints, output_sizes, padded_array, patch_slices, patches, spread
-from rabbet.ops.reduce import max_, min_, sum_
+from rabbet.ops.reductions import max_, min_, sum_
 
 MOST_WRITTEN_OUT = 16  # windows of up to this many elements are compared one element at a time
 

@@ -32,9 +32,9 @@ from rabbet.ops.arithmetic import (
 from rabbet.ops.checks import need_choice, need_float
 from rabbet.ops.compare import greater_equal, isnan, less_equal, logical_and, logical_not, where
 from rabbet.ops.create import number
-from rabbet.ops.index import take, take_along_axis
-from rabbet.ops.moves import cut, permute, reshape
-from rabbet.ops.reduce import Axes, as_double, kept_shape, left_shape, reduce_sum, rounded
+from rabbet.ops.gather_scatter import take, take_along_axis
+from rabbet.ops.index_maps import cut, permute, reshape
+from rabbet.ops.reductions import Axes, as_double, kept_shape, left_shape, reduce_sum, rounded
 from rabbet.ops.sorting import sort
 
 METHODS = ("linear", "lower", "higher", "nearest", "midpoint")

@@ -33,7 +33,7 @@ from rabbet.ops.arithmetic import (
 from rabbet.ops.bits import bitwise_left_shift, bitwise_or, bitwise_right_shift
 from rabbet.ops.compare import greater_equal, less, where
 from rabbet.ops.create import shape_of
-from rabbet.ops.moves import Dims, Index, reshape, slice_
+from rabbet.ops.index_maps import Dims, Index, reshape, slice_
 from rabbet.ops.special import erfinv
 
 # ---- the primitive -------------------------------------------------------------------------------

@@ -23,14 +23,14 @@ from rabbet.graph.op import Flags, Op, op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import maximum
+from rabbet.ops.axis_moves import swapaxes
 from rabbet.ops.checks import agree, fixed, need_float, need_same_dtype, wide
 from rabbet.ops.compare import where
 from rabbet.ops.contract import matmul
-from rabbet.ops.functions import exp, log, sigmoid
+from rabbet.ops.float_functions import exp, log, sigmoid
+from rabbet.ops.index_maps import expand, later, permute, reshape, slice_
 from rabbet.ops.joining import concat, stack
-from rabbet.ops.movement import swapaxes
-from rabbet.ops.moves import expand, later, permute, reshape, slice_
-from rabbet.ops.reduce import sum_
+from rabbet.ops.reductions import sum_
 from rabbet.ops.trigonometry import tanh
 
 Step = tuple[list[Any], dict[int, list[Any]]]  # carried on, and parts of each output

@@ -32,8 +32,8 @@ from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import add, cast, divide, maximum, minimum, multiply, subtract
 from rabbet.ops.compare import greater, less, where
-from rabbet.ops.functions import exp, expm1, log, log1p, sqrt
-from rabbet.ops.moves import expand
+from rabbet.ops.float_functions import exp, expm1, log, log1p, sqrt
+from rabbet.ops.index_maps import expand
 from rabbet.ops.rules import each
 from rabbet.ops.special import digamma
 

@@ -21,8 +21,8 @@ from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import add, cast, clip, floor, multiply, subtract
 from rabbet.ops.checks import need_choice, need_float, wide
 from rabbet.ops.create import iota, number
-from rabbet.ops.index import take
-from rabbet.ops.moves import reshape
+from rabbet.ops.gather_scatter import take
+from rabbet.ops.index_maps import reshape
 
 MODES = ("nearest", "nearest-exact", "linear", "cubic")
 CUBIC = -0.75  # the free number of cubic convolution (R. Keys, 1981), as in PyTorch

@@ -13,11 +13,11 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import cast
+from rabbet.ops.axis_moves import expand_dims, flip
 from rabbet.ops.checks import need_float
 from rabbet.ops.create import iota, number
+from rabbet.ops.index_maps import cut, reshape
 from rabbet.ops.joining import concat
-from rabbet.ops.movement import expand_dims, flip
-from rabbet.ops.moves import cut, reshape
 
 Shape = tuple[int, ...]
 

@@ -17,11 +17,11 @@ from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import abs_, cast, divide, maximum, multiply, square, subtract
 from rabbet.ops.compare import equal, where
 from rabbet.ops.create import eye, full, number
-from rabbet.ops.functions import pow_, sqrt
-from rabbet.ops.index import scatter_add
+from rabbet.ops.float_functions import pow_, sqrt
+from rabbet.ops.gather_scatter import scatter_add
+from rabbet.ops.index_maps import pad, reshape
 from rabbet.ops.joining import diagonal
-from rabbet.ops.moves import pad, reshape
-from rabbet.ops.reduce import reduce_max, reduce_sum
+from rabbet.ops.reductions import reduce_max, reduce_sum
 
 # ---- segments ------------------------------------------------------------------------------------
 

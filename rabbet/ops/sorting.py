@@ -19,8 +19,8 @@ from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import add, minimum, multiply
 from rabbet.ops.compare import isnan, less, less_equal, logical_and, logical_not, logical_or, where
 from rabbet.ops.create import extent, full, iota, number
-from rabbet.ops.index import take
-from rabbet.ops.moves import cut, permute, reshape
+from rabbet.ops.gather_scatter import take
+from rabbet.ops.index_maps import cut, permute, reshape
 
 # ---- the primitive -------------------------------------------------------------------------------
 

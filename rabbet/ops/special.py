@@ -18,7 +18,7 @@ from rabbet.ops.arithmetic import (
     subtract,
 )
 from rabbet.ops.compare import equal, less, where
-from rabbet.ops.functions import exp
+from rabbet.ops.float_functions import exp
 from rabbet.ops.rules import FLOATING, broadcast, each, row, unary_samples
 from rabbet.ops.trigonometry import sin
 

@@ -16,9 +16,9 @@ from rabbet.ops.arithmetic import add, cast, divide, maximum, multiply, square, 
 from rabbet.ops.compare import isfinite, where
 from rabbet.ops.complex import is_complex
 from rabbet.ops.create import extent
-from rabbet.ops.functions import exp, log, sqrt
-from rabbet.ops.moves import reshape
-from rabbet.ops.reduce import (
+from rabbet.ops.float_functions import exp, log, sqrt
+from rabbet.ops.index_maps import reshape
+from rabbet.ops.reductions import (
     Axes,
     as_double,
     as_float,

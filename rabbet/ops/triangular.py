@@ -20,9 +20,9 @@ from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import negative
 from rabbet.ops.checks import need_same_dtype
 from rabbet.ops.contract import matmul
-from rabbet.ops.index import check_indices
+from rabbet.ops.gather_scatter import check_indices
+from rabbet.ops.index_maps import aligned
 from rabbet.ops.linalg import adjoint, check_square
-from rabbet.ops.moves import aligned
 from rabbet.ops.ranges import tril, triu
 
 BLOCK = 32  # rows that are solved one by one; what lies beside them comes in by a product

@@ -10,7 +10,7 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Draw
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import add, divide, multiply, negative, square, subtract
-from rabbet.ops.functions import rsqrt
+from rabbet.ops.float_functions import rsqrt
 from rabbet.ops.rules import FLOATING, binary_samples, broadcast, row, unary_samples, wide
 
 

@@ -15,7 +15,7 @@ from rabbet.base import dtypes, shapes
 from rabbet.base.errors import IndexKeyError
 from rabbet.engine import site
 from rabbet.graph.value import lookup
-from rabbet.ops import indexing as index_ops
+from rabbet.ops import subscripts
 from rabbet.recorder import Handle, record
 
 
@@ -28,7 +28,7 @@ def get(x: Any, key: Any) -> Any:
         y = y if shape is None else record(lookup("reshape"), (y,), shape, ())
         return lookup("positive")(x) if y is x else y
     wide, items = _resolve(x, key)
-    result = index_ops.getitem(wide, items)
+    result = subscripts.getitem(wide, items)
     return lookup("positive")(result) if result is x else result
 
 
@@ -53,7 +53,7 @@ def _plan(shape: tuple[int, ...], parts: tuple[Any, ...]) -> Any:
     None for a step that changes nothing.
     """
     key = tuple(slice(*p) if type(p) is tuple else p for p in parts)
-    cut, left = index_ops.basic_plan(shape, key)
+    cut, left = subscripts.basic_plan(shape, key)
     sliced = None if cut is None else dict(zip(("start", "stop", "step"), cut, strict=True))
     return sliced, None if left is None else {"shape": left}
 
@@ -68,7 +68,7 @@ def put(x: Any, key: Any, value: Any) -> Any:
         return _masked(x, plain, value)
     value = _value(x, value)
     wide, items = _resolve(x, key)
-    result = index_ops.setitem(wide, items, value)
+    result = subscripts.setitem(wide, items, value)
     return result if wide is x else result.reshape(x.shape)
 
 
@@ -95,7 +95,7 @@ def _fits_as_number(x: Any, value: Any) -> bool:
 def _write_plan(shape: tuple[int, ...], parts: tuple[Any, ...], value: tuple[int, ...]) -> Any:
     """What is written where by a key of plain numbers (see `basic_write`)."""
     key = tuple(slice(*p) if type(p) is tuple else p for p in parts)
-    return index_ops.basic_write(shape, key, value)
+    return subscripts.basic_write(shape, key, value)
 
 
 def _masked(x: Any, mask: Any, value: Any) -> Any:

@@ -14,7 +14,7 @@ from rabbet.base.errors import RabbetError
 from rabbet.base.spec import Spec
 from rabbet.graph.op import Op
 from rabbet.graph.value import Attrs, Builder, lookup, topological
-from rabbet.ops.moves import aligned
+from rabbet.ops.index_maps import aligned
 
 PLAIN, BATCHED, DRAWN = range(3)  # DRAWN: the offset of a draw that each example makes for itself
 Operand = Any  # a Value or Tensor

@@ -16,7 +16,7 @@ from rabbet.base.sizes import Dim
 from rabbet.expr import expr
 from rabbet.graph.op import Op
 from rabbet.graph.value import Attrs, Builder, Graph, Value, lookup
-from rabbet.ops.moves import reshape
+from rabbet.ops.index_maps import reshape
 from rabbet.ops.order import BLOCKED, Blocks, blocks_of, reduce_blocks
 from rabbet.transform.complex import in_parts
 

@@ -16,7 +16,7 @@ import rabbet as rb
 from rabbet.base.dtypes import dtype_of
 from rabbet.base.spec import Spec
 from rabbet.graph.value import Builder, Value, lookup
-from rabbet.ops import indexing as index_ops
+from rabbet.ops import subscripts
 
 
 class Ref(NamedTuple):
@@ -138,12 +138,12 @@ class Registers:
 
     def _get(self, step: Step, args: list[Any]) -> Any:
         x, key = args
-        return index_ops.getitem(x, key) if isinstance(x, Value) else x[key]
+        return subscripts.getitem(x, key) if isinstance(x, Value) else x[key]
 
     def _put(self, step: Step, args: list[Any]) -> Any:
         x, key, value = args
         if isinstance(x, Value):
-            return index_ops.setitem(x, key, value)
+            return subscripts.setitem(x, key, value)
         x[key] = value
         return x
 

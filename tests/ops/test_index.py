@@ -13,9 +13,9 @@ from rabbet.base.spec import Spec
 from rabbet.graph.interpret import run
 from rabbet.graph.value import Builder, Graph
 from rabbet.ops.create import ones_like
-from rabbet.ops.indexing import getitem, setitem
+from rabbet.ops.index_maps import cut
 from rabbet.ops.joining import meshgrid, split, unstack
-from rabbet.ops.moves import cut
+from rabbet.ops.subscripts import getitem, setitem
 from rabbet.transform.decompose import decompose
 from rabbet.transform.gradient import gradient
 

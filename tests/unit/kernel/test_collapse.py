@@ -12,8 +12,8 @@ from rabbet.kernel.loops import ContractKernel
 from rabbet.kernel.lower import lower
 from rabbet.kernel.rewrite import expressions
 from rabbet.ops.contract import contract
-from rabbet.ops.moves import permute, window
-from rabbet.ops.reduce import reduce_sum
+from rabbet.ops.index_maps import permute, window
+from rabbet.ops.reductions import reduce_sum
 
 
 def _divisions(axes: tuple[int, ...]) -> int:

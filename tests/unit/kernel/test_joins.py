@@ -8,8 +8,8 @@ from rabbet.base.spec import Spec
 from rabbet.graph.value import Builder, Graph, topological
 from rabbet.kernel.fuse import Fusion
 from rabbet.kernel.lower import lower
+from rabbet.ops.index_maps import slice_
 from rabbet.ops.joining import concat
-from rabbet.ops.moves import slice_
 
 
 def _terms(dims: tuple[Dim, ...]) -> int:

@@ -16,8 +16,8 @@ from rabbet.kernel.fuse import Fusion
 from rabbet.kernel.layout import laid_out
 from rabbet.ops.arithmetic import add, maximum
 from rabbet.ops.contract import contract
-from rabbet.ops.moves import permute
-from rabbet.ops.reduce import reduce_sum
+from rabbet.ops.index_maps import permute
+from rabbet.ops.reductions import reduce_sum
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 conv2d = rb.nn.functional.conv2d

@@ -8,8 +8,8 @@ from rabbet.graph.value import Builder, Graph, Value
 from rabbet.kernel.fuse import Fusion
 from rabbet.ops.arithmetic import add, multiply
 from rabbet.ops.contract import contract
-from rabbet.ops.moves import permute
-from rabbet.ops.reduce import reduce_sum
+from rabbet.ops.index_maps import permute
+from rabbet.ops.reductions import reduce_sum
 
 
 class _Graph:

@@ -7,7 +7,7 @@ from rabbet.base.spec import Spec
 from rabbet.graph.value import Builder, Graph
 from rabbet.kernel.fuse import Fusion
 from rabbet.ops.contract import contract
-from rabbet.ops.moves import permute
+from rabbet.ops.index_maps import permute
 
 
 def _kernels(order: tuple[int, ...]) -> int:

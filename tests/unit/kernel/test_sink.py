@@ -11,7 +11,7 @@ from rabbet.kernel.fuse import Fusion
 from rabbet.ops.arithmetic import multiply, subtract
 from rabbet.ops.compare import greater, where
 from rabbet.ops.contract import contract
-from rabbet.ops.reduce import reduce_sum
+from rabbet.ops.reductions import reduce_sum
 
 
 class _Net:

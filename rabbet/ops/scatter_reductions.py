@@ -22,7 +22,7 @@ from rabbet.ops.arithmetic import cast, divide, floor_divide, maximum, multiply
 from rabbet.ops.checks import agree, need_choice
 from rabbet.ops.compare import equal, where
 from rabbet.ops.create import full, iota, number, ones_like, zeros_like
-from rabbet.ops.index import (
+from rabbet.ops.gather_scatter import (
     check_indices,
     checked_places,
     flat_places,
@@ -34,7 +34,7 @@ from rabbet.ops.index import (
     scatter_spec,
     take,
 )
-from rabbet.ops.moves import reshape
+from rabbet.ops.index_maps import reshape
 
 # ---- primitives ----------------------------------------------------------------------------------
 

@@ -20,10 +20,10 @@ from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample, draws
 from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import multiply
+from rabbet.ops.axis_moves import expand_dims
 from rabbet.ops.checks import fixed, need_float, wide
 from rabbet.ops.contract import contract
-from rabbet.ops.movement import expand_dims
-from rabbet.ops.moves import permute, reshape
+from rabbet.ops.index_maps import permute, reshape
 from rabbet.ops.order import ALONG_MINIMUM
 from rabbet.ops.patches import (
     Ints,
@@ -40,7 +40,7 @@ from rabbet.ops.phases import (
     taps,
     woven,
 )
-from rabbet.ops.reduce import sum_
+from rabbet.ops.reductions import sum_
 
 # Labels of the contractions; positions and kernel elements get the numbers after these.
 IMAGE, GROUP, OUT, IN = 0, 1, 2, 3

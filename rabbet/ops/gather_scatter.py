@@ -19,7 +19,7 @@ from rabbet.graph.value import Value, lookup
 from rabbet.ops.arithmetic import add, cast, multiply, subtract
 from rabbet.ops.compare import equal, less, where
 from rabbet.ops.create import extent, full, iota, number, zeros_like
-from rabbet.ops.moves import expand, permute, reshape, slice_
+from rabbet.ops.index_maps import expand, permute, reshape, slice_
 
 # ---- primitives ----------------------------------------------------------------------------------
 

@@ -19,14 +19,14 @@ from rabbet.base.spec import Spec
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
+from rabbet.ops.axis_moves import expand_dims, swapaxes
 from rabbet.ops.checks import agree, need_float, need_same_dtype, wide
 from rabbet.ops.compare import where
 from rabbet.ops.contract import matmul
 from rabbet.ops.create import iota
-from rabbet.ops.functions import exp, log
-from rabbet.ops.movement import expand_dims, swapaxes
-from rabbet.ops.moves import permute, reshape
-from rabbet.ops.reduce import max_, sum_
+from rabbet.ops.float_functions import exp, log
+from rabbet.ops.index_maps import permute, reshape
+from rabbet.ops.reductions import max_, sum_
 
 Shape = tuple[Any, ...]
 Axes = tuple[int, ...]

@@ -10,7 +10,7 @@ from rabbet.base.errors import IndexKeyError, IndexRangeError, ShapeError
 from rabbet.base.shapes import show
 from rabbet.base.sizes import Dim, SizeExpr
 from rabbet.base.spec import Spec
-from rabbet.ops.index import (
+from rabbet.ops.gather_scatter import (
     check_indices,
     checked_places,
     flat_places,
@@ -18,7 +18,7 @@ from rabbet.ops.index import (
     slice_set,
     take,
 )
-from rabbet.ops.moves import expand, permute, reshape, slice_
+from rabbet.ops.index_maps import expand, permute, reshape, slice_
 
 
 class _Basic(NamedTuple):

@@ -42,7 +42,7 @@ from rabbet.ops.compare import (
     where,
 )
 from rabbet.ops.error_functions import in_double
-from rabbet.ops.functions import copysign, log, log1p
+from rabbet.ops.float_functions import copysign, log, log1p
 from rabbet.ops.rules import binary_samples, unary_samples, wide
 from rabbet.ops.trigonometry import atanh, sin
 

@@ -19,7 +19,7 @@ from rabbet.graph.value import Value
 from rabbet.ops.arithmetic import cast, divide, multiply, subtract
 from rabbet.ops.compare import equal, where
 from rabbet.ops.create import extent, full, number
-from rabbet.ops.moves import expand, reshape
+from rabbet.ops.index_maps import expand, reshape
 
 Axes: TypeAlias = int | tuple[int, ...] | None
 

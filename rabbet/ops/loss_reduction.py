@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rabbet.ops.checks import need_choice
-from rabbet.ops.reduce import mean, sum_
+from rabbet.ops.reductions import mean, sum_
 
 REDUCTIONS = ("none", "mean", "sum")
 

@@ -1,4 +1,4 @@
-"""Moving elements, as users spell it: composites over the index maps of moves.py."""
+"""Moving elements, as users spell it: composites over index_maps.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rabbet.base.shapes import axes_of, axis_of, show
 from rabbet.graph.op import op
 from rabbet.graph.sample import Draw, Sample
 from rabbet.graph.value import Value
-from rabbet.ops.moves import expand, permute, reshape, turn
+from rabbet.ops.index_maps import expand, permute, reshape, turn
 
 
 def _matrix_transpose(x: np.ndarray) -> np.ndarray:
