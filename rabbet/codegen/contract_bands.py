@@ -150,6 +150,7 @@ class Bander:
         end = fn.select(fn.icmp("sgt", lanes, 0), fn.mul(length, dtype.itemsize), i64(0))
         origin = (place, i64(together * dtype.itemsize), end)
         pieces = -(-together * dtype.itemsize // LINE)
+        assert self.panel * pieces <= CONTRACT_BLOCK, "a table is as long as a block of k"
         self._fetched(part, RESULTS_AHEAD, lane_step, lanes, origin, pieces)
 
     def _fetched(
@@ -162,7 +163,7 @@ class Bander:
         pieces: int = 1,
     ) -> None:
         """Write a table of `count` offsets, `step` apart, for each of so many neighbouring lines of
-        the cache, zeros behind them, and its origin.
+        the cache, zeros behind them, and its origin. It holds CONTRACT_BLOCK offsets in all.
         """
         fn = part.fn
         table, header = (fn.address(part["k_table"], i64(at), "i64") for at in where)

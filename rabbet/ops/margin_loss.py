@@ -19,7 +19,7 @@ from rabbet.ops.checks import need_float, need_same_dtype, need_shape, wide
 from rabbet.ops.compare import where
 from rabbet.ops.create import iota, number
 from rabbet.ops.float_functions import pow_, relu, sqrt
-from rabbet.ops.gather_scatter import check_indices, take, take_along_axis
+from rabbet.ops.gather_scatter import check_indices, counted_places, take, take_along_axis
 from rabbet.ops.index_maps import reshape
 from rabbet.ops.loss_reduction import reduce_array, reduce_loss
 from rabbet.ops.reductions import max_, mean, min_, sum_
@@ -325,7 +325,10 @@ def multi_margin_loss(
     margin: float = 1.0,
     reduction: str = "mean",
 ) -> Value:
-    """The mean over classes of max(0, margin - input[target] + input[other])^p: (N, C), (N,)."""
+    """The mean over classes of max(0, margin - input[target] + input[other])^p: (N, C), (N,).
+
+    Raises IndexRangeError, when computed, for a target that is no class.
+    """
     name = "multi_margin_loss"
     _classes(name, input)
     need_same_dtype(name, input=input, weight=weight)
@@ -334,14 +337,15 @@ def multi_margin_loss(
     need_shape(name, "weight", weight, input.shape[-1:])
     if p not in (1, 2):
         raise RabbetError(f"{name}: p must be 1 or 2, not {p}")
-    label = reshape(cast(target, int64), (*target.shape, 1))
+    place = counted_places(target, input.shape[-1])
+    label = reshape(place, (*target.shape, 1))
     own = take_along_axis(input, label, -1)
     excess = relu(margin - own + input)
     excess = excess * excess if p == 2 else excess
     other = iota.like(input, input.shape, input.ndim - 1, int64) != label
     loss = mean(where(other, excess, 0.0), -1)
     if weight is not None:
-        loss = loss * take(weight, target, 0)
+        loss = loss * take(weight, place, 0)
     return reduce_loss(name, loss, reduction)
 
 
@@ -371,7 +375,8 @@ def _multilabel_array(x: np.ndarray, t: np.ndarray, reduction: str) -> np.ndarra
 def multilabel_margin_loss(input: Value, target: Value, reduction: str = "mean") -> Value:
     """The mean over classes of max(0, 1 - (input[own] - input[other])), summed over own classes.
 
-    (N, C), (N, C): a row of targets holds own classes up to its first negative number.
+    (N, C), (N, C): a row of targets holds own classes up to its first negative number. Raises
+    IndexRangeError, when computed, for one of these that is no class.
     """
     name = "multilabel_margin_loss"
     _classes(name, input)
@@ -386,7 +391,7 @@ def multilabel_margin_loss(input: Value, target: Value, reduction: str = "mean")
     classes_ = iota.like(input, (*(1,) * input.ndim, classes), input.ndim, int64)
     match = (reshape(label, wide_) == classes_) & reshape(listed, wide_)  # (..., target, class)
     own = sum_(cast(match, int64), -2) > 0
-    score = take_along_axis(input, where(listed, label, 0), -1)
+    score = take_along_axis(input, counted_places(where(listed, label, 0), classes), -1)
     across = reshape(input, (*input.shape[:-1], 1, classes))
     excess = relu(1.0 - (reshape(score, wide_) - across))
     counts = reshape(listed, wide_) & ~reshape(own, (*input.shape[:-1], 1, classes))

@@ -145,7 +145,8 @@ def embedding(indices: Value, weight: Value, padding_idx: int | None = None) -> 
     """Rows of a table: weight[indices].
 
     indices (...) integers, weight (rows, features) -> (..., features). The row `padding_idx` gets
-    no gradient. Raises IndexRangeError, when computed, for an index that is not a row.
+    no gradient. Negative indices count from the end, as in `take`; an index that is no row is an
+    IndexRangeError when computed.
 
     >>> rb.embedding(rb.asarray([0, 2]), rb.ones((3, 4))).shape
     (2, 4)

@@ -216,17 +216,32 @@ def _frugal(
         new = sum(hints[b] for b in {*launch.writes} - made if buffers[b].kind == ARENA)
         return n in late, new - freed, n
 
-    while ready:
-        n = min(ready, key=growth)
+    # What a launch adds only ever falls, so the last entry of a launch comes out before its others.
+    queue = [growth(n) for n in ready]
+    heapq.heapify(queue)
+    while queue:
+        n = heapq.heappop(queue)[-1]
+        if n not in ready:
+            continue
         ready.remove(n)
         found.append(n)
+        fallen: set[int] = set()  # launches that add less from now on
+        for b in {*launches[n].writes} - made:
+            fallen.update(graph.writers[b])
         made.update(launches[n].writes)
         for b in launches[n].reads:
-            readers.get(b, set()).discard(n)
+            left = readers.get(b, set())
+            left.discard(n)
+            if len(left) == 1:
+                fallen |= left
+        fallen &= ready
         for m in graph.after[n]:
             missing[m] -= 1
             if missing[m] == 0:
                 ready.add(m)
+                fallen.add(m)
+        for m in fallen:
+            heapq.heappush(queue, growth(m))
     return found
 
 

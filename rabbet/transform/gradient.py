@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from rabbet.base import sizes
 from rabbet.base.errors import GradientError
 from rabbet.graph.op import Op
 from rabbet.graph.value import Attrs, Builder, Call, Value, lookup, topological
@@ -48,8 +49,12 @@ def gradient(
 ) -> list[Value | None]:
     """d sum(outputs * grads) / d wrt as Values of the same builder; None where there is no path.
 
-    An output whose gradient is None does not count.
+    An output whose gradient is None does not count; the others have the output's shape.
     """
+    pairs = [(y, g) for y, g in zip(outputs, grads, strict=True) if g is not None]
+    for y, g in pairs:
+        if g.ndim != y.ndim or not all(map(sizes.equal, g.shape, y.shape)):
+            raise GradientError(f"gradient: {g.spec} was given for an output {y.spec}")
     order = topological(y.call for y in outputs)
     wanted = {x.call for x in wrt}
     needed = set(wanted)
@@ -70,8 +75,7 @@ def gradient(
                 yield (v.call, v.index), g
 
     steps = [(call, len(call.outputs)) for call in reversed(order) if call in needed]
-    pairs = zip(outputs, grads, strict=True)
-    found |= reverse(steps, [((y.call, y.index), g) for y, g in pairs if g is not None], rule)
+    reverse(steps, [((y.call, y.index), g) for y, g in pairs if y.call in needed], rule)
     return [found.get((x.call, x.index)) for x in wrt]
 
 

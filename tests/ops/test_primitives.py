@@ -11,7 +11,7 @@ import pytest
 from rabbet import ops  # noqa: F401  (registers every op)
 from rabbet.base import dtypes
 from rabbet.base.dtypes import dtype_of
-from rabbet.base.errors import DTypeError, RabbetError, ShapeError
+from rabbet.base.errors import DTypeError, GradientError, RabbetError, ShapeError
 from rabbet.base.spec import Spec
 from rabbet.graph.interpret import run
 from rabbet.graph.value import Builder, Graph, Value, lookup
@@ -146,6 +146,13 @@ def test_gradients_reach_values_inside_the_graph() -> None:
     found = compute([x], (a,), gh, gx)
     np.testing.assert_array_equal(found[0], 6 * a)
     np.testing.assert_array_equal(found[1], 18 * a)
+
+
+def test_a_gradient_has_the_shape_of_its_output() -> None:
+    (x,) = values(np.ones((2, 3)))
+    row = lookup("reduce_sum")(x, axis=(0,), keepdims=True)
+    with pytest.raises(GradientError, match=r"\(1, 3\) was given for an output float64\(2, 3\)"):
+        gradient([x * x], [row], [x])
 
 
 def test_detached_values_pass_nothing() -> None:

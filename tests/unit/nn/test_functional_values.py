@@ -140,8 +140,15 @@ def test_labels_do_not_count_from_the_end(label: int) -> None:
         F.ctc_loss(rb.zeros((2, 1, 3)), [[1, label]], [2], [2]).item()
     with pytest.raises(rb.IndexRangeError, match=wanted):
         F.cross_entropy(rb.zeros((2, 3)), rb.asarray([1, label])).item()
+    with pytest.raises(rb.IndexRangeError, match=wanted):
+        F.multi_margin_loss(rb.zeros((2, 3)), rb.asarray([1, label]), weight=rb.ones(3)).item()
     with pytest.raises(rb.IndexRangeError, match="index 3 .element 0. .* must be from 0 to 2"):
         F.ctc_loss(rb.zeros((2, 1, 3)), [[1, 2]], rb.asarray([3]), [2]).item()
+
+
+def test_own_classes_do_not_count_from_the_end() -> None:
+    with pytest.raises(rb.IndexRangeError, match="index 3 .element 1. .* must be from 0 to 2"):
+        F.multilabel_margin_loss(rb.zeros((2, 3)), rb.asarray([[1, 3, -1], [-1, 0, 0]])).item()
 
 
 def test_ctc_of_nothing() -> None:

@@ -1,8 +1,12 @@
 """The order of launches and the memory they share."""
 
+import random
+from typing import Any
+
 import numpy as np
 import pytest
 
+from rabbet.runtime import arrange as arrange_module
 from rabbet.runtime.arrange import Arrangement, Launch, arrange
 from rabbet.runtime.plan import ARENA, INPUT, OUTPUT, PlanBuffer
 
@@ -118,3 +122,36 @@ def check_contents(kinds: str, launches: list[Launch], found: Arrangement) -> No
                 memory[where[b]] = b
         for b, kind in enumerate(kinds):
             assert kind != "o" or memory[where[b]] == b
+
+
+def _least_first(graph: Any, launches: list[Launch], hints: list[int], late: set[int]) -> list[int]:
+    """The frugal order by asking every launch that may run, each time; all buffers in the arena."""
+    order: list[int] = []
+    while len(order) < len(launches):
+        left = [n for n in range(len(launches)) if n not in order]
+
+        def growth(n: int, left: list[int] = left) -> tuple[bool, int, int]:
+            made = {b for m in order for b in launches[m].writes}
+            needed = {b for m in left if m != n for b in launches[m].reads}
+            new = sum(hints[b] for b in {*launches[n].writes} - made)
+            return n in late, new - sum(hints[b] for b in {*launches[n].reads} - needed), n
+
+        waiting = {n for m in left for n in graph.after[m]}
+        order.append(min({*left} - waiting, key=growth))
+    return order
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_the_frugal_order_is_that_of_asking_every_launch(seed: int) -> None:
+    draw = random.Random(seed)
+    hints = [draw.randint(1, 9) for _ in range(draw.randint(2, 12))]
+    numbers = range(len(hints))
+    launches = [
+        launch(draw.choices(numbers, k=draw.randint(0, 3)), draw.choices(numbers, k=2))
+        for _ in range(draw.randint(1, 12))
+    ]
+    graph = arrange_module._Dependences(launches)
+    late = graph.reachable({n for n in range(len(launches)) if draw.random() < 0.2})
+    buffers = [PlanBuffer(ARENA, 0, size) for size in hints]
+    found = arrange_module._frugal(graph, launches, buffers, hints, late)
+    assert found == _least_first(graph, launches, hints, late)
