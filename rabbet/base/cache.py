@@ -25,6 +25,7 @@ DEFAULT_LIMIT = 1 << 30  # bytes of all entries together
 _KEY = re.compile(r"[0-9a-f]{16,128}\Z")
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FOLDERS = 256  # entries lie in folders by the first two digits of their key
+_MANY = 64  # entries of a folder: so many are spread well enough to stand for all
 _FRESH_SECONDS = 600.0  # an entry read this recently is not marked as used again
 _ABANDONED_SECONDS = 3600.0  # a temporary file this old belongs to nobody
 
@@ -107,26 +108,31 @@ class DiskCache:
             raise OSError(f"{self.directory} is not writable")
 
     def _count(self, folder: Path, written: int) -> None:
-        """Now and then: drop the least recently used entries when all together are too many.
+        """Now and then: drop the least recently used entries where there are too many.
 
         Keys are spread evenly, so one folder tells how much there is: the one just written to, and
         so often (by chance) that each is looked at about once while all grow by 1/16. Walking all
-        of a full cache takes seconds, and is done only where that one says it is too large.
+        of a full cache takes seconds, so a folder of many entries keeps to its own share. Few can
+        be few large ones; then there are few everywhere, and all are looked at.
         """
         if secrets.randbelow(self.limit) >= written * 16 * _FOLDERS:
             return
-        if sum(size for _, size, _ in _entries(folder)) * _FOLDERS <= self.limit:
+        share, entries = self.limit // _FOLDERS, _entries(folder)
+        if _bytes(entries) > share and len(entries) < _MANY:
+            share, entries = self.limit, [e for f in self.directory.glob("??") for e in _entries(f)]
+        total = _bytes(entries)
+        if total <= share:
             return
-        entries = [e for f in self.directory.glob("??") for e in _entries(f)]
-        total = sum(size for _, size, _ in entries)
-        if total <= self.limit:
-            return
-        for _, size, path in sorted(entries):
-            if total <= self.limit * 3 // 4:
+        for _, size, path in sorted(entries)[:-1]:
+            if total <= share * 3 // 4:
                 break
             with contextlib.suppress(OSError):
                 os.unlink(path)
             total -= size
+
+
+def _bytes(entries: list[tuple[float, int, str]]) -> int:
+    return sum(size for _, size, _ in entries)
 
 
 def _entries(folder: Path) -> list[tuple[float, int, str]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from rabbet import targets
+from rabbet.base import cache as base_cache
 from rabbet.base.cache import DiskCache
 from rabbet.base.dtypes import float32
 from rabbet.base.errors import BuildError, InternalError
@@ -130,6 +131,27 @@ def test_a_large_cache_is_not_walked_at_each_start(tmp_path, monkeypatch):
     for _ in range(100):  # starts of programs that compile something small
         DiskCache(tmp_path / "cache").put(KEY, bytes(1000))
     assert len(walked) < 10  # 0.4 of 100 on average
+
+
+def test_a_full_folder_keeps_to_its_share(tmp_path, monkeypatch):
+    cache = DiskCache(tmp_path / "cache", limit=256 * 10_000)
+    for folder in ("00", "01"):
+        (cache.directory / folder).mkdir()
+        for n in range(100):
+            path = cache.directory / folder / f"{folder}{n:062x}"
+            path.write_bytes(bytes(200))
+            os.utime(path, (1000 + n, 1000 + n))
+    walked = []
+    found = base_cache._entries
+    monkeypatch.setattr(base_cache, "_entries", lambda path: walked.append(path) or found(path))
+    monkeypatch.setattr(base_cache.secrets, "randbelow", lambda limit: 0)
+    key = "00" + "f" * 62
+    cache.put(key, bytes(100))
+    assert walked == [cache.directory / "00"]
+    left = {path.name: path.stat().st_size for path in (cache.directory / "00").iterdir()}
+    assert sum(left.values()) <= 7_500
+    assert key in left and f"00{99:062x}" in left and f"00{0:062x}" not in left
+    assert len(list((cache.directory / "01").iterdir())) == 100
 
 
 def test_several_processes_write_the_same_keys(cache):
