@@ -26,6 +26,7 @@ NAMESPACES = {
     "rabbet.fft": "Fourier transforms",
     "rabbet.special": "Special functions",
     "rabbet.autograd": "PyTorch's names around gradients",
+    "rabbet.autograd.functional": "Derivatives at given inputs",
     "rabbet.nn": "Layers, losses, containers",
     "rabbet.nn.functional": "Layers and losses as functions",
     "rabbet.nn.init": "First values of parameters",
@@ -36,19 +37,11 @@ NAMESPACES = {
     "rabbet.train": "Trainer, callbacks, metrics",
     "rabbet.distributed": "Several processes",
 }
-MODULES = {"rabbet.linalg": "rabbet.linalg", "rabbet.fft": "rabbet.fft"}
-MODULES["rabbet.autograd"] = "rabbet.autograd"
-MODULES["rabbet.special"] = "rabbet.special"
-
-
-def module_of(namespace: str) -> Any:
-    """The module behind a public namespace."""
-    return importlib.import_module(MODULES.get(namespace, namespace))
 
 
 def public(namespace: str) -> dict[str, Any]:
     """Functions and classes of a namespace by name, those of other packages left out."""
-    module = module_of(namespace)
+    module = importlib.import_module(namespace)
     names = getattr(module, "__all__", None) or dir(module)
     found = {}
     for name in sorted(names):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import rabbet as rb
+import rabbet.autograd.functional as F
 
-F = rb.autograd.functional
 check, check_twice = rb.autograd.gradcheck, rb.autograd.gradgradcheck
 
 

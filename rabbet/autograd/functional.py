@@ -1,4 +1,4 @@
-"""Derivatives as PyTorch's `autograd.functional` has them: of a function, at once, at given inputs.
+"""rb.autograd.functional: derivatives of a function at given inputs, as PyTorch has them there.
 
 `inputs` is a tensor or a tuple of several; results have that form. Without `create_graph` they
 carry no gradients themselves. (`rb.jacrev` and its like make functions of functions.)
@@ -16,6 +16,8 @@ from rabbet.higher import transforms
 from rabbet.higher.functional import grad
 from rabbet.tensor.modes import enable_grad, no_grad
 from rabbet.tensor.tensor import Tensor
+
+__all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
 
 Function = Callable[..., Any]
 FORWARD, REVERSE = "forward-mode", "reverse-mode"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rabbet.autograd import functional
 from rabbet.base.errors import GradientError
 from rabbet.debug.anomaly import detect_anomaly, set_detect_anomaly
 from rabbet.engine import backward as backward_module
-from rabbet.higher import derivatives as functional
 from rabbet.higher.checked import gradcheck, gradgradcheck
 from rabbet.higher.function import Context, Function
 from rabbet.tensor.modes import enable_grad, no_grad, set_grad_enabled
