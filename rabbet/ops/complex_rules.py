@@ -159,9 +159,11 @@ def _reciprocal(x: Any) -> Any:
 
 @a.sign.parts
 def _sign(x: Any) -> Any:
+    """z / |z|; 0 + 0i for any zero, as for real numbers."""
     z, size = parts(x), f.hypot(real(x), imag(x))
-    safe = where(equal(size, 0), 1.0, size)
-    return complex_(z.re / safe, z.im / safe)
+    nothing = equal(size, 0)
+    safe = where(nothing, 1.0, size)
+    return complex_(where(nothing, 0.0, z.re / safe), where(nothing, 0.0, z.im / safe))
 
 
 @a.cast.parts
@@ -292,9 +294,9 @@ def hyperbolic_tangent(z: Pair) -> Pair:
     rho, scale = f.sqrt(s * s + 1.0), beta * s * s + 1.0
     found = Pair(beta * rho * s / scale, tangent / scale)
     small = t.sin(z.im) * t.cos(z.im) * 4.0 * f.exp(abs(z.re) * -2.0)
-    edge = Pair(
+    edge = Pair(  # at an infinity the imaginary part is a zero with the operand's sign
         f.copysign(zeros_like(z.re) + 1.0, z.re),
-        where(isfinite(z.im), small, f.copysign(zeros_like(z.im), z.im)),
+        where(is_endless(z), f.copysign(zeros_like(z.im), z.im), small),
     )
     lost = logical_and(isfinite(z.re), logical_not(isfinite(z.im)))
     found = choose(logical_and(far, logical_not(lost)), edge, found)
@@ -324,11 +326,12 @@ def _scaled(z: Pair, by: float) -> Pair:
 
 @f.expm1.parts
 def _expm1(x: Any) -> Any:
-    """exp - 1 = expm1(re) cos(im) - 2 sin(im/2)^2 + i e^re sin(im)."""
+    """exp - 1 = expm1(re) cos(im) - 2 sin(im/2)^2 + i e^re sin(im); a real part of 0 is +0."""
     z = parts(x)
     e = exponential(z)
     half = t.sin(z.im * 0.5)
     near = f.expm1(z.re) * t.cos(z.im) - half * half * 2.0
+    near = where(equal(near, 0), 0.0, near)
     usual = logical_and(isfinite(z.re), isfinite(z.im))
     usual = logical_and(usual, less(z.re, 40.0))
     re = where(usual, near, where(equal(e.im, 0), f.expm1(z.re), e.re - 1.0))

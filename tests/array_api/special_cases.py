@@ -66,7 +66,7 @@ UNARY = {
     "expm1": f"{_ODD}; inf -> inf; -inf -> -1.",
     **dict.fromkeys(("log", "log2", "log10"), _LOG),
     "log1p": f"{_ODD}; under-1 -> nan; -1 -> -inf; inf -> inf",
-    "sign": "neg -> -1.; zero -> 0.?; pos -> 1.; nan -> nan",
+    "sign": "neg -> -1.; zero -> 0.; pos -> 1.; nan -> nan",
     **dict.fromkeys(("sin", "tan"), f"{_ODD}; infinite -> nan"),
     "sinh": f"{_ODD}; inf -> inf; -inf -> -inf",
     "tanh": f"{_ODD}; inf -> 1.; -inf -> -1.",
@@ -182,7 +182,7 @@ zero +0 -> 1., 0.; finite inf -> nan, nan; finite nan -> nan, nan; inf +0 -> inf
 -inf inf -> 0.?, 0.?; inf inf -> inf?, nan; -inf nan -> 0.?, 0.?; inf nan -> inf?, nan
 nan +0 -> nan, 0.; nan nonzero -> nan, nan; nan nan -> nan, nan""",
     "expm1": """
-zero +0 -> 0.?, 0.; finite inf -> nan, nan; finite nan -> nan, nan; inf +0 -> inf, 0.
+zero +0 -> 0., 0.; finite inf -> nan, nan; finite nan -> nan, nan; inf +0 -> inf, 0.
 -inf finite -> -1., 0.*sin(b); inf nonzero&finite -> inf*cos(b), inf*sin(b)
 -inf inf -> -1., 0.?; inf inf -> inf?, nan; -inf nan -> -1., 0.?; inf nan -> inf?, nan
 nan +0 -> nan, 0.; nan nonzero -> nan, nan; nan nan -> nan, nan""",
@@ -207,9 +207,9 @@ finite nan -> nan, nan; -inf nan -> nan, inf?
 inf nan -> inf, nan; nan finite -> nan, nan; nan nan -> nan, nan""",
     "tanh": """
 +0 +0 -> 0., 0.; nonzero&finite inf -> nan, nan; +0 inf -> 0., nan; nonzero&finite nan -> nan, nan
-+0 nan -> 0., nan; inf pos&finite -> 1., 0.?; inf inf -> 1., 0.?; inf nan -> 1., 0.?
++0 nan -> 0., nan; inf pos&finite -> 1., 0.; inf inf -> 1., 0.?; inf nan -> 1., 0.?
 nan +0 -> nan, 0.; nan nonzero -> nan, nan; nan nan -> nan, nan""",
-    "sign": "zero zero -> 0.?, 0.?; nan * -> nan, nan; * nan -> nan, nan",
+    "sign": "zero zero -> 0., 0.; nan * -> nan, nan; * nan -> nan, nan",
     "isfinite": """
 nan * -> False; * nan -> False; infinite * -> False; * infinite -> False; finite finite -> True""",
     "isinf": """
