@@ -29,7 +29,7 @@ from rabbet.tensor.lift import functions
 class _Parts(Transform):
     """One transform for each part along an axis."""
 
-    def __init__(self, tseq: Sequence[Transform], dim: int, cache_size: int) -> None:
+    def __init__(self, tseq: Sequence[Transform], dim: int = 0, cache_size: int = 0) -> None:
         super().__init__(cache_size)
         self.transforms, self.dim = list(tseq), dim
         for part in self.transforms:
@@ -47,14 +47,16 @@ class _Parts(Transform):
         alike = [constraints.independent(c, axes - c.event_dim) for c in each]
 
         def holds(x: Tensor) -> Tensor:
-            parts = zip(alike, self._split(x), strict=True)
-            found = [c.check(p) for c, p in parts]
-            at = axis_of(type(self).__name__, self.dim, x.ndim)
+            found = [c.check(p) for c, p in zip(alike, self._split(x), strict=True)]
+            at = self._axis(x)
             if at >= x.ndim - axes:  # inside of one event
                 return functions["stack"](found, 0).all(axis=0)
             return self._join(found, at)
 
         return Constraint("parts", axes, holds)
+
+    def _axis(self, x: Tensor) -> int:
+        return axis_of(type(self).__name__, self.dim, x.ndim)
 
     def _split(self, x: Tensor) -> list[Tensor]:
         raise NotImplementedError
@@ -64,11 +66,11 @@ class _Parts(Transform):
 
     def _call(self, x: Tensor) -> Tensor:
         pairs = zip(self.transforms, self._split(x), strict=True)
-        return self._join([t(p) for t, p in pairs], axis_of("cat", self.dim, x.ndim))
+        return self._join([t(p) for t, p in pairs], self._axis(x))
 
     def _inverse(self, y: Tensor) -> Tensor:
         pairs = zip(self.transforms, self._split(y), strict=True)
-        return self._join([t.back(p) for t, p in pairs], axis_of("cat", self.dim, y.ndim))
+        return self._join([t.back(p) for t, p in pairs], self._axis(y))
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Tensor:
         """That of each part; summed where the parts are of one event."""
@@ -77,7 +79,7 @@ class _Parts(Transform):
         found = [
             sum_last(p.log_abs_det_jacobian(a, b), axes - p.domain.event_dim) for p, a, b in parts
         ]
-        at = axis_of(type(self).__name__, self.dim, t.ndim)
+        at = self._axis(t)
         return self._join(found, at) if at < t.ndim - axes else sum(found[1:], found[0])
 
     def __repr__(self) -> str:
@@ -107,7 +109,7 @@ class CatTransform(_Parts):
         super().__init__(tseq, dim, cache_size)
 
     def _split(self, x: Tensor) -> list[Tensor]:
-        at = axis_of("CatTransform", self.dim, x.ndim)
+        at = self._axis(x)
         if x.shape[at] != sum(self.lengths):
             raise ShapeError(
                 f"CatTransform: axis {at} of {show(x.shape)} has {x.shape[at]} elements; the "
@@ -132,11 +134,8 @@ class StackTransform(_Parts):
     tensor([[1., 6.]])
     """
 
-    def __init__(self, tseq: Sequence[Transform], dim: int = 0, cache_size: int = 0) -> None:
-        super().__init__(tseq, dim, cache_size)
-
     def _split(self, x: Tensor) -> list[Tensor]:
-        at = axis_of("StackTransform", self.dim, x.ndim)
+        at = self._axis(x)
         if x.shape[at] != len(self.transforms):
             raise ShapeError(
                 f"StackTransform: axis {at} of {show(x.shape)} has {x.shape[at]} slices for "

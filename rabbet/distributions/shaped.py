@@ -11,7 +11,7 @@ from rabbet.distributions.distribution import Distribution, floats
 from rabbet.distributions.tails import positive_uniform
 from rabbet.library.random import rand
 from rabbet.ops.arithmetic import abs_, clip, square
-from rabbet.ops.compare import where
+from rabbet.ops.compare import logical_and, where
 from rabbet.ops.float_functions import exp, expm1, log, log1p, sigmoid
 from rabbet.ops.pointwise_composites import logit
 from rabbet.ops.trigonometry import sinh, tanh
@@ -37,26 +37,24 @@ class GeneralizedPareto(Distribution):
     def __init__(self, loc: Any, scale: Any, concentration: Any) -> None:
         self.loc, self.scale, self.concentration = floats(loc, scale, concentration)
         self.batch_shape = self.loc.shape
-        is_short, k = self._bent(self.concentration < 0)
-        end = where(is_short, self.loc - self.scale / k, math.inf)
-        self.support = constraints.interval(self.loc, end)
+        is_short = self.concentration < 0.0
+        end = self.loc - self.scale / where(is_short, self.concentration, 1.0)
+        self.support = constraints.interval(self.loc, where(is_short, end, math.inf))
 
-    def _bent(self, where_it_is: Tensor) -> tuple[Tensor, Tensor]:
-        """Where that is, and the concentration there (1 elsewhere, so that it may divide)."""
-        return where_it_is, where(where_it_is, self.concentration, 1.0)
-
-    def _is_straight(self) -> tuple[Tensor, Tensor]:
-        """Where k is so small that a series is exact, and k elsewhere."""
-        least = 1e-5 if self.concentration.dtype.bits == 64 else 1e-3
-        is_bent, k = self._bent(abs_(self.concentration) >= least)
-        return ~is_bent, k
+    def _split(self, bend: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where `bend`, k times a distance, is so small that a series is exact (slopes by k would
+        lose their digits otherwise); `bend` there, 0 elsewhere; and k elsewhere, 1 there, so that
+        it may divide.
+        """
+        is_near = abs_(bend) < (1e-4 if bend.dtype.bits == 64 else 2e-2)
+        return is_near, where(is_near, bend, 0.0), where(is_near, 1.0, self.concentration)
 
     def _level(self, value: Any) -> Tensor:
         """-log of the chance of more: log(1 + k z) / k; NaN outside."""
-        z, k = (asarray(value) - self.loc) / self.scale, self.concentration
-        is_straight, safe = self._is_straight()
-        series = z * (1.0 - k * z * (0.5 - k * z * (1.0 / 3.0 - 0.25 * k * z)))
-        return where(is_straight, series, log1p(safe * z) / safe)
+        z = (asarray(value) - self.loc) / self.scale
+        is_near, bend, k = self._split(self.concentration * z)
+        series = z * (1.0 - bend * (0.5 - bend * (1.0 / 3.0 - 0.25 * bend)))
+        return where(is_near, series, log1p(k * z) / k)
 
     def rsample(self, shape: Any = (), *, generator: Any = None) -> Tensor:
         """By inversion."""
@@ -65,11 +63,10 @@ class GeneralizedPareto(Distribution):
 
     def _at(self, level: Tensor) -> Tensor:
         """The inverse of `_level`."""
-        k = self.concentration
-        is_straight, safe = self._is_straight()
-        part = k * level
-        series = level * (1.0 + part * (0.5 + part * (1.0 / 6.0 + part * (1.0 / 24.0))))
-        return self.loc + self.scale * where(is_straight, series, expm1(safe * level) / safe)
+        endless = logical_and(self.concentration == 0.0, level == math.inf)
+        is_near, bend, k = self._split(self.concentration * where(endless, 0.0, level))
+        series = level * (1.0 + bend * (0.5 + bend * (1.0 / 6.0 + bend * (1.0 / 24.0))))
+        return self.loc + self.scale * where(is_near, series, expm1(k * level) / k)
 
     def log_prob(self, value: Any) -> Tensor:
         """-log(scale) - (k + 1) log(1 + k z) / k; -inf outside of the support."""

@@ -64,6 +64,29 @@ def test_generalized_pareto_has_gradients_everywhere(k: float) -> None:
     assert far == pytest.approx(slope, rel=1e-6)
 
 
+@pytest.mark.parametrize(("k", "z"), [(9e-6, 1e4), (9e-4, 200.0), (-9e-4, 200.0), (1e-7, 3.0)])
+def test_generalized_pareto_far_out_with_little_bend(k: float, z: float) -> None:
+    """Where it is straight depends on how far out, too."""
+    wanted = -(k + 1) * np.log1p(k * z) / k
+    slope = -np.log1p(k * z) / k - (k + 1) * (z / (k * (1 + k * z)) - np.log1p(k * z) / k**2)
+    for dtype, digits, few in (("float64", 1e-12, 1e-4), ("float32", 1e-6, 1e-4)):
+        bend = rb.tensor(k, dtype=dtype, requires_grad=True)
+        found = D.GeneralizedPareto(0.0, 1.0, bend).log_prob(rb.tensor(z, dtype=dtype))
+        found.backward()
+        assert found.item() == pytest.approx(wanted, rel=digits)
+        assert bend.grad.item() == pytest.approx(slope, rel=few)
+    ours = D.GeneralizedPareto(0.0, 1.0, t(k))
+    assert ours.icdf(ours.cdf(t(3.0))).item() == pytest.approx(3.0, rel=1e-12)
+
+
+def test_generalized_pareto_ends() -> None:
+    ends = D.GeneralizedPareto(0.0, 1.0, t([-0.5, 0.0, 0.5])).icdf(t(1.0))
+    assert ends.tolist() == [2.0, np.inf, np.inf]
+    k = rb.tensor([0.0, 1.0], requires_grad=True)
+    D.GeneralizedPareto(0.0, 1.0, k).log_prob(rb.tensor([1e13, 1e13])).sum().backward()
+    assert np.isfinite(k.grad.numpy()).all()
+
+
 LOGITS = np.array([-40.0, -3.0, -0.05, -1e-4, 0.0, 1e-9, 5e-4, 0.5, 2.0, 60.0])
 
 
