@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import count, islice
+from operator import length_hint
 from typing import Any, Self
 
 import numpy as np
@@ -151,11 +152,11 @@ class DataLoader:
                 f"DataLoader: the state was saved with batch_size={state['batch_size']}, "
                 f"this loader has {self.batch_size}"
             )
-        is_known = hasattr(self.dataset, "__len__")
-        if min(state["epoch"], state["batch"]) < 0 or is_known and state["batch"] > len(self):
+        most = length_hint(self, -1)  # -1: a stream without a length
+        if min(state["epoch"], state["batch"]) < 0 or 0 <= most < state["batch"]:
             raise ValueError(
                 f"DataLoader: batch {state['batch']} of epoch {state['epoch']} is outside of a "
-                f"loader with {len(self)} batches"
+                + (f"loader with {most} batches" if most >= 0 else "stream")
             )
         self.seed = int(state["seed"])
         self._epoch, self._batch = int(state["epoch"]), int(state["batch"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -25,32 +24,38 @@ REFRESH_SECONDS = 0.1  # values are read only then
 class Lines(Callback):
     """One line per epoch: loss, metrics, samples per second, time."""
 
-    def __init__(self, epochs: int, samples: int, console: Console) -> None:
-        self.epochs, self.samples, self.console = epochs, samples, console
+    def __init__(self, epochs: int, console: Console) -> None:
+        self.epochs, self.console = epochs, console
         self._began = self._trained = 0.0
+        self._samples = 0  # trained on in this epoch
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         self._began = self._trained = time.perf_counter()
 
     def on_batch_end(self, batch: int, logs: Logs) -> None:
         self._trained = time.perf_counter()
+        self._samples = getattr(logs, "samples", 0)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         seconds = time.perf_counter() - self._began
-        rate = self.samples / max(self._trained - self._began, 1e-9)  # validation left out
         self.console.print(
-            f"epoch {epoch + 1}/{self.epochs}  {show_logs(logs)}  "
-            f"{rate:,.0f} samples/s  {seconds:.1f} s",
+            f"epoch {epoch + 1}/{self.epochs}  {show_logs(logs)}  {self.rate()}  {seconds:.1f} s",
             highlight=False,
             soft_wrap=True,
         )
 
+    def rate(self) -> str:
+        """How fast the epoch's training went so far, validation left out."""
+        return f"{self._samples / max(self._trained - self._began, 1e-9):,.0f} samples/s"
+
 
 class Bar(Lines):
-    """A bar that moves while an epoch runs, and a line when it is over."""
+    """A bar that moves while an epoch runs, and a line when it is over; `batches` is the number in
+    an epoch, None where it is not known.
+    """
 
-    def __init__(self, epochs: int, samples: int, batches: int, console: Console) -> None:
-        super().__init__(epochs, samples, console)
+    def __init__(self, epochs: int, batches: int | None, console: Console) -> None:
+        super().__init__(epochs, console)
         self.batches = batches
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -81,9 +86,8 @@ class Bar(Lines):
         if self._progress is None or now - self._shown < REFRESH_SECONDS:
             return
         self._shown = now
-        seen: Any = getattr(logs, "samples", 0)
-        rate = f"{seen / max(now - self._began, 1e-9):,.0f} samples/s"
-        self._progress.update(self._task, completed=batch + 1, logs=show_logs(logs), rate=rate)
+        done, rate = batch + 1, self.rate()
+        self._progress.update(self._task, completed=done, logs=show_logs(logs), rate=rate)
         self._progress.refresh()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
@@ -103,11 +107,11 @@ def _fixed(least: int | None = None) -> Column:
     return Column(no_wrap=True, min_width=least)
 
 
-def make_progress(verbose: int, epochs: int, samples: int, batches: int) -> list[Callback]:
+def make_progress(verbose: int, epochs: int, batches: int | None) -> list[Callback]:
     """Nothing (verbose 0), a live bar (1), or lines (2, or 1 where there is no terminal)."""
     if verbose == 0:
         return []
     console = Console()
     if verbose == 1 and (console.is_terminal or console.is_jupyter):
-        return [Bar(epochs, samples, batches, console)]
-    return [Lines(epochs, samples, console)]
+        return [Bar(epochs, batches, console)]
+    return [Lines(epochs, console)]

@@ -6,6 +6,7 @@ A step records forward, loss, backward, metrics and update as one segment, and r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,8 @@ class Trainer:
         step = self._make_step(class_weight, means)
         history = History()
         self._loader, self.stop_training, self.epoch = loader, False, initial_epoch
-        progress = make_progress(verbose, epochs, len(loader.dataset), len(loader))
+        batches = length_hint(loader, -1)  # -1: a stream without a length
+        progress = make_progress(verbose, epochs, batches if batches >= 0 else None)
         # Checkpoints last: they save what the others have done at the end of an epoch.
         given = sorted([*self.callbacks, *(callbacks or ())], key=_is_checkpoint)
         for callback in given:

@@ -358,14 +358,17 @@ def test_endless_streams_are_read_a_little_ahead_and_left(workers: int) -> None:
 
 
 def test_streams_go_on_from_a_saved_place() -> None:
-    loader = DataLoader(Stream(7), batch_size=2)
-    running = iter(loader)
-    next(running)
-    next(running)
-    state = json.loads(json.dumps(loader.state_dict()))
-    other = DataLoader(Stream(7), batch_size=2)
-    other.load_state_dict(state)
-    assert numbers(other) == [[4, 5], [6]] == numbers(running)
+    for stream in (Stream(7), ChainDataset([Stream(7)])):
+        loader = DataLoader(stream, batch_size=2)
+        running = iter(loader)
+        next(running)
+        next(running)
+        state = json.loads(json.dumps(loader.state_dict()))
+        other = DataLoader(stream, batch_size=2)
+        other.load_state_dict(state)
+        assert numbers(other) == [[4, 5], [6]] == numbers(running)
+        with pytest.raises(ValueError, match="batch -1 of epoch 0 is outside of a stream"):
+            other.load_state_dict({**state, "batch": -1})
 
 
 def test_lengths_and_errors_of_streams() -> None:

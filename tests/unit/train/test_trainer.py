@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import rabbet as rb
 from rabbet import nn, optim
 from rabbet.base.errors import DTypeError, RabbetError, ShapeError
-from rabbet.data import ArrayDataset, DataLoader
+from rabbet.data import ArrayDataset, DataLoader, IterableDataset
 from rabbet.train import Callback, LearningRateScheduler, ModelCheckpoint, Trainer
 
 RNG = np.random.default_rng(0)
@@ -255,6 +256,28 @@ def test_the_bar_moves_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     make_trainer().fit(X, Y, batch_size=16)
     text = "".join(shown)
     assert "3/3" in text and "samples/s" in text and "epoch 1/1" in text
+
+
+class Samples(IterableDataset):
+    """A stream that does not say how long it is."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from zip(X, Y, strict=True)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_streams_without_a_length(monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1" if is_terminal else "0")
+    monkeypatch.setattr("rabbet.train.progress.REFRESH_SECONDS", 0.0)
+    shown: list[str] = []
+    monkeypatch.setattr("sys.stdout", Recorder(shown))
+    trainer = make_trainer()
+    trainer.fit(DataLoader(Samples(), 16))
+    other = make_trainer()
+    other.fit(X, Y, batch_size=16, shuffle=False, verbose=0)
+    assert weights(trainer) == weights(other)
+    text = "".join(shown)
+    assert "samples/s" in text and ("3/?" in text) == is_terminal
 
 
 class Recorder:
