@@ -35,10 +35,7 @@ def gradcheck(
     >>> rb.autograd.gradcheck(lambda t: t.sin().cumsum(0), x)
     True
     """
-    given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-    chosen = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
-    if not chosen:
-        raise GradientError("gradcheck: no input requires gradients")
+    given, chosen = _given("gradcheck", inputs)
     fresh = list(given)
     for i in chosen:
         fresh[i] = given[i].detach().requires_grad_()
@@ -82,8 +79,7 @@ def gradgradcheck(
     >>> rb.autograd.gradgradcheck(lambda t: t.sin(), x)
     True
     """
-    given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-    chosen = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
+    given, chosen = _given("gradgradcheck", inputs)
     with enable_grad():
         ends = _outputs(func(*given))
     if grad_outputs is None:
@@ -110,6 +106,15 @@ def gradgradcheck(
     return gradcheck(
         slopes, (*given, *sent), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception
     )
+
+
+def _given(name: str, inputs: Tensor | Sequence[Any]) -> tuple[tuple[Any, ...], list[int]]:
+    """The arguments, and the numbers of those that require gradients."""
+    given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    chosen = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
+    if not chosen:
+        raise GradientError(f"{name}: no input requires gradients")
+    return given, chosen
 
 
 def _outputs(result: Any) -> list[Tensor]:

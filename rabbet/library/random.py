@@ -248,18 +248,14 @@ def _random(x: Tensor, low: int = 0, high: int | None = None, *, generator: Any 
         low, high = 0, low
     if x.dtype.kind == "b":
         return randint(low, 2 if high is None else high, x.shape, generator=generator) != 0
-    if high is None:
-        whole = (
-            2**63 - 1
-            if x.dtype.bits == 64
-            else 2**x.dtype.bits // (2 if x.dtype.kind == "i" else 1)
-        )
-        high = whole if x.dtype.is_integer else _whole_below(x.dtype)
-    return randint(low, high, x.shape, generator=generator).astype(x.dtype)
+    end = _whole_end(x.dtype) if high is None else high
+    return randint(low, end, x.shape, generator=generator).astype(x.dtype)
 
 
-def _whole_below(dtype: DType) -> int:
-    """Up to here a floating dtype has every whole number."""
+def _whole_end(dtype: DType) -> int:
+    """Below this a dtype has every whole number from 0 on; of 64 bits so far as int64 goes."""
+    if dtype.is_integer:
+        return int(min(2 ** (dtype.bits - (dtype.kind == "i")), 2**63 - 1))
     fraction = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}
     return 2 ** (fraction[dtype.name] + 1)
 

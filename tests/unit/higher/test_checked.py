@@ -61,6 +61,8 @@ def test_wrong_gradients_are_named() -> None:
         check(_wrong(2.0), leaf([1 + 1j]))
     with pytest.raises(rb.GradientError, match="no input requires gradients"):
         check(rb.exp, rb.ones(2))
+    with pytest.raises(rb.GradientError, match="gradgradcheck: no input requires gradients"):
+        check_twice(rb.exp, rb.ones(2))
 
 
 def test_functional(rng: np.random.Generator) -> None:
