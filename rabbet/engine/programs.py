@@ -78,7 +78,7 @@ class Family:
     needs: dict[tuple[Output, ...], frozenset[Output]] = field(default_factory=dict)
     asked: list[tuple[tuple[Output, ...], Pattern]] = field(default_factory=list)  # of background
     early: list[Entry] = field(default_factory=list)  # op by op, while a program is coming
-    ready: list[Any] | None = None  # programs of one op that came with the package, not used yet
+    ready: list[tuple[Pattern, Any]] | None = None  # programs of one op that came with the package
     sights: int = 0
     seen: int = 0  # when it was seen last (see `_Families.without`)
 
@@ -331,16 +331,17 @@ def _ready(
     if _is_large(single.nodes[0]):
         return None
     if family.ready is None:
-        family.ready = compiler().ready_programs(single.key)
-    for ready in family.ready:
-        if Pattern.fits(ready.dims, single.sizes) and needed <= frozenset(ready.keep):
-            entry = Entry(ready.keep, Pattern.of(ready.dims), None, False)
-            symbols = entry.pattern.match(single.sizes)
-            assert symbols is not None, "it fits"
-            entry.program = compiler().loaded(ready.program)
-            if entry.program is not None and entry.program.accepts(symbols):
-                family.entries.insert(0, entry)
-                return entry, symbols
+        found = compiler().ready_programs(single.key)
+        family.ready = [(Pattern.of(ready.dims), ready) for ready in found]
+    for pattern, ready in family.ready:
+        symbols = pattern.match(single.sizes)
+        if symbols is None or not needed <= frozenset(ready.keep):
+            continue
+        program = compiler().loaded(ready.program)
+        if program is not None and program.accepts(symbols):
+            entry = Entry(ready.keep, pattern, program, False)
+            family.entries.insert(0, entry)
+            return entry, symbols
     return None
 
 

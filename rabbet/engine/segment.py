@@ -46,20 +46,6 @@ class Pattern:
             pattern.dims.append(symbols[size] if isinstance(size, str) else size)
         return pattern if symbols else cls(pattern.dims)
 
-    @staticmethod
-    def fits(plain: Sequence[int | str], sizes: Sequence[int]) -> bool:
-        """True where the general pattern that `plain` tells of matches these sizes."""
-        symbols: dict[str, int] = {}
-        if len(plain) != len(sizes):
-            return False
-        for told, size in zip(plain, sizes, strict=True):
-            if isinstance(told, int):
-                if told != size:
-                    return False
-            elif size in (0, 1) or symbols.setdefault(told, size) != size:
-                return False
-        return True
-
     def plain(self) -> tuple[int | str, ...]:
         """Numbers as they are, expressions as text: equal ones, equal patterns."""
         return tuple(d if isinstance(d, int) else repr(d) for d in self.dims)

@@ -66,7 +66,5 @@ def _is_by_pixel(value: Expr, columns: int, column: Place, channel: int | None) 
     if load is None or channel is None:
         return False
     near, far = (coefficient(load.args[0], v) for v in (channel, columns))
-    if near is None or far is None:
-        return False
-    side_by_side = const(1, int64), const(column.stride, int64)
-    return near is side_by_side[0] and far is not side_by_side[1]
+    is_next = near is const(1, int64)  # expressions are interned
+    return is_next and far is not None and far is not const(column.stride, int64)
