@@ -81,18 +81,50 @@ static void test_slow_and_absent_threads(void) {
 }
 
 static void test_polling_is_in_time(void) {
-    rb_work work = {.kernel = count, .tasks = 60000, .cost = (int64_t)1 << 40, .threads = THREADS};
+    rb_work work = {.kernel = count, .tasks = 60000, .cost = (int64_t)1 << 36, .threads = THREADS};
     job made = divide(&work);
-    CHECK(made.chunk_cost <= 2 * cost_per_chunk && made.chunks == work.tasks);
+    CHECK(made.chunk_cost <= cost_per_chunk && made.chunks < work.tasks);
+    work.cost = (int64_t)1 << 40;
+    made = divide(&work);
+    CHECK(made.chunks == work.tasks);
     work.tasks = 10;
     made = divide(&work);
     CHECK(made.chunks == 10); /* a task is never cut */
+}
+
+/* A run's tasks differ by one at most from another's, whatever chunks they are cut into. */
+static void test_runs_are_equal(void) {
+    for (int64_t tasks = THREADS; tasks < 3000; tasks += 7) {
+        rb_work work = {.kernel = count, .tasks = tasks, .cost = (int64_t)1 << 24, .threads = THREADS};
+        job made = divide(&work);
+        if (made.chunks % THREADS != 0)
+            continue; /* each is one task */
+        for (int t = 0; t < THREADS; t++) {
+            int64_t begin = first_task(&made, atomic_load(&made.slots[t].next));
+            int64_t own = first_task(&made, made.slots[t].end) - begin;
+            CHECK(own == tasks / THREADS || own == (tasks + THREADS - 1) / THREADS);
+        }
+    }
+    rb_work most = {.tasks = INT64_MAX, .cost = INT64_MAX, .threads = THREADS};
+    static slot slots[THREADS];
+    job made = make_job(&most, slots, THREADS);
+    CHECK(first_task(&made, made.chunks) == most.tasks && first_task(&made, 0) == 0);
+}
+
+/* What a thread may wait for at the end is small beside a launch of a few large tasks, as products have. */
+static void test_large_tasks_go_one_by_one(void) {
+    rb_work work = {.kernel = count, .tasks = 34, .cost = (int64_t)34 << 22, .threads = 2};
+    static slot slots[2];
+    job made = make_job(&work, slots, 2);
+    CHECK(made.chunks == 34);
 }
 
 int main(void) {
     test_equal_threads();
     test_slow_and_absent_threads();
     test_polling_is_in_time();
+    test_runs_are_equal();
+    test_large_tasks_go_one_by_one();
     puts("split: ok");
     return 0;
 }

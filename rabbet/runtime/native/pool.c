@@ -17,7 +17,8 @@ enum {
 };
 
 /* In scalar operations, of which a core does 1 to 16 in a nanosecond. */
-static const int64_t cost_per_chunk = (int64_t)1 << 24; /* 1-16 ms: so that polling is in time */
+static const int64_t cost_per_chunk = (int64_t)1 << 21; /* 0.1-2 ms, 10 us of a product: others wait for one */
+static const int64_t most_chunks = (int64_t)1 << 30;    /* so that products of two numbers of chunks fit */
 static const int64_t cost_per_clock = (int64_t)1 << 18; /* reading the clock is 25 ns: not at every call */
 static const int64_t cost_of_call = 1000;               /* counted on top, for costs that are too small */
 
@@ -66,11 +67,15 @@ static void keep_failure(int64_t best[RB_STATUS_WORDS], const int64_t status[RB_
         best[i] = status[i];
 }
 
+/* Where a chunk begins: larger ones lie evenly among the others, so that runs are equal too. */
+static int64_t first_task(const job *the_job, int64_t chunk) {
+    int64_t size = the_job->work->tasks / the_job->chunks, larger = the_job->work->tasks % the_job->chunks;
+    return chunk * size + chunk * larger / the_job->chunks;
+}
+
 static void run_chunk(const job *the_job, int64_t chunk, int thread) {
     const rb_work *work = the_job->work;
-    int64_t size = work->tasks / the_job->chunks, larger = work->tasks % the_job->chunks;
-    int64_t begin = chunk * size + (chunk < larger ? chunk : larger);
-    int64_t end = begin + size + (chunk < larger ? 1 : 0);
+    int64_t begin = first_task(the_job, chunk), end = first_task(the_job, chunk + 1);
     int64_t status[RB_STATUS_WORDS] = {0, work->call, 0, 0, 0};
     uint8_t *scratch = work->scratch + (size_t)thread * work->scratch_stride;
     work->kernel(work->buffers, work->sizes, begin, end, scratch, status);
@@ -112,9 +117,10 @@ static void merge_failures(const job *the_job, int64_t status[RB_STATUS_WORDS]) 
 }
 
 static int64_t chunk_count(const rb_work *work, int threads) {
-    int64_t chunks = work->cost / cost_per_chunk + 1;
-    if (threads > 1 && chunks < (int64_t)threads * CHUNKS_PER_THREAD)
-        chunks = (int64_t)threads * CHUNKS_PER_THREAD;
+    int64_t each = work->cost / cost_per_chunk / threads + 1; /* as many in each thread's run */
+    if (threads > 1 && each < CHUNKS_PER_THREAD)
+        each = CHUNKS_PER_THREAD;
+    int64_t chunks = each < most_chunks / threads ? each * threads : most_chunks;
     return chunks < work->tasks ? chunks : work->tasks;
 }
 
