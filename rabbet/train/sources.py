@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rabbet.base.errors import ShapeError
-from rabbet.data import ArrayDataset, DataLoader, Subset
+from rabbet.data import ArrayDataset, DataLoader, IterableDataset, Subset
 from rabbet.tensor import Tensor
 
 
@@ -32,7 +32,10 @@ def make_dataset(x: Any, y: Any) -> Any:
         if y is not None:
             raise TypeError("a dataset has its targets in its samples: leave y out")
         return x
-    raise TypeError(f"data must be arrays, a Dataset or a DataLoader, not {type(x).__name__}")
+    name = type(x).__name__
+    if isinstance(x, IterableDataset):
+        raise TypeError(f"the stream {name} has its own order: give a DataLoader of it")
+    raise TypeError(f"data must be arrays, a Dataset or a DataLoader, not {name}")
 
 
 def make_loader(

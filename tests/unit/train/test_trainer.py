@@ -276,6 +276,8 @@ def test_streams_without_a_length(monkeypatch: pytest.MonkeyPatch, is_terminal: 
     other = make_trainer()
     other.fit(X, Y, batch_size=16, shuffle=False, verbose=0)
     assert weights(trainer) == weights(other)
+    with pytest.raises(TypeError, match="the stream Samples .* give a DataLoader of it"):
+        trainer.fit(Samples())
     text = "".join(shown)
     assert "samples/s" in text and ("3/?" in text) == is_terminal
 
