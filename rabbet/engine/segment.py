@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from rabbet.base import sizes as base_sizes
 from rabbet.base.sizes import Dim, SizeExpr, SizeScope
 from rabbet.engine.singly import Single
-from rabbet.graph import parcel
+from rabbet.graph import encode, parcel
 from rabbet.graph.value import Graph
 from rabbet.recorder import Segment
 
 Output = tuple[int, int]  # (position of the node in its segment, output index)
+POSITION = "p"  # how the names of symbols that say where begin
 
 
 @dataclass(eq=False)
@@ -20,7 +21,8 @@ class Pattern:
     """The sizes of a segment with what was seen to change as symbols.
 
     `dims[i]` is the i-th size of the segment's key; symbol s is the size at `defined_at[s]`. In a
-    general pattern it is neither 0 nor 1.
+    general pattern it is neither 0 nor 1, unless it is a position (`Op.positions`), as its name
+    tells.
     """
 
     dims: list[Dim]
@@ -30,6 +32,7 @@ class Pattern:
     # What `match` compares, found when it is first asked: numbers with their places, symbols met
     # again with both places, and places of other expressions.
     _numbers: list[tuple[int, int]] | None = None
+    _extents: list[int] = field(default_factory=list)  # where 0 and 1 do not fit
     _again: list[tuple[int, int]] = field(default_factory=list)
     _others: list[int] = field(default_factory=list)
 
@@ -63,9 +66,10 @@ class Pattern:
         for at, first in self._again:
             if sizes[at] != sizes[first]:
                 return None
+        for at in self._extents:
+            if sizes[at] in (0, 1):
+                return None
         symbols = tuple([sizes[i] for i in self.defined_at])
-        if self.is_general and (0 in symbols or 1 in symbols):
-            return None
         for at in self._others:
             if base_sizes.evaluate(self.dims[at], symbols) != sizes[at]:
                 return None
@@ -73,7 +77,11 @@ class Pattern:
 
     def _sort(self) -> None:
         """Say what is to be compared."""
+        assert self.scope is not None, "it has symbols"
         self._numbers = []
+        if self.is_general:
+            names = zip(self.scope.names, self.defined_at, strict=True)
+            self._extents = [at for name, at in names if not name.startswith(POSITION)]
         for at, dim in enumerate(self.dims):
             if isinstance(dim, int):
                 self._numbers.append((at, dim))
@@ -126,15 +134,17 @@ def general_pattern(single: Single) -> Pattern:
     """All sizes of one op as symbols: one symbol where its rule wants sizes to be equal, several
     where they only happen to be.
 
-    0 and 1 are not like other sizes, so they stay. Nothing can be said of symbols where an operand
-    has no elements: then all sizes stay.
+    0 and 1 are not like other sizes, so they stay, unless they say where. Nothing can be said of
+    symbols where an operand has no elements: then all sizes stay.
     """
-    sizes = single.sizes
+    sizes, positions = single.sizes, _positions(single)
     if any(0 in node.specs[index].shape for node, index in single.leaves):
         return Pattern([*sizes])
-    first = [None if size in (0, 1) else at for at, size in enumerate(sizes)]
+    first = [
+        None if size in (0, 1) and at not in positions else at for at, size in enumerate(sizes)
+    ]
     while True:
-        pattern = _symbols_at(sizes, first)
+        pattern = _symbols_at(sizes, first, positions)
         if pattern.scope is None:
             return pattern
         graph_of(single, pattern.dims, [])
@@ -145,7 +155,22 @@ def general_pattern(single: Single) -> Pattern:
             return pattern
 
 
-def _symbols_at(sizes: Sequence[int], first: Sequence[int | None]) -> Pattern:
+def _positions(single: Single) -> frozenset[int]:
+    """Where the sizes lie that say where."""
+    (node,) = single.nodes
+    found: list[int] = []
+    at = len(single.sizes) - len(node.prepared.sizes)
+    for name in sorted(node.op.sizes & node.attrs.keys()):
+        end = at + len(encode.sizes_in(node.attrs[name]))
+        if name in node.op.positions:
+            found += range(at, end)
+        at = end
+    return frozenset(found)
+
+
+def _symbols_at(
+    sizes: Sequence[int], first: Sequence[int | None], positions: Collection[int]
+) -> Pattern:
     """The size at i is the symbol whose first place is `first[i]`; None: it is a number."""
     scope, symbols = SizeScope(), dict[int, Dim]()
     pattern = Pattern([], scope, is_general=True)
@@ -155,7 +180,8 @@ def _symbols_at(sizes: Sequence[int], first: Sequence[int | None]) -> Pattern:
             pattern.dims.append(size)
             continue
         if place not in symbols:
-            symbols[place] = scope.symbol(f"n{len(symbols)}", size)
+            kind = POSITION if place in positions else "n"
+            symbols[place] = scope.symbol(f"{kind}{len(symbols)}", size)
             pattern.defined_at.append(at)
         pattern.dims.append(symbols[place])
     return pattern if symbols else Pattern([*sizes])

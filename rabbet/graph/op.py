@@ -59,7 +59,10 @@ class Op(Binding):
     holds_halves: bool = False
     # Under rb.autocast: "narrow" ops compute in its dtype, "wide" ones turn halves into float32.
     autocast: str | None = None
-    sizes: frozenset[str] = frozenset()  # names of attributes that hold sizes: never static
+    # Names of attributes that hold sizes, which are never static; and of those among them that say
+    # where, not how many: 0 and 1 are nothing special there.
+    sizes: frozenset[str] = frozenset()
+    positions: frozenset[str] = frozenset()
     outputs: int = 1  # the visible ones
     residuals: int = 0  # how many last outputs are hidden
     awaits: int = 0  # how many last operands (of a movement) are not read, only waited for
@@ -271,6 +274,7 @@ def make_op(function: Callable[..., Any], *, kind: str, **fields: Any) -> Op:
         body=function if kind in ("composite", "attention", "recurrent") else None,
         method=fields.pop("method", name if has_method else None),
         sizes=frozenset(fields.pop("sizes", ())),
+        positions=frozenset(fields.pop("positions", ())),
         module=function.__module__,
         signature=signature,
         **fields,

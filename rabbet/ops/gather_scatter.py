@@ -328,6 +328,7 @@ def _slice_set_samples() -> list[Sample]:
     public=False,
     promote="common",
     sizes=("start", "stop", "step"),
+    positions=("start", "stop"),
     infer=_slice_set_spec,
     lower=slice_.lower,
     reference=_slice_set_array,

@@ -259,7 +259,7 @@ def _slice_lower(
 ) -> Lowered:
     found = []
     for i, a, s in zip(index, start, step, strict=True):
-        first = const(0, int64) if a == 0 else dims(a)
+        first = const(0, int64) if isinstance(a, int) and a == 0 else dims(a)
         if s == 1:
             found.append(first + i)
         elif s == -1:
@@ -280,6 +280,7 @@ def _slice_array(
     "movement",
     public=False,
     sizes=("start", "stop", "step"),
+    positions=("start", "stop"),
     infer=_slice_spec,
     lower=_slice_lower,
     reference=_slice_array,
@@ -437,6 +438,7 @@ def _pad_samples() -> list[Sample]:
     "movement",
     public=False,
     sizes=("low", "high", "interior"),
+    positions=("low", "high"),
     infer=_pad_spec,
     lower=_pad_lower,
     reference=_pad_array,

@@ -217,7 +217,11 @@ def _linear(rows: tuple[int, ...], ends: int, has_bias: bool) -> None:
 
 
 def moves() -> Iterator[Callable[[], None]]:
-    """Parts of arrays, arrays put together, and sums along each axis, with their gradients."""
+    """Elements and parts of arrays, arrays put together, and sums along each axis, with their
+    gradients.
+    """
+    for rank, dtype in product(range(1, 5), sample.ALL):
+        yield partial(_moved, lambda x: x[(0,) * x.ndim], (4, 5, 3, 6)[:rank], dtype)
     for rank, dtype in product(range(1, 5), ("float32", "int64")):
         for move in _moves(rank):
             yield partial(_moved, move, (4, 5, 3, 6)[:rank], dtype)
@@ -230,7 +234,7 @@ def moves() -> Iterator[Callable[[], None]]:
 
 def _moves(rank: int) -> Iterator[Callable[[Any], Any]]:
     for at in range(rank):
-        for part in (0, 2, slice(2), slice(1), slice(1, 3), slice(2, 3), slice(2, None)):
+        for part in (0, slice(1, 3)):  # where it begins makes no difference
             yield partial(_part, at, part)
         for name, keeps in product(REDUCTIONS, (False, True)):
             yield partial(functions[name], axis=at, keepdims=keeps)

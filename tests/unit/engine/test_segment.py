@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 import rabbet as rb
+from rabbet.engine import programs
 from rabbet.engine.segment import Pattern, general_pattern
 from rabbet.engine.singly import single_of
 from rabbet.tensor import functions as F
@@ -36,6 +38,10 @@ CASES: dict[str, tuple[Callable[[], rb.Tensor], tuple[int | str, ...]]] = {
         lambda: F["concat"]([rb.ones((3, 2)), rb.ones((3, 5)), rb.ones((3, 2))], axis=1),
         ("n0", "n1", "n0", "n2", "n0", "n3"),
     ),
+    "0 and 1 are nothing special where they say where": (
+        lambda: F["pad"](rb.ones((1, 3)), (0, 2), (1, 0), (0, 0)),
+        (1, "n0", "p1", "p2", 0, 0, "p3", "p4"),
+    ),
 }
 
 
@@ -53,6 +59,31 @@ def test_a_general_pattern_fits_other_sizes_but_neither_none_nor_one() -> None:
         assert pattern.match(sizes) is None
     fixed = _general(rb.ones((0, 4)) + rb.ones((0, 4)))
     assert fixed.match((0, 4, 0, 4)) == () and fixed.match((0, 5, 0, 5)) is None
+
+
+def test_a_position_is_any_number() -> None:
+    pattern = _general(F["pad"](rb.ones((4,)), (2,), (3,), (0,)))
+    plain, sizes = pattern.plain(), (5, 0, 0, 1)
+    assert pattern.match(sizes) == Pattern.of(plain).match(sizes) == (5, 0, 1)
+    assert pattern.match((1, 0, 0, 1)) is None is Pattern.of(plain).match((1, 0, 0, 1))
+
+
+def test_reading_and_writing_elements_makes_programs_for_any_place() -> None:
+    """Forward and backward: of an array's number of axes, one for each op."""
+
+    def known() -> int:
+        return sum(len(f.entries) for key, f in programs.families.items() if key[:3] == b"one")
+
+    x = rb.tensor(np.arange(24.0).reshape(2, 3, 4), requires_grad=True)
+    counts = []
+    for place in np.ndindex(x.shape):
+        y = x * 1
+        y[place] = -1
+        (y[place] + x[place]).backward()
+        assert x.grad is not None and x.grad.sum() == x.grad[place] == 1
+        x.grad = None
+        counts.append(known())
+    assert counts[0] == counts[-1] > 0
 
 
 def test_a_pattern_in_plain_words_comes_back() -> None:
