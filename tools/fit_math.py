@@ -213,9 +213,19 @@ def fits() -> list[Fit]:
     result.append(Fit("DIGAMMA_REST_64", digamma_rest, 0, 0.01, one, 8))
     result += bessel_fits()
     result.append(Fit("ERFCX_64", erfcx_ratio, -1, 1, lambda u: 1 / erfcx_ratio(u), 26))
-    # In float64, but no more digits than float32 needs.
-    low, high = 1 / (16 + GELU_OFFSET), 1 / GELU_OFFSET
-    result.append(Fit("GELU_32", normal_tail, low, high, lambda v: 1 / normal_tail(v), 10))
+    low, high = 1 / (GELU_LAST + GELU_OFFSET), 1 / GELU_OFFSET
+    share = centred(gelu_share, GELU_MIDDLE)
+    result.append(
+        Fit(
+            "GELU_32",
+            share,
+            low - GELU_MIDDLE,
+            high - GELU_MIDDLE,
+            lambda z: 1 / (1 + share(z)) / gelu_unit(z + GELU_MIDDLE),
+            12,
+            single=True,
+        )
+    )
     tail = lambda z: (  # noqa: E731
         (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1 - z / 3 - z * z / 5) / z**3
     )
@@ -234,13 +244,26 @@ def erfcx_ratio(u: mp.mpf) -> mp.mpf:
     return (1 + mp.fsum(terms)) / (x * t * mp.sqrt(mp.pi))
 
 
-GELU_OFFSET = mp.mpf(4)
+GELU_OFFSET, GELU_LAST = mp.mpf(1.5), mp.mpf(14.45)  # beyond the last, gelu(-a) is 0 in float32
+GELU_MIDDLE = mp.mpf(float(np.float32(0.49)))
 
 
-def normal_tail(v: mp.mpf) -> mp.mpf:
-    """exp(a*a/2) / v times the normal distribution function at -a, where v = 1 / (a + 4)."""
-    a = 1 / v - GELU_OFFSET
-    return mp.exp(a * a / 2) * mp.erfc(a / ROOT2) / (2 * v)
+def normal_below(a: mp.mpf) -> mp.mpf:
+    """The normal distribution function at -a."""
+    return mp.erfc(a / ROOT2) / 2
+
+
+def gelu_share(t: mp.mpf) -> mp.mpf:
+    """What exp(a*a/2) times the normal distribution function at -a is more than t / 2, as a share
+    of it, where t = 1 / (a + 1.5)."""
+    a = 1 / t - GELU_OFFSET
+    return mp.exp(a * a / 2) * normal_below(a) * 2 / t - 1
+
+
+def gelu_unit(t: mp.mpf) -> mp.mpf:
+    """How much coarser float32 is at gelu(-a) than at normal numbers of that size."""
+    a = 1 / t - GELU_OFFSET
+    return max(mp.mpf(1), mp.mpf(2) ** -126 / (a * normal_below(a))) if a > 1 else mp.mpf(1)
 
 
 def bessel_fits() -> list[Fit]:

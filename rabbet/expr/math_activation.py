@@ -21,6 +21,7 @@ from rabbet.expr.math_base import (
     fma,
     number,
     polynomial,
+    polynomial_in_pairs,
     residue,
     two_product,
     two_sum,
@@ -43,6 +44,8 @@ TANH_CUBIC = TANH_LINEAR * 0.044715
 _CONSTANT = _split(-LOG2_E * TANH_LINEAR, 12)  # float32's exponents are of powers of two
 _SQUARE = _split(-LOG2_E * TANH_CUBIC, 24)
 _LINEAR_REST, _CUBIC_REST = -9.9693088091109203e-17, -6.1751499181553155e-19  # what they lack
+_GELU_OFFSET, _GELU_MIDDLE = 1.5, 0.49  # those of tools/fit_math.py
+_FALLING_32 = tuple(x * (-1.0) ** (power + 1) for power, x in enumerate(c.EXP_32))
 
 
 def _by_width(
@@ -112,20 +115,35 @@ def _silu_full(x: Expr) -> Expr:
     return _gate(top, top)
 
 
-def _gelu_short(x: Expr) -> Expr:
+def _gelu_single(x: Expr) -> Expr:
     """max(x, 0) - a * F(-a) with a = |x| and F the normal distribution function.
 
-    F(-a) is exp(-a * a / 2) times a polynomial in 1 / (a + 4). In float64, with polynomials just
-    long enough for float32: cheaper than to carry all that is lost.
+    F(-a) is exp(-a * a / 2) times (1 + share) / 2 / (a + 1.5), where the share, a polynomial in the
+    quotient, is so small that its roundings hardly count: it is added to the quotient, not
+    multiplied, as is exp(r) - 1 after it. What the exponent, the quotient and its product with a
+    lose is carried along.
     """
-    a = at_most(absolute(x), 16.0)
-    share = number(1.0, x) / (a + 4.0)
-    tail = a * share * polynomial(share, c.GELU_32) * _short_exp(a * a * -0.5)
-    return select(x < 0.0, -tail, x - tail)
+    a = at_most(absolute(x), 14.5)
+    below = a + _GELU_OFFSET
+    lost = a - (below - _GELU_OFFSET)
+    one = number(1.0, x)
+    quotient = one / below
+    excess = fma(quotient, lost, residue(quotient, below, one))
 
+    half = a * 0.5
+    size, size_lost = two_product(half, a)
+    n = fma(size, -LOG2_E, SINGLE.magic) - SINGLE.magic
+    near = fma(n, SINGLE.ln2_high, size)
+    rest = fma(n, SINGLE.ln2_low, size_lost)
+    r = near + rest
+    falling = near + fma(r * r, polynomial(r, _FALLING_32), rest)  # 1 - exp(-r)
 
-def _gelu_single(x: Expr) -> Expr:
-    return cast(_gelu_short(cast(x, float64)), float32)
+    base, base_lost = two_product(half, quotient)
+    base_lost = fma(-base, excess, base_lost)
+    share = polynomial_in_pairs(quotient - _GELU_MIDDLE, c.GELU_32)
+    more = fma(base, share, fma(base_lost, share, base_lost))
+    tail = call("scale", base + fma(-(base + more), falling, more), n)
+    return at_least(x, -0.0) - tail
 
 
 def _gelu_full(x: Expr) -> Expr:

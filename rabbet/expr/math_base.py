@@ -96,6 +96,18 @@ def polynomial(x: Expr, coefficients: Coefficients) -> Expr:
     return result
 
 
+def polynomial_in_pairs(x: Expr, coefficients: Coefficients) -> Expr:
+    """The same from pairs of terms and x * x: one product more, and half as many in a row."""
+    low, high = coefficients[::2], coefficients[1::2]
+    pairs = [fma(number(b, x), x, a) for a, b in zip(low, high, strict=False)]
+    pairs += [number(rest, x) for rest in low[len(high) :]]
+    square = x * x
+    result = pairs[-1]
+    for pair in reversed(pairs[:-1]):
+        result = fma(result, square, pair)
+    return result
+
+
 def absolute(x: Expr) -> Expr:
     return call("abs", x)
 
