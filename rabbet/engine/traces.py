@@ -53,6 +53,26 @@ class Branch:
     kept: Any = None  # see kept.py
 
 
+def merge(branch: Branch, path: list[tuple[str, Any, Any]], final: Final) -> None:
+    """Add one recorded path to the tree; the part already known is left as it is."""
+    new = not branch.stages and branch.decision is None and branch.final is None
+    for kind, what, outcome in path:
+        if kind == "stage":
+            if new:
+                branch.stages.append(what)
+            continue
+        if new:
+            branch.decision = what
+        if outcome not in branch.after:
+            branch.after[outcome] = Branch()
+            new = True
+        else:
+            new = False
+        branch = branch.after[outcome]
+    if branch.final is None:
+        branch.final = final
+
+
 KINDS = {"made": 0, "argument": 1, "handle": 2, "grad": 3, "constant": 4, "offset": 5}
 
 

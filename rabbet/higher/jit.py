@@ -25,8 +25,8 @@ from rabbet.base.tree import Structure
 from rabbet.engine import programs
 from rabbet.engine.flush import explained, flush, index_error, value_of
 from rabbet.engine.kept import graph_to_keep, keeping
-from rabbet.engine.traces import Branch, Final, Source, Stage, Target, native
-from rabbet.recorder import Handle, Node, Segment, Tape, current, leaf_node
+from rabbet.engine.traces import Branch, Final, Source, Stage, Target, merge, native
+from rabbet.recorder import Handle, Node, Segment, Tape, arguments_key, current, leaf_node
 from rabbet.runtime import buffers
 from rabbet.runtime.background import Coming
 from rabbet.runtime.errors import IndexFailure, NativeIndexFailure
@@ -65,6 +65,45 @@ class Trace:
             h._node.specs[h._index] is spec and h._node.requires_grad == grad
             for h, spec, grad in self.handles
         )
+
+
+class Known:
+    """What is known of arguments with one `arguments_key`: the whole key, and their Specs, which
+    the short one names by address.
+    """
+
+    __slots__ = ("key", "specs", "straight")
+
+    def __init__(self, key: Any, specs: list[Spec]) -> None:
+        self.key, self.specs = key, specs
+        self.straight: Straight | None = None
+
+
+class Straight:
+    """A trace without decisions, which one native call replays to its end."""
+
+    __slots__ = ("final", "is_bare", "is_single", "trace")
+
+    def __init__(self, trace: Trace, final: Final) -> None:
+        self.trace, self.final = trace, final
+        self.is_bare = not (trace.guards or trace.handles or trace.grads or trace.coming)
+        self.is_single = final.structure == tree.LEAF and final.results[0][0] is not None
+
+    @staticmethod
+    def of(trace: Trace) -> Straight | None:
+        """One for a trace that was just replayed; None where it has decisions, or changes."""
+        root = trace.root
+        if root.final is None or not root.replay or root.kept is not None:
+            return None
+        return Straight(trace, root.final)
+
+    def replayed(self, arguments: list[Tensor]) -> Any:
+        """The function's result."""
+        flush()
+        results = _played(self.trace.root, arguments, made=[], stages=self.trace.root.stages)
+        if self.is_single and isinstance(results[0], Handle):
+            return results[0]
+        return _handed_out(self.final, results)
 
 
 class Capture:
@@ -231,7 +270,7 @@ class Jitted:
         functools.update_wrapper(self, function, updated=())
         self.function = function
         self.traces: dict[Any, list[Trace]] = {}
-        self.quick: dict[tuple[Any, ...], tuple[Any, list[Any]]] = {}  # see _quick_key
+        self.quick: dict[bytes, Known] = {}
         self.stats = {"recorded": 0, "replayed": 0}
         self.why = ""
         programs.jitted.add(self)
@@ -251,6 +290,13 @@ class Jitted:
         return functools.partial(self, Own(instance) if tree.is_registered(instance) else instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        quick = None if kwargs else arguments_key(args)
+        known = self.quick.get(quick) if quick is not None else None
+        straight = None if known is None else known.straight
+        if straight is not None and (straight.is_bare or straight.trace.holds(list(args))):
+            result = straight.replayed(list(args))
+            self.stats["replayed"] += 1
+            return result
         tape = current()
         if (
             tape.capture is not None
@@ -259,14 +305,13 @@ class Jitted:
             or self.why
         ):
             return self.function(*_plain(args), **kwargs)
-        quick = None if kwargs else _quick_key(args, tape)
-        if quick is not None and quick in self.quick:
-            known = self.quick[quick][0]
+        if known is not None:
             tensors = list(args)
-            for trace in self.traces.get(known, ()):
+            for trace in self.traces.get(known.key, ()):
                 if trace.holds(tensors):
                     done, result = _replay(trace, tensors)
                     if done:
+                        known.straight = Straight.of(trace)
                         self.stats["replayed"] += 1
                         return result
                     break
@@ -279,7 +324,7 @@ class Jitted:
         if quick is not None:
             if len(self.quick) >= TRACES_KEPT:
                 self.quick.clear()
-            self.quick[quick] = key, [t.spec for t in tensors]
+            self.quick[quick] = Known(key, [t.spec for t in tensors])
         for trace in self.traces.get(key, ()):
             if trace.holds(tensors):
                 done, result = _replay(trace, tensors)
@@ -316,12 +361,15 @@ class Jitted:
         self.stats["recorded"] += 1
         if final is None:
             self.why = capture.opaque
+            self.quick.clear()
             return result
         with Interrupts():  # half a trace must not be replayed
             self._remember(key, trace, capture, final)
         return result
 
     def _remember(self, key: Any, trace: Trace | None, capture: Capture, final: Final) -> None:
+        for known in self.quick.values():  # traces may go
+            known.straight = None
         if trace is None:
             handles = list(capture.before.values())
             grads = list(capture.grad_before.values())
@@ -331,12 +379,12 @@ class Jitted:
             others = [t for t in self.traces.get(key, ()) if not t.is_stale]
             self.traces[key] = [trace, *others[:7]]
         else:
-            known = {id(h) for h, _, _ in trace.handles}
-            trace.handles += [t for t in capture.before.values() if id(t[0]) not in known]
+            same = {id(h) for h, _, _ in trace.handles}
+            trace.handles += [t for t in capture.before.values() if id(t[0]) not in same]
             trace.guards += capture.guards
             trace.grads += capture.grad_before.values()
             trace.coming += capture.coming
-        _merge(trace.root, capture.path, final)
+        merge(trace.root, capture.path, final)
 
 
 def jit(function: Callable[..., Any]) -> Jitted:
@@ -375,23 +423,6 @@ def _plain(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return (args[0].module, *args[1:]) if args and type(args[0]) is Own else args
 
 
-def _quick_key(args: tuple[Any, ...], tape: Tape) -> tuple[Any, ...] | None:
-    """What stands for the whole key where all arguments are different plain tensors: Specs by
-    identity (whoever keeps this key keeps them alive). None where they are anything else.
-    """
-    parts: list[Any] = [tape.grad_enabled, tape.narrow]
-    for a in args:
-        if type(a) is not Tensor:
-            return None
-        node = a._node
-        if node.requires_grad and not node.is_leaf:
-            return None
-        parts += (id(node.specs[a._index]), node.requires_grad)
-    if len(args) > 1 and len({*map(id, args)}) < len(args):
-        return None
-    return tuple(parts)
-
-
 def _key(structure: Structure, leaves: list[Any], tape: Tape) -> Any:
     parts: list[Any] = [structure, tape.grad_enabled, tape.narrow]
     first: dict[int, int] = {}
@@ -408,26 +439,6 @@ def _key(structure: Structure, leaves: list[Any], tape: Tape) -> Any:
                 return None
             parts.append((type(leaf), leaf))
     return tuple(parts)
-
-
-def _merge(branch: Branch, path: list[tuple[str, Any, Any]], final: Final) -> None:
-    """Add one recorded path to the tree; the part already known is left as it is."""
-    new = not branch.stages and branch.decision is None and branch.final is None
-    for kind, what, outcome in path:
-        if kind == "stage":
-            if new:
-                branch.stages.append(what)
-            continue
-        if new:
-            branch.decision = what
-        if outcome not in branch.after:
-            branch.after[outcome] = Branch()
-            new = True
-        else:
-            new = False
-        branch = branch.after[outcome]
-    if branch.final is None:
-        branch.final = final
 
 
 def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
@@ -465,11 +476,7 @@ def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
                     branch.replay = native(branch)
         stages += branch.stages
         if branch.replay:
-            try:
-                results = branch.replay.play(arguments, made)
-            except NativeIndexFailure as failure:
-                stage = stages[len(made) - 1]
-                raise index_error(stage.program.explain_failure(failure), stage.ops) from None
+            results = _played(branch, arguments, made, stages)
             if branch.final is not None:
                 return True, _handed_out(branch.final, results)
         for stage in () if branch.replay else branch.stages:
@@ -485,6 +492,17 @@ def _replay(trace: Trace, arguments: list[Tensor]) -> tuple[bool, Any]:
         if outcome not in branch.after:
             return False, None
         branch = branch.after[outcome]
+
+
+def _played(
+    branch: Branch, arguments: list[Tensor], made: list[list[Any]], stages: list[Stage]
+) -> Any:
+    """What the native replay of a branch gives; the last of `stages` are its own."""
+    try:
+        return branch.replay.play(arguments, made)
+    except NativeIndexFailure as failure:
+        stage = stages[len(made) - 1]
+        raise index_error(stage.program.explain_failure(failure), stage.ops) from None
 
 
 def _handed_out(final: Final, results: list[Any]) -> Any:

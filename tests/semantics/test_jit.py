@@ -409,3 +409,37 @@ def test_a_jitted_module_is_still_the_module() -> None:
     with pytest.raises(AttributeError, match="nothing_such"):
         _ = quick.nothing_such
     assert copy.copy(quick).function is model and copy.deepcopy(quick).function is not model
+
+
+def test_s17_a_replay_without_decisions_still_looks_at_its_arguments() -> None:
+    """From the third call on one native call does it all, for these arguments alone."""
+
+    @rb.jit
+    def f(x: rb.Tensor, y: rb.Tensor) -> rb.Tensor:
+        return x * 10 + y
+
+    a, b = rb.ones(2), rb.full((2,), 2.0)
+    for _ in range(4):
+        assert f(a, b).numpy().tolist() == [12, 12]
+    assert f(a, a).numpy().tolist() == [11, 11]
+    assert f(a, y=b).numpy().tolist() == [12, 12]
+    assert f(rb.ones(3), rb.ones(3)).numpy().tolist() == [11, 11, 11]
+    assert f(a + 1, b + 1).numpy().tolist() == [23, 23]  # operands that wait to be computed
+    assert rb.jit(lambda x: f(x, b) + 1)(a).numpy().tolist() == [13, 13]  # recorded by another
+    x = rb.ones(2, requires_grad=True)
+    f(x, b).sum().backward()
+    assert f.why and x.grad.numpy().tolist() == [10, 10]
+    assert f(a, b).numpy().tolist() == [12, 12]
+
+
+def test_s17_an_error_in_a_replay_without_decisions_names_the_line() -> None:
+    """An index out of range, in the third call and later ones."""
+    pick = rb.jit(lambda x, i: rb.take(x, i, axis=0) * 2)
+    x = rb.arange(4.0)
+    for _ in range(3):
+        assert pick(x, rb.asarray([1, 2])).numpy().tolist() == [2, 4]
+    for _ in range(2):
+        with pytest.raises(IndexError, match=r"test_jit\.py"):
+            pick(x, rb.asarray([1, 9])).numpy()
+    assert pick.stats["recorded"] == 1
+    assert pick(x, rb.asarray([3, 2])).numpy().tolist() == [6, 4]

@@ -121,6 +121,9 @@ PyObject *remembered(PyObject *, PyObject *) { return PyLong_FromSsize_t(memo_si
 PyMethodDef functions[] = {
     {"configure", method<configure>(), METH_VARARGS | METH_KEYWORDS,
      "Give the recorder what it must not know: shape rules, the Tensor type, how to run a segment."},
+    {"arguments_key", method<arguments_key>(), METH_O,
+     "arguments_key(arguments): bytes that tell a tuple of plain tensors from others by Specs, flags and the state of\n"
+     "this thread's tape; None for other arguments, or where the tape records for somebody. Specs count by address."},
     {"current", method<current>(), METH_NOARGS, "This thread's tape."},
     {"leaf_node", method<leaf_node>(), METH_FASTCALL,
      "leaf_node(spec, buffer): a node that holds data from outside."},

@@ -8,6 +8,7 @@
 #include "handle.h"
 #include "record.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
 
@@ -528,6 +529,37 @@ PyType_Spec spec = {"rabbet.recorder._recorder.Replay", sizeof(Replay), 0, Py_TP
                     slots};
 
 } // namespace
+
+PyObject *arguments_key(PyObject *, PyObject *arguments) {
+    const Tape *tape = current_tape();
+    if (!tape)
+        return nullptr;
+    if (!PyTuple_Check(arguments)) {
+        PyErr_SetString(PyExc_TypeError, "arguments_key: needs a tuple");
+        return nullptr;
+    }
+    if (tape->capture || tape->interpreter || tape->runner)
+        Py_RETURN_NONE;
+    const auto n = size_t(PyTuple_GET_SIZE(arguments));
+    std::vector<uintptr_t> key{reinterpret_cast<uintptr_t>(tape->narrow) | tape->grad_enabled};
+    std::vector<PyObject *> seen(n);
+    key.reserve(1 + n);
+    for (size_t i = 0; i < n; i++) {
+        PyObject *argument = seen[i] = PyTuple_GET_ITEM(arguments, Py_ssize_t(i));
+        const auto *handle = reinterpret_cast<Handle *>(argument);
+        if (!Py_IS_TYPE(argument, hooks.handle) || !handle->node)
+            Py_RETURN_NONE;
+        const Node *node = handle->node;
+        if (node->requires_grad && !node->is_leaf)
+            Py_RETURN_NONE;
+        // objects lie at even addresses
+        key.push_back(reinterpret_cast<uintptr_t>(PyTuple_GET_ITEM(node->specs, handle->index)) | node->requires_grad);
+    }
+    std::sort(seen.begin(), seen.end());
+    if (std::adjacent_find(seen.begin(), seen.end()) != seen.end())
+        Py_RETURN_NONE;
+    return PyBytes_FromStringAndSize(reinterpret_cast<const char *>(key.data()), Py_ssize_t(key.size() * sizeof key[0]));
+}
 
 bool define_replay(PyObject *module) {
     replay_type = reinterpret_cast<PyTypeObject *>(PyType_FromSpec(&spec));

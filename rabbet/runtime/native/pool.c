@@ -1,9 +1,11 @@
 /* The thread pool: one job at a time, any number of threads may join it, none has to.
  *
- * A job's tasks are cut into chunks and the chunks into one contiguous run per thread; a thread that has
- * finished its own run takes chunks of the others. Joining is a choice of the worker: the caller closes the
- * job when no chunk is left and waits only for workers that did join. So a parked, late or dead worker
- * costs nothing, and a caller that finds the pool busy (or the machine without threads) works alone.
+ * A job's tasks are cut into one contiguous run per thread and a run into pieces; a thread that has
+ * finished its own run takes pieces of the others. Towards the end of a run pieces become smaller, each
+ * half of what is left: so few are taken, and yet threads that began late or were slow end together with the
+ * others. Joining is a choice of the worker: the caller closes the job when no piece is left and waits only
+ * for workers that did join. So a parked, late or dead worker costs nothing, and a caller that finds the
+ * pool busy (or the machine without threads) works alone.
  */
 #define _GNU_SOURCE
 #define _DARWIN_C_SOURCE
@@ -13,26 +15,28 @@
 #include <time.h>
 
 enum {
-    CHUNKS_PER_THREAD = 4 /* evens out unequal tasks and disturbed threads */
+    LARGE_PIECES = 4, /* a run's first pieces are at most this part of it */
+    MOST_HALVINGS = 4 /* the last half of a run of 64 tasks: pieces of 16, 8, 4, 2, 2 */
 };
 
-/* In scalar operations, of which a core does 1 to 16 in a nanosecond. */
-static const int64_t cost_per_chunk = (int64_t)1 << 21; /* 0.1-2 ms, 10 us of a product: others wait for one */
-static const int64_t most_chunks = (int64_t)1 << 30;    /* so that products of two numbers of chunks fit */
+/* In scalar operations, of which a core does 1 to 16 in a nanosecond, or a hundred as vectors. */
+static const int64_t cost_per_piece = (int64_t)1 << 21; /* 0.1-2 ms, 10 us of a product */
+static const int64_t least_cost = (int64_t)1 << 13;     /* taking a piece costs a tenth of a microsecond */
 static const int64_t cost_per_clock = (int64_t)1 << 18; /* reading the clock is 25 ns: not at every call */
 static const int64_t cost_of_call = 1000;               /* counted on top, for costs that are too small */
 
 /* What one thread of a job works on. Others read `next` when they help. */
 typedef struct slot {
-    _Alignas(RB_LINE) atomic_int_fast64_t next;
-    int64_t end;
+    _Alignas(RB_LINE) atomic_int_fast64_t next; /* piece */
+    int64_t pieces, begin, tasks;
+    int64_t equal, equal_tasks;      /* so many pieces of so many tasks; each of the rest is half of what is left */
     int64_t status[RB_STATUS_WORDS]; /* its first failure: the one with the smallest element */
 } slot;
 
 typedef struct job {
-    const rb_work *work;
+    _Alignas(RB_LINE) rb_work work;
     slot *slots;
-    int64_t chunks, chunk_cost;
+    int64_t task_cost;
     int threads;
 } job;
 
@@ -67,45 +71,81 @@ static void keep_failure(int64_t best[RB_STATUS_WORDS], const int64_t status[RB_
         best[i] = status[i];
 }
 
-/* Where a chunk begins: larger ones lie evenly among the others, so that runs are equal too. */
-static int64_t first_task(const job *the_job, int64_t chunk) {
-    int64_t size = the_job->work->tasks / the_job->chunks, larger = the_job->work->tasks % the_job->chunks;
-    return chunk * size + chunk * larger / the_job->chunks;
+/* Where piece `number` of a run begins, counted from the run's first task. */
+static int64_t piece_begin(const slot *run, int64_t number) {
+    if (number <= run->equal)
+        return number * run->equal_tasks;
+    int64_t rest = run->tasks - run->equal * run->equal_tasks;
+    return number >= run->pieces ? run->tasks : run->tasks - (rest >> (number - run->equal));
 }
 
-static void run_chunk(const job *the_job, int64_t chunk, int thread) {
-    const rb_work *work = the_job->work;
-    int64_t begin = first_task(the_job, chunk), end = first_task(the_job, chunk + 1);
+static int64_t run_piece(const job *the_job, const slot *run, int64_t number, int thread) {
+    const rb_work *work = &the_job->work;
+    int64_t begin = piece_begin(run, number), end = piece_begin(run, number + 1);
     int64_t status[RB_STATUS_WORDS] = {0, work->call, 0, 0, 0};
     uint8_t *scratch = work->scratch + (size_t)thread * work->scratch_stride;
-    work->kernel(work->buffers, work->sizes, begin, end, scratch, status);
+    work->kernel(work->buffers, work->sizes, run->begin + begin, run->begin + end, scratch, status);
     keep_failure(the_job->slots[thread].status, status);
+    return (end - begin) * the_job->task_cost;
 }
 
-/* One thread's part in a job: its own chunks, then the others'. False: the poller stopped it. */
-static bool run_chunks(const job *the_job, int thread, rb_poller *poller) {
+/* The number of a run's next piece, or -1. A run that is done is only looked at: its memory stays with its owner. */
+static int64_t take_piece(slot *run) {
+    if (atomic_load_explicit(&run->next, memory_order_relaxed) >= run->pieces)
+        return -1;
+    int64_t number = atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed);
+    return number < run->pieces ? number : -1;
+}
+
+/* One thread's part in a job: its own run, then the others'. False: the poller stopped it. */
+static bool run_pieces(const job *the_job, int thread, rb_poller *poller) {
     for (int i = 0; i < the_job->threads; i++) {
-        slot *from = &the_job->slots[(thread + i) % the_job->threads];
-        for (;;) {
-            int64_t chunk = atomic_fetch_add_explicit(&from->next, 1, memory_order_relaxed);
-            if (chunk >= from->end)
-                break;
-            run_chunk(the_job, chunk, thread);
-            if (poller && rb_poll(poller, the_job->chunk_cost))
+        slot *run = &the_job->slots[(thread + i) % the_job->threads];
+        for (int64_t number; (number = take_piece(run)) >= 0;) {
+            int64_t cost = run_piece(the_job, run, number, thread);
+            if (poller && rb_poll(poller, cost))
                 return false;
         }
     }
     return true;
 }
 
+/* Cuts a run of `tasks` tasks, which cost so much together, into pieces. */
+static void cut(slot *run, int64_t tasks, int64_t cost, int threads) {
+    int64_t size = tasks / (cost / cost_per_piece + 1), quarter = (tasks + LARGE_PIECES - 1) / LARGE_PIECES;
+    if (threads > 1 && size > quarter)
+        size = quarter;
+    run->equal_tasks = size > 1 ? size : 1;
+    run->equal = (tasks - 1) / run->equal_tasks; /* one to so many tasks are left */
+    run->pieces = run->equal + 1;
+    if (threads == 1)
+        return;
+    run->equal -= run->equal > 0; /* together with those before them */
+    int64_t rest = tasks - run->equal * run->equal_tasks, halvings = 0;
+    while (halvings < MOST_HALVINGS && rest >> (halvings + 1) > 0 &&
+           rest * (cost / tasks) >> (halvings + 1) >= least_cost)
+        halvings++;
+    run->pieces = run->equal + halvings + 1;
+}
+
 static void fill_slots(const job *the_job) {
-    int64_t size = the_job->chunks / the_job->threads, larger = the_job->chunks % the_job->threads;
+    const rb_work *work = &the_job->work;
+    int64_t size = work->tasks / the_job->threads, larger = work->tasks % the_job->threads;
     int64_t begin = 0;
     for (int i = 0; i < the_job->threads; i++) {
         slot *mine = &the_job->slots[i];
-        atomic_store_explicit(&mine->next, begin, memory_order_relaxed);
-        begin += size + (i < larger ? 1 : 0);
-        mine->end = begin;
+        int64_t tasks = size + (i < larger ? 1 : 0);
+        if (i == 0 || i == larger) { /* others are like those before them */
+            cut(mine, tasks, work->cost / work->tasks * tasks, the_job->threads);
+        } else {
+            mine->pieces = mine[-1].pieces;
+            mine->equal = mine[-1].equal;
+            mine->equal_tasks = mine[-1].equal_tasks;
+        }
+        mine->begin = begin;
+        mine->tasks = tasks;
+        begin += tasks;
+        atomic_store_explicit(&mine->next, 0, memory_order_relaxed);
         for (int k = 0; k < 4; k++)
             mine->status[k] = 0;
     }
@@ -116,25 +156,15 @@ static void merge_failures(const job *the_job, int64_t status[RB_STATUS_WORDS]) 
         keep_failure(status, the_job->slots[i].status);
 }
 
-static int64_t chunk_count(const rb_work *work, int threads) {
-    int64_t each = work->cost / cost_per_chunk / threads + 1; /* as many in each thread's run */
-    if (threads > 1 && each < CHUNKS_PER_THREAD)
-        each = CHUNKS_PER_THREAD;
-    int64_t chunks = each < most_chunks / threads ? each * threads : most_chunks;
-    return chunks < work->tasks ? chunks : work->tasks;
-}
-
 static job make_job(const rb_work *work, slot *slots, int threads) {
-    int64_t chunks = chunk_count(work, threads);
-    return (job){.work = work, .slots = slots, .chunks = chunks, .chunk_cost = work->cost / chunks,
-                 .threads = threads};
+    return (job){.work = *work, .slots = slots, .task_cost = work->cost / work->tasks, .threads = threads};
 }
 
 static bool run_alone(const rb_work *work, rb_poller *poller, int64_t status[RB_STATUS_WORDS]) {
     slot slots[1];
     job alone = make_job(work, slots, 1);
     fill_slots(&alone);
-    bool finished = run_chunks(&alone, 0, poller);
+    bool finished = run_pieces(&alone, 0, poller);
     merge_failures(&alone, status);
     return finished;
 }
@@ -305,7 +335,7 @@ static void *run_worker(void *argument) {
         wait_for_job(self, seen);
         if (try_join(self->number, &seen)) {
             rb_float_state state = rb_float_enter();
-            run_chunks(&pool_job, self->number, NULL);
+            run_pieces(&pool_job, self->number, NULL);
             rb_float_leave(state);
             atomic_fetch_sub_explicit(&pool_state, 1, memory_order_release);
         }
@@ -399,7 +429,7 @@ static void match_workers(int threads) {
     pool_asked = threads;
 }
 
-/* Waits for the workers inside the closed job. They are within one chunk of the end. */
+/* Waits for the workers inside the closed job. They are within one piece of the end. */
 static void wait_for_workers(rb_poller *poller) {
     for (int64_t spins = 0;; spins++) {
         if ((atomic_load_explicit(&pool_state, memory_order_acquire) & inside_mask) == 0)
@@ -417,10 +447,10 @@ static bool run_together(const rb_work *work, int threads, rb_poller *poller, in
     pool_job = make_job(work, pool_slots, threads);
     fill_slots(&pool_job);
     publish(threads, open_bit);
-    run_chunks(&pool_job, 0, poller);
+    run_pieces(&pool_job, 0, poller);
     if (poller && poller->stopped)
         for (int i = 0; i < threads; i++)
-            atomic_store(&pool_slots[i].next, pool_slots[i].end);
+            atomic_store(&pool_slots[i].next, pool_slots[i].pieces);
     atomic_fetch_and(&pool_state, ~open_bit);
     wait_for_workers(poller);
     merge_failures(&pool_job, status);
