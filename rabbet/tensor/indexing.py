@@ -13,16 +13,19 @@ import numpy as np
 
 from rabbet.base import dtypes, shapes
 from rabbet.base.errors import IndexKeyError
+from rabbet.base.spec import intern
 from rabbet.engine import site
 from rabbet.graph.value import lookup
 from rabbet.ops import subscripts
-from rabbet.recorder import Handle, record
+from rabbet.recorder import Handle, element, record
 
 
 def get(x: Any, key: Any) -> Any:
     """x[key]. A bool tensor in it ends the segment: the result's shape depends on its values."""
     parts = tuple(map(_constant, key if type(key) is tuple else (key,)))
     if _OTHER not in parts and all(type(n) is int for n in x.shape):
+        if len(parts) == len(x.shape) and (found := _element(x, parts)) is not None:
+            return found
         cut, shape = _plan(x.shape, parts)
         y = x if cut is None else record(lookup("slice"), (x,), cut, ())
         y = y if shape is None else record(lookup("reshape"), (y,), shape, ())
@@ -30,6 +33,15 @@ def get(x: Any, key: Any) -> Any:
     wide, items = _resolve(x, key)
     result = subscripts.getitem(wide, items)
     return lookup("positive")(result) if result is x else result
+
+
+def _element(x: Any, parts: tuple[Any, ...]) -> Any:
+    """A copy of one element of what is computed already; None where x[parts] is to be recorded.
+
+    Recorded, each place would be another structure, with a program to be found for it.
+    """
+    dtype = x.dtype
+    return element(x, parts, intern((), dtype), dtype.bits // 8)
 
 
 _OTHER = ("other",)

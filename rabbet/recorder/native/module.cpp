@@ -156,6 +156,9 @@ PyMethodDef functions[] = {
      "elements(handle): nested lists of Python numbers, a number for a tensor without axes; None as for `value`."},
     {"number", method<number_if_known>(), METH_O,
      "number(handle): its only element; None as for `value`, and where there is not exactly one."},
+    {"element", method<element_at_hand>(), METH_FASTCALL,
+     "element(handle, key, spec, bytes): the element of so many bytes at `key`, an int for every axis, as a leaf of\n"
+     "its own, where the handle's value is at hand; None where it has to be recorded."},
     {"nodes_alive", method<count_nodes>(), METH_NOARGS, "How many nodes there are; the garbage collector knows few of them."},
     {"clear_memo", method<forget>(), METH_NOARGS, "Forget what `prepare` answered."},
     {"forget_singles", method<forget_singles>(), METH_NOARGS, "Forget which programs compute single ops (see Steps)."},

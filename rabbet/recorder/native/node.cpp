@@ -1,6 +1,7 @@
 // Life of nodes: making, counting, and freeing chains of any length without recursion.
 #include "node.h"
 #include "entry.h"
+#include "ref.h"
 
 #include "prepared.h"
 #include "tape.h"
@@ -201,6 +202,17 @@ Node *new_leaf(PyObject *specs) {
     node->n_outputs = 1;
     node->specs = Py_NewRef(specs);
     return node;
+}
+
+PyObject *make_leaf_of(PyObject *spec, PyObject *buffer) {
+    const Ref specs = Ref::steal(PyTuple_Pack(1, spec));
+    Ref node = Ref::steal(specs ? new_leaf(specs.get()) : nullptr);
+    PyObject *buffers = node ? PyList_New(1) : nullptr;
+    if (!buffers)
+        return nullptr;
+    PyList_SET_ITEM(buffers, 0, Py_NewRef(buffer));
+    node.as<Node>()->buffers = buffers;
+    return node.release();
 }
 
 bool resize_outputs(Node *node, Py_ssize_t n) {

@@ -87,6 +87,7 @@ inline bool has_value(const Node *node, Py_ssize_t index) {
 
 // A node that holds one value from outside; `specs` is a 1-tuple.
 Node *new_leaf(PyObject *specs);
+PyObject *make_leaf_of(PyObject *spec, PyObject *buffer); // that holds this value
 
 extern PyGetSetDef node_fields[];
 

@@ -108,7 +108,59 @@ PyObject *read_elements(PyObject *handle, bool only_one) {
     return list_at(at, facts, 0, size);
 }
 
+// Where a key of an int for every axis leads, counted in elements; -1: it is another kind of key, or outside.
+int64_t place_of(PyObject *key, const std::vector<int64_t> &shape) {
+    if (size_t(PyTuple_GET_SIZE(key)) != shape.size())
+        return -1;
+    int64_t place = 0;
+    for (size_t axis = 0; axis < shape.size(); axis++) {
+        PyObject *item = PyTuple_GET_ITEM(key, axis);
+        if (!PyLong_CheckExact(item))
+            return -1;
+        int overflow = 0;
+        const int64_t size = shape[axis], at = PyLong_AsLongLongAndOverflow(item, &overflow);
+        if (overflow || at < -size || at >= size)
+            return -1;
+        place = place * size + (at < 0 ? at + size : at);
+    }
+    return place;
+}
+
+// A value in memory that no gradient, no capture and no runner wants to know the way from.
+bool is_at_hand(const Node *node, int32_t index, const Tape *tape) {
+    return !tape->capture && !tape->interpreter && !tape->runner && !node->requires_grad && !node->tape &&
+           !node->error && node->buffers && has_value(node, index) && !node->number && !node->offset &&
+           Py_IS_TYPE(PyList_GET_ITEM(node->buffers, index), runtime->buffer_type);
+}
+
 } // namespace
+
+PyObject *element_at_hand(PyObject *, PyObject *const *args, Py_ssize_t n) {
+    if (n != 4 || !is_handle(args[0]) || !PyTuple_CheckExact(args[1]) || !PyLong_CheckExact(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "element: takes a Handle, a tuple, a Spec and a number of bytes");
+        return nullptr;
+    }
+    const auto *handle = reinterpret_cast<Handle *>(args[0]);
+    const Tape *tape = current_tape();
+    if (!tape || !stands(handle))
+        return nullptr;
+    if (!is_at_hand(handle->node, handle->index, tape))
+        return Py_NewRef(Py_None);
+    const Ref buffer = Ref::borrow(PyList_GET_ITEM(handle->node->buffers, handle->index));
+    const SpecFacts *facts = facts_of_spec(PyTuple_GET_ITEM(handle->node->specs, handle->index));
+    if (!facts)
+        return nullptr;
+    const int64_t place = place_of(args[1], facts->shape), bytes = PyLong_AsLongLong(args[3]);
+    const Buffer *memory = runtime->buffer_of(buffer.get());
+    if (place < 0 || bytes <= 0 || place >= int64_t(memory->nbytes) / bytes)
+        return PyErr_Occurred() ? nullptr : Py_NewRef(Py_None);
+    const Ref made = Ref::steal(runtime->new_buffer(bytes));
+    if (!made)
+        return nullptr;
+    std::memcpy(runtime->buffer_of(made.get())->data, memory->data + place * bytes, size_t(bytes));
+    const Ref node = Ref::steal(make_leaf_of(args[2], made.get()));
+    return node ? new_handle(node.as<Node>(), 0) : nullptr;
+}
 
 PyObject *value_if_known(PyObject *, PyObject *handle) {
     PyObject *buffer = find_value(handle);
