@@ -87,7 +87,7 @@ def concat(arrays: Sequence[Value], axis: int | None = 0) -> Value:
     if axis is None:
         arrays, axis = [reshape(a, (sizes.product(a.shape),)) for a in arrays], 0
     axis = _check_joined("concat", arrays, axis)
-    if len({d.key for a in arrays if not isinstance(d := a.shape[axis], int)}) > LONG_SUM:
+    if _is_long([a.shape[axis] for a in arrays]):
         arrays = _grouped(arrays, axis)
     if len(arrays) > FEW:
         return _one_by_one(arrays, axis)
@@ -126,12 +126,29 @@ def _one_by_one(arrays: Sequence[Any], axis: int) -> Any:
 def _concat_gradient(g: Any, y: Any, arrays: list[Any], axis: int | None) -> tuple[list[Any]]:
     flat = [reshape(a, (sizes.product(a.shape),)) for a in arrays] if axis is None else arrays
     at = axis_of("concat", axis or 0, g.ndim)
+    lengths = [a.shape[at] for a in flat]
+    parts = _apart(g, lengths, at, GROUP if _is_long(lengths) else len(lengths))
+    return ([reshape(part, a.shape) for part, a in zip(parts, arrays, strict=True)],)
+
+
+def _apart(g: Any, lengths: Sequence[Dim], axis: int, most: int) -> list[Any]:
+    """Neighbouring parts of `g`, all of it, cut from larger parts where there are more than `most`:
+    as joins are made by groups.
+    """
+    if len(lengths) > most:
+        spans = [lengths[i : i + most] for i in range(0, len(lengths), most)]
+        wholes = _apart(g, [sizes.total(span) for span in spans], axis, most)
+        pairs = zip(wholes, spans, strict=True)
+        return [part for whole, span in pairs for part in _apart(whole, span, axis, most)]
     parts, start = [], 0
-    for array, shape in zip(flat, (a.shape for a in arrays), strict=True):
-        end = start + array.shape[at]
-        parts.append(reshape(cut(g, at, start, end), shape))
-        start = end
-    return (parts,)
+    for length in lengths:
+        parts.append(cut(g, axis, start, start + length))
+        start = start + length
+    return parts
+
+
+def _is_long(lengths: Sequence[Dim]) -> bool:
+    return len({d.key for d in lengths if not isinstance(d, int)}) > LONG_SUM
 
 
 def _check_joined(name: str, arrays: Sequence[Any], axis: int) -> int:
