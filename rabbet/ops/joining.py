@@ -126,23 +126,26 @@ def _one_by_one(arrays: Sequence[Any], axis: int) -> Any:
 def _concat_gradient(g: Any, y: Any, arrays: list[Any], axis: int | None) -> tuple[list[Any]]:
     flat = [reshape(a, (sizes.product(a.shape),)) for a in arrays] if axis is None else arrays
     at = axis_of("concat", axis or 0, g.ndim)
-    lengths = [a.shape[at] for a in flat]
-    parts = _apart(g, lengths, at, GROUP if _is_long(lengths) else len(lengths))
+    parts = _apart(g, [a.shape[at] for a in flat], at)
     return ([reshape(part, a.shape) for part, a in zip(parts, arrays, strict=True)],)
 
 
-def _apart(g: Any, lengths: Sequence[Dim], axis: int, most: int) -> list[Any]:
-    """Neighbouring parts of `g`, all of it, cut from larger parts where there are more than `most`:
-    as joins are made by groups.
-    """
+def _apart(x: Any, lengths: Sequence[Dim], axis: int) -> list[Any]:
+    """Neighbouring parts of `x`, all of it; by groups where joins are made by groups."""
+    return _cut_by(GROUP if _is_long(lengths) else len(lengths), x, lengths, axis)
+
+
+def _cut_by(most: int, x: Any, lengths: Sequence[Dim], axis: int) -> list[Any]:
+    """Parts of `x`, cut from larger parts where there are more than `most`."""
     if len(lengths) > most:
         spans = [lengths[i : i + most] for i in range(0, len(lengths), most)]
-        wholes = _apart(g, [sizes.total(span) for span in spans], axis, most)
+        wholes = _cut_by(most, x, [sizes.total(span) for span in spans], axis)
         pairs = zip(wholes, spans, strict=True)
-        return [part for whole, span in pairs for part in _apart(whole, span, axis, most)]
-    parts, start = [], 0
+        return [part for whole, span in pairs for part in _cut_by(most, whole, span, axis)]
+    parts: list[Any] = []
+    start: Dim = 0
     for length in lengths:
-        parts.append(cut(g, axis, start, start + length))
+        parts.append(cut(x, axis, start, start + length))
         start = start + length
     return parts
 
@@ -252,11 +255,7 @@ def split(x: Any, size_or_sections: Dim | Sequence[Dim], axis: int = 0) -> list[
             raise ShapeError(f"split: sections {show(sections)} do not add up to {total}")
     else:
         sections = _even_sections(total, size_or_sections)
-    parts, start = [], 0
-    for section in sections:
-        parts.append(cut(x, at, start, start + section))
-        start = start + section
-    return parts
+    return _apart(x, sections, at)
 
 
 def _even_sections(total: Any, size: Any) -> list[Dim]:
