@@ -1,8 +1,9 @@
 """RowKernel -> LLVM text: maps, reductions along the innermost loop, reductions across it.
 
 The order of additions is that of `rabbet.kernel.loops` and never depends on the vector width: an
-"along" reduction always has LANES partial sums, an "across" reduction adds one after the other per
-output. Tails run under masks where the machine has them, else one element at a time.
+"along" reduction always has LANES partial sums (in registers or, of lines side by side, in memory),
+an "across" reduction adds one after the other per output. Tails run under masks where the machine
+has them, else one element at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from rabbet.codegen.ir import Module
 from rabbet.codegen.launch import Launch
 from rabbet.codegen.rows_across import Across, columns_of
 from rabbet.codegen.rows_along import Along
+from rabbet.codegen.rows_beside import LINES, Beside, is_beside
 from rabbet.codegen.rows_digits import COLUMNS as DIGIT_COLUMNS
 from rabbet.codegen.rows_digits import Digits, digits
 from rabbet.codegen.rows_kept import keep_rows
@@ -40,6 +42,8 @@ def emit_rows(kernel: RowKernel, target: Target) -> str:
     primitive = expanded(kernel)
     if kernel.across and kernel.outer:
         Across(primitive, frame).write()
+    elif is_beside(kernel):
+        Beside(primitive, frame).write()
     elif few is not None:
         Digits(primitive, frame, few).write()
     elif axis is not None:
@@ -65,6 +69,8 @@ def _tasks(kernel: RowKernel) -> Expr:
     if kernel.across and outer:
         columns = columns_of(kernel)
         return product(outer[:-1]) * ((outer[-1] + (columns - 1)) // columns)
+    if is_beside(kernel):
+        return product(outer[:-1]) * ((outer[-1] + (LINES - 1)) // LINES)
     if digits(kernel) is not None:
         return product(outer[:-1]) * ((outer[-1] + (DIGIT_COLUMNS - 1)) // DIGIT_COLUMNS)
     axis = turned_axis(kernel)

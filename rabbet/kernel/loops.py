@@ -78,7 +78,8 @@ class RowKernel:
     inner loop (tasks = extent of inner[0]); without outer loops but with reductions there is one
     task. `across`: vectors run along the last outer loop and reductions are sequential in the inner
     loops; the task space is then the product of all outer extents but the last (1 if there is
-    none). Otherwise vectors run along the last inner loop, and reductions use LANES lanes.
+    none). Otherwise reductions use LANES lanes along the last inner loop, as vectors do, unless
+    its elements lie apart and those of the last outer loop side by side.
 
     `block`: the first outer loop counts blocks of that many values of the first inner loop, the
     last block shorter; every reduction is one of a block. There is one sweep, whose expressions

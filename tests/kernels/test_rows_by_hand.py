@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rabbet.base.dtypes import DType, bool_, float32, float64, int16, int32, int64, uint8
+from rabbet.codegen.rows_beside import is_beside
 from rabbet.expr import scalars
 from rabbet.expr.expr import Expr, acc, cast, const, load, select, size, var
 from rabbet.expr.scalars import expand_all, maximum, minimum
@@ -427,3 +428,29 @@ def test_last_loop_of_very_few_elements(runner, rng, dtype, count):
         buffers = [numbers(rng, n, dtype), *(numbers(rng, 3 * n * count, dtype) for _ in range(2))]
         runner.check(kernel, buffers, [3, n], pieces=1 + n % 3)
         runner.check(kernel, buffers, [3, n], at_end=False)
+
+
+@pytest.mark.parametrize("combine", ["sum", "prod", "max", "min", "argmax"])
+@pytest.mark.parametrize("dtype", [float32, float64, int32, uint8], ids=lambda d: d.name)
+def test_reduce_along_lines_side_by_side(runner, rng, dtype, combine):
+    """Elements of a line lie apart, lines beside each other; a scale for each line, one for all."""
+    value = load(0, dtype, (var(0) * size(2) + var(2)) * size(1) + var(1))
+    value = minimum(value * load(1, dtype, var(1)), load(1, dtype, const(0, int64)))
+    result = int64 if combine == "argmax" else dtype
+    kernel = RowKernel(
+        operands(dtype, dtype, result),
+        (size(0), size(1)),
+        (size(2),),
+        (Sweep((Reduction(combine, value, var(2) if combine == "argmax" else None),)),),
+        (Store(2, var(0) * size(1) + var(1), acc(0, result)),),
+    )
+    assert is_beside(kernel)
+    for n, lines in zip(LENGTHS * 2, (1, 3, 16, 17, 64, 65, 70, 100, 200, 31) * 3, strict=True):
+        if combine == "argmax" and n == 0:
+            continue
+        data = numbers(rng, 2 * n * lines, dtype)
+        if dtype.is_float and n > 2:
+            data[rng.random(data.size) < 0.01] = rng.choice([np.nan, np.inf, -0.0])
+        scale = numbers(rng, lines, dtype)
+        buffers = [data, scale, np.zeros(2 * lines, result.numpy)]
+        runner.check(kernel, buffers, [2, lines, n], pieces=2)
