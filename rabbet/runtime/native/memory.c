@@ -187,6 +187,7 @@ void *rb_memory_take(size_t bytes) {
     return take(bytes, false, &taken);
 }
 
+/* However much larger: a run has its outputs already, so only another thread could have wanted the block meanwhile. */
 void *rb_memory_take_room(size_t *bytes) { return take(*bytes, *bytes >= huge_from, bytes); }
 
 static size_t current_limit(void) {
