@@ -22,6 +22,7 @@ from rabbet.kernel.group import (
     FUSED_CALLS,
     Group,
     awaited,
+    below,
     makers,
     root_of,
     row_index,
@@ -288,9 +289,7 @@ def _read_as_copies(call: Call) -> Iterator[Value]:
 
 def _is_under_alias(v: Value) -> bool:
     """True where the way down passes a reshape that reads memory: even a source must lie there."""
-    while v.op.kind == "movement" and not access.is_alias(v):
-        v = v.call.inputs[0]
-    return access.is_alias(v)
+    return access.is_alias(below(v))
 
 
 def _blocks(call: Call) -> Attrs | None:

@@ -43,11 +43,17 @@ class Group:
         return id(call) in self.index
 
 
-def root_of(v: Value) -> Value:
-    """Below movement: the value a reader loads, or that its group made."""
+def below(v: Value) -> Value:
+    """What `v` is a movement of: a value that a kernel makes, or a reshape that reads memory."""
     while v.op.kind == "movement" and not access.is_alias(v):
         v = v.call.inputs[0]
-    return access.storage(v) if access.is_alias(v) else v
+    return v
+
+
+def root_of(v: Value) -> Value:
+    """Below movement: the value a reader loads, or that its group made."""
+    found = below(v)
+    return access.storage(found) if access.is_alias(found) else found
 
 
 def awaited(v: Value) -> Iterator[Value]:
