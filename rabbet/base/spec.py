@@ -33,7 +33,7 @@ class Spec:
         return Spec(shape, self.dtype, self.device)
 
     def with_dtype(self, dtype: DType) -> Spec:
-        return Spec(self.shape, dtype, self.device)
+        return self if dtype is self.dtype else Spec(self.shape, dtype, self.device)
 
     def __str__(self) -> str:
         return f"{self.dtype.name}{shapes.show(self.shape)}"

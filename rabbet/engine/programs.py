@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,14 @@ from rabbet.base.errors import NumberRangeError, RabbetError
 from rabbet.base.sizes import SizeScope
 from rabbet.base.spec import Spec
 from rabbet.engine.residuals import residuals_of
-from rabbet.engine.segment import Output, Pattern, find_pattern, general_pattern, graph_of
+from rabbet.engine.segment import (
+    Compared,
+    Output,
+    Pattern,
+    find_pattern,
+    general_pattern,
+    graph_of,
+)
 from rabbet.engine.singly import OneByOne, Single, single_of
 from rabbet.graph import parcel
 from rabbet.graph.value import Graph
@@ -49,7 +56,7 @@ class Entry:
     """One program of a family."""
 
     keep: tuple[Output, ...]
-    pattern: Pattern
+    pattern: Pattern | Compared  # the latter: of a program that came with the package
     program: Any  # rabbet.runtime.program.Program
     fused: bool
     coming: Coming | None = None  # the program that this one runs in place of
@@ -78,7 +85,7 @@ class Family:
     needs: dict[tuple[Output, ...], frozenset[Output]] = field(default_factory=dict)
     asked: list[tuple[tuple[Output, ...], Pattern]] = field(default_factory=list)  # of background
     early: list[Entry] = field(default_factory=list)  # op by op, while a program is coming
-    ready: list[tuple[Pattern, Any]] | None = None  # programs of one op that came with the package
+    ready: list[tuple[Compared, Any]] | None = None  # programs of one op that came with the package
     sights: int = 0
     seen: int = 0  # when it was seen last (see `_Families.without`)
 
@@ -270,7 +277,7 @@ def find_single(node: Node, wanted: list[int]) -> tuple[Found, Any, tuple[int, .
     single, needed = single_of(node), frozenset((0, i) for i in wanted)
     family = _family(single.key)
     try:
-        known = _known(family, single.sizes, needed, False, is_large=_is_large(node))
+        known = _known(family, single.sizes, needed, False, is_large=_is_large(single))
         known = known or _ready(single, family, needed)
         found = Found(*(known or _compile(single, family, needed, False)), "found")
     except RabbetError as error:
@@ -328,11 +335,11 @@ def _ready(
     single: Single, family: Family, needed: frozenset[Output]
 ) -> tuple[Entry, tuple[int, ...]] | None:
     """The program of an op on few bytes that came with the package, if one fits."""
-    if _is_large(single.nodes[0]):
+    if _is_large(single):
         return None
     if family.ready is None:
         found = compiler().ready_programs(single.key)
-        family.ready = [(Pattern.of(ready.dims), ready) for ready in found]
+        family.ready = [(Compared.of(ready.dims), ready) for ready in found]
     for pattern, ready in family.ready:
         symbols = pattern.match(single.sizes)
         if symbols is None or not needed <= frozenset(ready.keep):
@@ -345,14 +352,8 @@ def _ready(
     return None
 
 
-def _is_large(node: Node) -> bool:
-    return sum(spec.nbytes for spec in _specs_of(node)) >= LARGE_BYTES
-
-
-def _specs_of(node: Node) -> Iterator[Spec]:
-    yield from node.specs
-    for source, index in node.inputs:
-        yield source.specs[index]
+def _is_large(single: Single) -> bool:
+    return single.nbytes >= LARGE_BYTES
 
 
 def _compile(
@@ -382,7 +383,7 @@ def _compile(
         assert isinstance(segment, Segment)
         pattern, program = Pattern(list(segment.sizes)), OneByOne(segment, keep, find_single)
     statistics["programs_compiled"] += 1
-    is_large = isinstance(segment, Single) and _is_large(segment.nodes[0])
+    is_large = isinstance(segment, Single) and _is_large(segment)
     entry = Entry(keep, pattern, program, fused, coming, is_large)
     if coming is not None:
         family.early = [entry, *family.early][:SIGHTINGS_KEPT]
@@ -427,7 +428,7 @@ def _whole(
 ) -> tuple[Pattern, Any]:
     """One program for all of the segment, with the sizes that were seen to change as symbols."""
     interpreted = config.engine == "reference"  # gains nothing from symbols
-    if isinstance(segment, Single) and not _is_large(segment.nodes[0]):
+    if isinstance(segment, Single) and not _is_large(segment):
         pattern = general_pattern(segment)
     else:
         pattern = find_pattern([segment.sizes] if interpreted else family.sightings)

@@ -16,6 +16,48 @@ Output = tuple[int, int]  # (position of the node in its segment, output index)
 POSITION = "p"  # how the names of symbols that say where begin
 
 
+@dataclass(eq=False, slots=True)
+class Compared:
+    """What sizes are compared with: numbers with their places, and symbols met again with both
+    places. It is all that is needed of the pattern of a program that is ready.
+    """
+
+    numbers: list[tuple[int, int]]
+    again: list[tuple[int, int]]
+    defined_at: list[int]  # the place of each symbol
+    extents: list[int]  # the places where 0 and 1 do not fit
+
+    @classmethod
+    def of(cls, plain: Sequence[int | str]) -> Compared:
+        """Of the general pattern that `plain` tells of (see `Pattern.plain`)."""
+        first: dict[str, int] = {}
+        made = cls([], [], [], [])
+        for at, size in enumerate(plain):
+            if isinstance(size, int):
+                made.numbers.append((at, size))
+            elif size in first:
+                made.again.append((at, first[size]))
+            else:
+                first[size] = at
+                made.defined_at.append(at)
+                if not size.startswith(POSITION):
+                    made.extents.append(at)
+        return made
+
+    def match(self, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        """The symbols' values for these sizes, or None where the pattern does not fit."""
+        for at, number in self.numbers:
+            if sizes[at] != number:
+                return None
+        for at, before in self.again:
+            if sizes[at] != sizes[before]:
+                return None
+        for at in self.extents:
+            if sizes[at] in (0, 1):
+                return None
+        return tuple([sizes[at] for at in self.defined_at])
+
+
 @dataclass(eq=False)
 class Pattern:
     """The sizes of a segment with what was seen to change as symbols.
@@ -29,25 +71,9 @@ class Pattern:
     scope: SizeScope | None = None
     defined_at: list[int] = field(default_factory=list)
     is_general: bool = False
-    # What `match` compares, found when it is first asked: numbers with their places, symbols met
-    # again with both places, and places of other expressions.
-    _numbers: list[tuple[int, int]] | None = None
-    _extents: list[int] = field(default_factory=list)  # where 0 and 1 do not fit
-    _again: list[tuple[int, int]] = field(default_factory=list)
+    # What `match` compares, found when it is first asked, and places of other expressions.
+    _compared: Compared | None = None
     _others: list[int] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, plain: Sequence[int | str]) -> Pattern:
-        """The general pattern that `plain` tells of."""
-        scope = SizeScope()
-        pattern = cls([], scope, is_general=True)
-        symbols: dict[str, Dim] = {}
-        for at, size in enumerate(plain):
-            if isinstance(size, str) and size not in symbols:
-                symbols[size] = scope.symbol(size, 0)
-                pattern.defined_at.append(at)
-            pattern.dims.append(symbols[size] if isinstance(size, str) else size)
-        return pattern if symbols else cls(pattern.dims)
 
     def plain(self) -> tuple[int | str, ...]:
         """Numbers as they are, expressions as text: equal ones, equal patterns."""
@@ -57,19 +83,12 @@ class Pattern:
         """The symbols' values for these sizes, or None where the pattern does not fit."""
         if self.scope is None:
             return () if self.dims == [*sizes] else None
-        if self._numbers is None:
+        if self._compared is None:
             self._sort()
-            assert self._numbers is not None, "sorted now"
-        for at, number in self._numbers:
-            if sizes[at] != number:
-                return None
-        for at, first in self._again:
-            if sizes[at] != sizes[first]:
-                return None
-        for at in self._extents:
-            if sizes[at] in (0, 1):
-                return None
-        symbols = tuple([sizes[i] for i in self.defined_at])
+            assert self._compared is not None, "sorted now"
+        symbols = self._compared.match(sizes)
+        if symbols is None or not self._others:
+            return symbols
         for at in self._others:
             if base_sizes.evaluate(self.dims[at], symbols) != sizes[at]:
                 return None
@@ -78,17 +97,17 @@ class Pattern:
     def _sort(self) -> None:
         """Say what is to be compared."""
         assert self.scope is not None, "it has symbols"
-        self._numbers = []
+        self._compared = Compared([], [], self.defined_at, [])
         if self.is_general:
             names = zip(self.scope.names, self.defined_at, strict=True)
-            self._extents = [at for name, at in names if not name.startswith(POSITION)]
+            self._compared.extents += [at for n, at in names if not n.startswith(POSITION)]
         for at, dim in enumerate(self.dims):
             if isinstance(dim, int):
-                self._numbers.append((at, dim))
+                self._compared.numbers.append((at, dim))
             elif (symbol := dim.symbol) is None:
                 self._others.append(at)
             elif at != self.defined_at[symbol]:
-                self._again.append((at, self.defined_at[symbol]))
+                self._compared.again.append((at, self.defined_at[symbol]))
 
     def describe(self) -> tuple[object, ...]:
         """The pattern in plain data: equal descriptions, equal programs."""

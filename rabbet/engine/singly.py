@@ -22,7 +22,7 @@ Output = tuple[int, int]
 Find = Callable[[Node, list[int]], tuple[Any, Any, tuple[int, ...]]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Single:
     """One node as a segment of its own (see recorder.Segment)."""
 
@@ -30,6 +30,7 @@ class Single:
     leaves: list[tuple[Node, int]]
     key: bytes
     sizes: tuple[int, ...]
+    nbytes: int  # of all operands and results
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,13 +150,15 @@ def single_of(node: Node) -> Single:
     leaves: list[tuple[Node, int]] = []
     sizes: list[int] = []
     key = [b"one", node.prepared.code]
+    nbytes = sum([spec.nbytes for spec in node.specs])
     for source, index in node.inputs:
+        spec = source.specs[index]
+        nbytes += spec.nbytes
         number = numbers.setdefault((id(source), index), len(leaves))
         if number == len(leaves):
-            spec = source.specs[index]
             leaves.append((source, index))
             sizes += spec.shape
             key.append(bytes((255, spec.dtype.code, len(spec.shape))))
         else:
             key.append(b"\xfe" + number.to_bytes(4, "little"))
-    return Single([node], leaves, b"".join(key), (*sizes, *node.prepared.sizes))
+    return Single([node], leaves, b"".join(key), (*sizes, *node.prepared.sizes), nbytes)

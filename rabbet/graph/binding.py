@@ -40,6 +40,7 @@ class Binding:
 
     def __post_init__(self) -> None:
         self.operands = tuple(p for p in self.parameters if p.role != "attribute")
+        self._names = [p.name for p in self.operands]
         self.plain = all(p.role == "operand" for p in self.operands)
         self._operands_lead = self.parameters[: len(self.operands)] == self.operands and not any(
             p.role == "list" for p in self.operands
@@ -132,10 +133,7 @@ class Binding:
 
     def arguments(self, flat: Sequence[Any], attrs: Attrs, form: tuple[int, ...]) -> dict[str, Any]:
         """Everything by parameter name, as the function was called."""
-        values = dict(attrs)
-        names = (p.name for p in self.operands)
-        values.update(zip(names, self.arrange(flat, form), strict=True))
-        return values
+        return attrs | dict(zip(self._names, self.arrange(flat, form), strict=True))
 
 
 def parameter(p: inspect.Parameter) -> Parameter:

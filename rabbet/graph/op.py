@@ -180,6 +180,9 @@ class Op(Binding):
 
     def _promoted_dtypes(self, operands: Sequence[Any]) -> list[DType]:
         own = [o.dtype if isinstance(o, Spec) else None for o in operands]
+        if own and own.count(own[0]) == len(own) and own[0] is not None:  # nearly always
+            if self.promote != "float" or own[0].kind in "fc":
+                return [own[0]] * len(own)
         start = self.promote_from
         group = range(start, len(operands)) if self.promote else range(0)
         target: DType | None = None
@@ -212,7 +215,7 @@ class Op(Binding):
         devices = {s.device for s in specs}
         if len(devices) > 1:
             raise DeviceError(f"{self.name}: operands live on {' and '.join(sorted(devices))}")
-        is_complex = any(s.dtype.kind == "c" for s in specs)
+        is_complex = "c" in [s.dtype.kind for s in specs]
         if is_complex and self.body is None and self.in_parts is None and self.kind in COMPUTING:
             raise DTypeError(f"{self.name}: {complex_name(specs)} is not supported")
         if self.infer is not None and not (is_complex and self.body):

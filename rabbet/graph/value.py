@@ -153,14 +153,14 @@ class Builder:
         if op is INPUT:
             key = (op.name, attrs["number"])
         else:
-            key = (op.name, tuple((id(v.call), v.index) for v in inputs), attrs_key(attrs), form)
+            key = (op.name, tuple([(id(v.call), v.index) for v in inputs]), attrs_key(attrs), form)
         found = self.table.get(key)
         if found is None:
             if self.most is not None and len(self.table) >= self.most:
                 raise ShapeError(f"{op.name}: its sizes unroll into more than {self.most} ops")
             where = self.site if site is None else site
             found = Call(op, inputs, attrs, form, specs, where, self)
-            found.outputs = tuple(Value(found, i) for i in range(len(specs)))
+            found.outputs = tuple([Value(found, i) for i in range(len(specs))])
             self.table[key] = found
         return found.outputs
 
@@ -219,7 +219,7 @@ def topological(roots: Iterable[Call]) -> list[Call]:
 
 def attrs_key(attrs: Attrs) -> tuple[Any, ...]:
     """A hashable form of attributes that tells 1, 1.0, True, 0.0 and -0.0 apart."""
-    return tuple((name, _attr_key(attrs[name])) for name in sorted(attrs))
+    return tuple([(name, _attr_key(attrs[name])) for name in sorted(attrs)])
 
 
 def _attr_key(value: object) -> object:

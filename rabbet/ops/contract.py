@@ -283,6 +283,24 @@ def linear(x: Value, weight: Value, bias: Value | None = None) -> Value:
     return cast(found if bias is None else add(found, cast(bias, found.dtype)), x.dtype)
 
 
+@linear.gradient
+def _linear_gradient(g: Any, y: Any, x: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
+    """What the body's would be, found in a quarter of the time: nearly every net's first step asks.
+
+    Halves are exact where they come from float32 sums, so only the bias's sum is taken of those.
+    """
+    lead = tuple(range(x.ndim - 1))
+    rows, k, n = lead, x.ndim - 1, x.ndim
+    to_x = cast(contract(g, weight, (*rows, n), (n, k), (*rows, k)), x.dtype)
+    to_weight = cast(contract(x, g, (*rows, k), (*rows, n), (n, k)), weight.dtype)
+    if bias is None:
+        return to_x, to_weight, None
+    to_bias = cast(g, dtypes.float32) if g.dtype.is_half else g
+    if lead:
+        to_bias = reshape(reduce_sum(to_bias, lead, True), bias.shape)
+    return to_x, to_weight, cast(to_bias, bias.dtype)
+
+
 def _check_linear(x: Any, weight: Any, bias: Any) -> None:
     if weight.ndim != 2 or x.ndim < 1 or (bias is not None and bias.ndim != 1):
         raise ShapeError(
