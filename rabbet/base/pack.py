@@ -1,10 +1,9 @@
 """A pack: byte strings by key in one read-only file, ready when the package is installed.
 
-The file is a header, an index sorted by key, and the payloads as they are: a first step reads a
-hundred of them, and inflating one takes longer than all else about reading it. The index has a
-checksum, checked when the file is opened, and one for each payload, checked when it is read. Any
-number of processes map the same file; it is written whole and never changed. A file that is
-damaged, or not a pack, is as good as none, and a warning says so.
+The file is a header, an index sorted by key, and the payloads, deflated. The index has a checksum,
+checked when the file is opened, and one for each payload, checked when it is read. Any number of
+processes map the same file; it is written whole and never changed. A file that is damaged, or not a
+pack, is as good as none, and a warning says so.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import hashlib
 import mmap
 import struct
 import warnings
+import zlib
 from bisect import bisect_left
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +20,7 @@ from pathlib import Path
 from rabbet.base.errors import InternalError
 from rabbet.base.files import write_whole
 
-MAGIC = b"RABBETP2"
-OTHERS = (b"RABBETP1",)  # packs of other versions: stale, as what was made by other sources
+MAGIC = b"RABBETP1"
 _HEADER = struct.Struct("<8sQ32s")  # MAGIC, number of entries, SHA-256 of the index
 _ENTRY = struct.Struct("<32sQQ32s")  # key, where its payload begins and its bytes, their SHA-256
 
@@ -57,11 +56,11 @@ class Pack:
         if at == len(self._keys) or self._keys[at] != wanted:
             return None
         _, start, size, digest = _ENTRY.unpack_from(self._data, _HEADER.size + at * _ENTRY.size)
-        payload = self._data[start : start + size]
+        payload = bytes(self._data[start : start + size])
         if hashlib.sha256(payload).digest() != digest:
             self._refuse("an entry does not have its checksum")
             return None
-        return payload
+        return zlib.decompress(payload)
 
     def _index(self) -> list[bytes]:
         """The keys in order; ValueError where this is not a whole pack."""
@@ -70,8 +69,6 @@ class Pack:
             raise ValueError("it is too short")
         magic, count, digest = _HEADER.unpack_from(data, 0)
         end = _HEADER.size + count * _ENTRY.size
-        if magic in OTHERS:
-            return []
         if magic != MAGIC or end > len(data):
             raise ValueError("it is not a pack of this version")
         index = data[_HEADER.size : end]
@@ -95,12 +92,12 @@ def write_pack(path: Path, entries: Mapping[str, bytes]) -> None:
     if any(len(key) != 64 for key in keys):
         raise InternalError("keys of a pack are SHA-256 digests in hexadecimal")
     at = _HEADER.size + len(keys) * _ENTRY.size
-    payloads = [entries[key] for key in keys]
+    packed = [zlib.compress(entries[key], 9) for key in keys]
     index = b""
-    for key, payload in zip(keys, payloads, strict=True):
+    for key, payload in zip(keys, packed, strict=True):
         digest = hashlib.sha256(payload).digest()
         index += _ENTRY.pack(bytes.fromhex(key), at, len(payload), digest)
         at += len(payload)
     header = _HEADER.pack(MAGIC, len(keys), hashlib.sha256(index).digest())
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, [header, index, *payloads], synced=False)
+    write_whole(path, [header, index, *packed], synced=False)
