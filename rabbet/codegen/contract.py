@@ -8,7 +8,7 @@ The additions of an element depend on k alone, never on blocks, panels or tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,7 @@ from rabbet.codegen.contract_blocks import Blocks, band_target, blocks, operands
 from rabbet.codegen.contract_direct import emit_direct, launch_direct
 from rabbet.codegen.contract_loops import Naturals, Part, call, minimum, quotient, split
 from rabbet.codegen.contract_pack import Packer
-from rabbet.codegen.contract_pairs import PairPacker
+from rabbet.codegen.contract_pairs import PairPacker, packer
 from rabbet.codegen.contract_panels import Panels, copy_panels
 from rabbet.codegen.contract_pixels import bander
 from rabbet.codegen.contract_store import Place, epilogue, place
@@ -33,7 +33,7 @@ from rabbet.codegen.launch import Launch
 from rabbet.codegen.operations import has_masks, memory_type
 from rabbet.expr.expr import topological
 from rabbet.expr.scalars import expand_all
-from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Operand, Store
+from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel, Store
 from rabbet.kernel.sums import as_computed
 from rabbet.kernel.windows import is_direct
 
@@ -126,9 +126,9 @@ class _Contraction:
             self.bander = bander(module, kernel.operands, *given)
         elif read.a_copied:
             width = 0 if read.by_rows else self.cut.unit
-            self.pack_a = _packer(module, "pack_a", kernel.operands, r, self.a, width)
+            self.pack_a = packer(module, "pack_a", kernel.operands, r, self.a, width)
         if not read.b_packed:
-            self.pack_b = _packer(module, "pack_b", kernel.operands, r, self.b, self.cut.panel)
+            self.pack_b = packer(module, "pack_b", kernel.operands, r, self.b, self.cut.panel)
         tabled = self.pack_b is not None and self.b.kind == "runs" and self.pack_b.table is not None
         source = self.b.load.dtype if tabled and self.b.load is not None else None
         multiplied = bfloat16 if r.pairs else r.dtype
@@ -323,7 +323,7 @@ class _Contraction:
     def _blocks(self, em: Emitter, task: _Task) -> None:
         fn, cut = self.fn, self.cut
         if self.bander is not None:
-            call(fn, self.bander.rows, task.rows, self.memory["a_table"])
+            call(fn, self.bander.rows, *task.lines[1:], *self._tables())
         elif self.cut.a_table_of_rows:
             self._write_table(self.pack_a, "a_table", task, task.row, task.rows)
         k_blocks = self.sizes[cut.k_blocks]
@@ -348,6 +348,10 @@ class _Contraction:
                     place = fn.address(sums, fn.mul(done, cut.panel_step), "i8")
                     self._finish(rest, place)
 
+    def _tables(self) -> tuple[Value, ...]:
+        """What describes windows, if rows are windows."""
+        return () if self.bander is None else (self.memory["a_table"], self.memory["k_table"])
+
     def _result(self, em: Emitter, part: _Task, block: _Block, sums: Value) -> tuple[Value, ...]:
         """Where tiles put the new sums of a panel, bytes from row to row, lanes of a row, and how
         many rows need no epilogue after that.
@@ -358,11 +362,12 @@ class _Contraction:
         result, step = self._stored(em, place, part)
         final = block.last
         if not has_masks(fn.module.target):
-            exact = Value("false", "i1")  # a tile as wide as the panel
-            for width in self.sweeps:
+            exact = fn.icmp("eq", part.lanes, cut.panel)  # a tile as wide as the panel
+            for width in self.sweeps if self.bander is None else ():
                 exact = fn.binary("or", exact, fn.icmp("eq", part.lanes, width * cut.lanes))
             final = fn.binary("and", final, exact)
-        whole = fn.sub(part.rows, fn.do("i64", f"urem i64 {part.rows.text}, {cut.tile_rows}"))
+        over = fn.do("i64", f"urem i64 {part.rows.text}, {cut.tile_rows}")
+        whole = fn.sub(part.rows, over) if self.bander is None else part.rows
         return (
             fn.select(final, result, sums),
             fn.select(final, step, i64(cut.panel_step)),
@@ -519,8 +524,7 @@ class _Contraction:
         panel = (block.a, block.a_step, block.a_k, b, b_step, sums[0], i64(cut.panel_step))
         sizes = (task.rows, block.rows, block.first)
         a_ahead = i64(0 if self.read.by_rows else contract_tile.LINE)
-        tables = () if self.bander is None else (self.memory["a_table"], self.memory["k_table"])
-        given = (*panel, *sums[1:], *sizes, *ahead, a_ahead, *tables)
+        given = (*panel, *sums[1:], *sizes, *ahead, a_ahead, *self._tables())
         self._multiply(vectors, task.rows, given)
 
     def _panel_of_b(
@@ -583,15 +587,6 @@ class _Contraction:
         over = fn.do("i64", f"urem i64 {rows.text}, {self.cut.tile_rows}")
         with fn.when(fn.icmp("ult", fn.sub(over, 1), half)):
             call(fn, self.rest, *given)
-
-
-def _packer(
-    module: Module, name: str, operands: Sequence[Operand], r: Roles, seen: View, width: int
-) -> Packer | PairPacker:
-    """What copies one operand: rows along k (width 0) hold pairs as they are."""
-    if r.pairs and width:
-        return PairPacker(module, name, operands, r.batch, seen, width)
-    return Packer(module, name, operands, bfloat16 if r.pairs else r.dtype, r.batch, seen)
 
 
 def _expanded(given: Roles) -> Roles:

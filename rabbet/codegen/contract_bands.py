@@ -10,13 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rabbet.codegen.contract_axes import Loop, Roles, prefers_first
+from rabbet.codegen.contract_axes import Roles, prefers_first
 from rabbet.codegen.contract_blocks import Band
+from rabbet.codegen.contract_edges import Edging
 from rabbet.codegen.contract_lines import Lines
-from rabbet.codegen.contract_loops import Naturals, Part, minimum, quotient, split, walk
+from rabbet.codegen.contract_loops import Naturals, Part, minimum, quotient, split
 from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
 from rabbet.codegen.contract_store import streams
-from rabbet.codegen.contract_tile import BAND_AHEAD, LINE, PANEL_AHEAD, RESULTS_AHEAD, TURNS
+from rabbet.codegen.contract_tile import (
+    BAND_AHEAD,
+    LINE,
+    PANEL_AHEAD,
+    RESULTS_AHEAD,
+    TURNS,
+)
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Function, Module, Value, i64
 from rabbet.codegen.operations import has_masks, memory_type, register_type
@@ -46,8 +53,8 @@ PANELS = (
     ("i64", "panel_step"),
     ("ptr noalias", "k_table"),
 )
-# rows: how many windows; table: where their offsets are written.
-ROWS = (("i64", "rows"), ("ptr noalias", "table"))
+# images, line: as above; table and k_table: where the windows of a task are described.
+ROWS = (("i64", "images"), ("i64", "line"), ("ptr noalias", "table"), ("ptr noalias", "k_table"))
 
 
 def sizes_of_tasks(band: Band) -> tuple[Expr, ...]:
@@ -95,21 +102,16 @@ class Bander:
         self.panels = Part(module, "band_panels", operands, given)
         self._write_panels()
 
+    def _edging(self, part: Part, em: Emitter, sizes: Naturals) -> Edging:
+        task = part["images"], part["line"]
+        return Edging(em, sizes, self.band, self.dtype.itemsize, self.unit, task)
+
     def _write_rows(self) -> None:
-        """Byte offsets of the windows of a task: images, lines, columns."""
-        part, band = self.rows, self.band
-        em = Emitter(part)
-        fn, sizes = em.fn, Naturals(em)
-        size, places = i64(self.dtype.itemsize), band.places
-        line_step = fn.mul(sizes[band.line_step], band.stride)
-        column_step = fn.mul(sizes[band.column_step], places.column.stride)
-        steps = [sizes[band.image_step], line_step, column_step]
-        numbered = tuple(Loop(i, extent) for i, extent in enumerate(band.extents))
-        with walk(em, numbered, i64(0), part["rows"]) as (t, at):
-            offset = i64(0)
-            for loop, step in zip(numbered, steps, strict=True):
-                offset = fn.add(offset, fn.mul(at[loop.variable], step))
-            fn.store(fn.mul(offset, size), fn.address(part["table"], t, "i64"))
+        """What is the same for all blocks of a task."""
+        part, em = self.rows, Emitter(self.rows)
+        edging = self._edging(part, em, Naturals(em))
+        edging.positions(part["table"])
+        edging.elements(part["k_table"], self.roles.k, self.band.places.channel)
 
     def _write_panels(self) -> None:
         """What tiles fetch while they multiply a panel: the next one, and in the last block of k
@@ -198,7 +200,10 @@ class Bander:
         window = sizes[band.window]
         self.channel = quotient(fn, part["k"], window)
         end = quotient(fn, fn.add(fn.add(part["k"], part["count"]), fn.sub(window, 1)), window)
-        self._write_columns(em)
+        channels = fn.sub(end, self.channel)
+        start = fn.sub(part["k"], fn.mul(self.channel, window))
+        edging = self._edging(part, em, sizes)
+        edging.heads(part["k_table"], start, part["count"], channels)
         self.lines, self.coordinate = self._lines()
         start = self._first(places.column)
         self.around = em.inner({self.coordinate[places.column.source]: start})
@@ -206,25 +211,7 @@ class Bander:
         if places.line is not None:
             down = fn.mul(part["line"], places.line.stride)
             self.line = fn.add(down, self._first(places.line))
-        self._copy_planes(fn.sub(end, self.channel))
-
-    def _write_columns(self, em: Emitter) -> None:
-        """Byte offsets of a block's elements of a window, by k."""
-        fn, part, band, sizes = em.fn, self.copy, self.band, self.sizes
-        places, size = band.places, i64(self.dtype.itemsize)
-        with walk(em, self.roles.k, part["k"], part["count"]) as (t, at):
-            offset = i64(0)
-            if places.channel is not None:
-                number = fn.sub(at[places.channel], self.channel)
-                offset = fn.mul(number, sizes[band.channel_step])
-            steps = sizes[band.line_step], sizes[band.column_step]
-            for place, step in zip((places.line, places.column), steps, strict=True):
-                if place is not None and place.element is not None:
-                    moved = fn.mul(at[place.element], place.dilation)
-                    if place.dilation < 0:
-                        moved = fn.add(moved, sizes[band.reach(place)])
-                    offset = fn.add(offset, fn.mul(moved, step))
-            fn.store(fn.mul(offset, size), fn.address(part["k_table"], t, "i64"))
+        self._copy_planes(channels)
 
     def _lines(self) -> tuple[Lines, dict[Expr, int]]:
         """What copies lines, and the variables of their coordinates."""

@@ -12,9 +12,17 @@ from dataclasses import dataclass, replace
 
 from rabbet.base.dtypes import int64
 from rabbet.base.target import Target
+from rabbet.codegen import contract_tile
 from rabbet.codegen.contract_axes import Loop, Loops, Roles, View, view
 from rabbet.codegen.contract_thin import MOST_ROWS
-from rabbet.codegen.contract_tile import COLUMNS_BYTES, STRIP, panel_rows, tile_shape
+from rabbet.codegen.contract_tile import (
+    COLUMNS_BYTES,
+    ELEMENT,
+    POSITION,
+    STRIP,
+    panel_rows,
+    tile_shape,
+)
 from rabbet.expr.expr import Expr, call, const
 from rabbet.kernel.bands import Bands, bands
 from rabbet.kernel.loops import CONTRACT_BLOCK, ContractKernel
@@ -27,7 +35,7 @@ ROW_PANELS_WORTH = 12  # fewer tile heights are not worth a copy of B, if there 
 VECTOR = 64  # bytes, at most: sums are read in whole ones
 LANE_PANELS = 4  # lane panels of a task whose rows do not end before
 POSITIONS = 512  # windows of a task that reads them from a band, at most where a line has fewer
-FEWEST_POSITIONS = 192
+FEWEST_POSITIONS = 224
 MOST_EVEN = 8  # lines of a task that are made to divide those of the image
 
 
@@ -286,7 +294,9 @@ class Blocks:
         k_table = turned = zero
         if self.band is not None:
             copy = self.band.size * self.itemsize
-            table, k_table = self.band.positions * 8, const(COLUMNS_BYTES, int64)
+            entries = (self.band.positions + self.unit) * POSITION + contract_tile.POSITIONS
+            listed = self.band.channels * self.band.window * (ELEMENT * 8)
+            table, k_table = entries * 8, listed + COLUMNS_BYTES
             turned = (self.band.positions + self.lanes) * self.panel_step
         sizes = (
             copy,

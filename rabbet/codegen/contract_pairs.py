@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rabbet.base.dtypes import bfloat16
-from rabbet.codegen.contract_axes import Loops, View
+from rabbet.codegen.contract_axes import Loops, Roles, View
 from rabbet.codegen.contract_loops import Part, call, minimum
 from rabbet.codegen.contract_pack import PARAMETERS, Packer, batch_parameters
 from rabbet.codegen.ir import Function, Module, Value, i64, literal
@@ -79,3 +79,12 @@ def _up(number: int, unit: int) -> int:
 
 def _half(fn: Function, k: Value) -> Value:
     return fn.do("i64", f"lshr i64 {k.text}, 1")
+
+
+def packer(
+    module: Module, name: str, operands: Sequence[Operand], r: Roles, seen: View, width: int
+) -> Packer | PairPacker:
+    """What copies one operand: rows along k (width 0) hold pairs as they are."""
+    if r.pairs and width:
+        return PairPacker(module, name, operands, r.batch, seen, width)
+    return Packer(module, name, operands, bfloat16 if r.pairs else r.dtype, r.batch, seen)

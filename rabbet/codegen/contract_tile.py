@@ -15,10 +15,22 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+
 from rabbet.base.dtypes import DType, bfloat16
 from rabbet.base.target import Target
 from rabbet.codegen.contract_loops import Part, first_lanes, minimum, prefetch
-from rabbet.codegen.ir import Function, Module, Value, bits_of, i64, lanes_of, literal, type_suffix
+from rabbet.codegen.ir import (
+    Function,
+    Module,
+    Value,
+    bits_of,
+    i64,
+    lanes_of,
+    literal,
+    type_suffix,
+    vector_of,
+)
 from rabbet.codegen.operations import has_masks, register_type
 from rabbet.kernel.loops import CONTRACT_BLOCK
 from rabbet.kernel.sums import sum_dtype
@@ -51,18 +63,35 @@ PARAMETERS = (
     ("i64", "a_ahead"),
 )
 LINE = 64  # bytes of a cache line
-# Where these offsets lie in `a_columns`, and what they are counted from: an address, bytes from one
-# tile that fetches it to the next, and where it ends. In words of 8 bytes.
+# What describes windows, in words (`contract_edges` writes it). `a_rows`: the keys that cut any
+# window of the task, those that cut tiles of this panel, and for each row of a tile the byte offset
+# in A, its number among the sums, its key. `a_columns`: by k, offsets of what to fetch meanwhile
+# (of the next panel of B, of the next band, and of results that are about to be written); by key, a
+# head: where the list of the elements that it leaves of this block begins, how long it is, and its
+# first k. A list has for each element the byte offset and how many k further the next one is.
+TABLES = (("ptr noalias", "a_rows"), ("ptr noalias readonly", "a_columns"))
+POSITIONS, POSITION = 2, 3  # words before positions, and of each
+LINE_KEYS, COLUMN_KEYS = (1, 2), (4, 8)  # windows cut at the low end, at the high end
+CORNERS = tuple(line | column for line in LINE_KEYS for column in COLUMN_KEYS)
+KEYS = (*LINE_KEYS, *COLUMN_KEYS, *CORNERS)
+# Where offsets lie in `a_columns`, and what they are counted from: an address, bytes from one tile
+# that fetches it to the next, and where it ends.
 FETCHED = 3  # kinds: the first is fetched by every other tile (few must suffice for a panel),
 TURNS = 4  # the others by one tile of so many
 PANEL_AHEAD, BAND_AHEAD, RESULTS_AHEAD = (
-    ((1 + n) * CONTRACT_BLOCK, (1 + FETCHED) * CONTRACT_BLOCK + 3 * n) for n in range(FETCHED)
+    (n * CONTRACT_BLOCK, FETCHED * CONTRACT_BLOCK + 3 * n) for n in range(FETCHED)
 )
-COLUMNS_BYTES = ((1 + FETCHED) * CONTRACT_BLOCK + 3 * FETCHED) * 8
-# Of windows: byte offsets of their first elements in A by row, and of their elements by k. Behind
-# these, also by k, offsets of what to fetch meanwhile: of the next panel of B, of the next band,
-# and of results that are about to be written.
-TABLES = (("ptr noalias readonly", "a_rows"), ("ptr noalias readonly", "a_columns"))
+HEADS, HEAD = FETCHED * (CONTRACT_BLOCK + 3), 3
+MOST_CUT = 64  # elements of a window that may be left out
+ELEMENT = 2  # words of an element
+LISTED = (CONTRACT_BLOCK + 2 * MOST_CUT) * ELEMENT  # words of a key's list
+LISTS = HEADS + HEAD * (max(KEYS) + 1)
+# By key, for one window: how many elements are left before each, and which ones are left.
+LEFT = LISTS + len(KEYS) * LISTED
+LEFT_STEP = 2 * (MOST_CUT + 1)
+DEAD = LEFT + len(KEYS) * LEFT_STEP  # by element, the keys of windows it is outside of
+ALL = DEAD + MOST_CUT  # the list of all elements, to the end
+COLUMNS_BYTES = ALL * 8
 STRIP = 4  # panels that few rows read side by side
 ROWS_EARLY = 16  # of B in such strips
 REST_EARLY = 32  # of B where few rows read it: it may come from memory, which takes as long
@@ -138,8 +167,10 @@ def sweep(module: Module, dtype: DType, vectors: int, source: DType | None, form
     part = Part(module, f"sweep{vectors}", (), _parameters(form))
     fn = part.fn
     height, _ = tile_shape(module.target)
+    tile = _Tile(part, dtype, height, vectors, form)
+    tile.allow(i64(0))
     with fn.loop(i64(0), fn.sub(part["rows"], half(module.target)), height) as row:
-        _Tile(part, dtype, height, vectors, form).write(row, source)
+        tile.write(row, source)
     return part
 
 
@@ -154,7 +185,8 @@ def rest(module: Module, dtype: DType, form: str) -> Part:
     height, vectors = tile_shape(module.target)
     whole = fn.mul(fn.do("i64", f"udiv i64 {part['rows'].text}, {height}"), height)
     few = half(module.target)
-    _Tile(part, dtype, few, vectors, form, early=REST_EARLY, final=False).write(whole)
+    final = form == WINDOWS
+    _Tile(part, dtype, few, vectors, form, early=REST_EARLY, final=final).write(whole)
     return part
 
 
@@ -210,12 +242,19 @@ class _Tile:
             ahead = self._by_turns(first_row)
         elif (self.rows, self.vectors) == tile_shape(part.target):
             ahead = self._line_ahead(first_row)
+        if self.windows:
+            self._look_up(first_row)
         sums = self._products(self._streams(first_row), ahead, source)
+        if self.windows:
+            with fn.when(fn.icmp("eq", first_row, 0)):
+                self._allow_cuts(sums[0])
         earlier = self._slots(first_row, part["c"], part["c_step"])
         slots = earlier
         masks: Masks = [None] * self.vectors
         if self.final:
             inside = fn.icmp("sle", fn.add(first_row, self.rows), part["rows"])
+            if self.windows:  # rows behind the last one repeat it
+                inside = Value("true", "i1")
             to, step = (fn.select(inside, part[f"to{x}"], part[f"c{x}"]) for x in ("", "_step"))
             slots = self._slots(first_row, to, step)
             if has_masks(part.target):
@@ -246,11 +285,55 @@ class _Tile:
     def _slots(self, first_row: Value, first: Value, step: Value) -> Tile:
         """Where the tile's sums lie."""
         fn, slots = self.fn, []
+        if self.windows:
+            places = [fn.address(first, fn.mul(r, step), "i8") for r in self.numbers]
+            vectors = range(self.vectors)
+            return [[fn.address(p, i64(v), self.kind) for v in vectors] for p in places]
         place = fn.address(first, fn.mul(first_row, step), "i8")
         for _ in range(self.rows):
             slots.append([fn.address(place, i64(v), self.kind) for v in range(self.vectors)])
             place = fn.address(place, step, "i8")
         return slots
+
+    def _look_up(self, first_row: Value) -> None:
+        """What the tables say of this tile's windows, and of the elements that all of them cut."""
+        fn, rows, columns = self.fn, self.part["a_rows"], self.part["a_columns"]
+        at = fn.add(fn.mul(first_row, POSITION), POSITIONS)
+        table = fn.address(rows, at, "i64")
+        words = [
+            fn.load("i64", fn.address(table, i64(i), "i64")) for i in range(self.rows * POSITION)
+        ]
+        self.offsets, self.numbers = words[::POSITION], words[1::POSITION]
+        key = fn.load("i64", fn.address(rows, i64(1), "i64"))
+        for other in words[2::POSITION]:
+            key = fn.binary("and", key, other)
+        head = fn.address(columns, fn.add(fn.mul(key, HEAD), HEADS), "i64")
+        first, self.left, before = (
+            fn.load("i64", fn.address(head, i64(i), "i64")) for i in range(HEAD)
+        )
+        self.list = fn.address(columns, first, "i64")
+        self.first_b = fn.address(self.part["b"], fn.mul(before, self.part["b_step"]), "i8")
+
+    def allow(self, keys: Value) -> None:
+        """Say which keys may cut the tiles that follow."""
+        if self.windows:
+            self.fn.store(keys, self.fn.address(self.part["a_rows"], i64(1), "i64"))
+
+    def _allow_cuts(self, sums: Sequence[Value]) -> None:
+        """Let tiles be cut after the first one, which is not, if no sum of a row of it says that
+        this panel of B has an infinity or a NaN.
+        """
+        fn, bits = self.fn, self.dtype.bits
+        keys = fn.load("i64", self.part["a_rows"])
+        if self.dtype.is_float:
+            kind = vector_of(f"i{bits}", self.lanes)
+            infinity = literal(int(np.array(np.inf, self.dtype.numpy).view(f"i{bits // 8}")), kind)
+            magnitude = literal((1 << bits - 1) - 1, kind)
+            for total in sums:
+                pattern = fn.do(kind, f"bitcast {total.type} {total.text} to {kind}")
+                large = fn.icmp("sge", fn.binary("and", pattern, magnitude), infinity)
+                keys = fn.select(fn.any_lane(large), i64(0), keys)
+        self.allow(keys)
 
     def _streams(self, first_row: Value) -> list[Value]:
         """Where each row of A begins; rows that do not exist repeat the last one."""
@@ -261,12 +344,9 @@ class _Tile:
             inside = fn.sub(first_row, fn.mul(number, width))
             panel = fn.address(part["a"], fn.mul(number, part["a_step"]), "i8")
             return [fn.address(panel, inside, self.element)]
-        last = fn.sub(fn.sub(part["rows"], first_row), 1)
         if self.windows:
-            table = fn.address(part["a_rows"], first_row, "i64")
-            numbers = [minimum(fn, i64(r), last) for r in range(self.rows)]
-            offsets = [fn.load("i64", fn.address(table, r, "i64")) for r in numbers]
-            return [fn.address(part["a"], offset, "i8") for offset in offsets]
+            return [fn.address(part["a"], offset, "i8") for offset in self.offsets]
+        last = fn.sub(fn.sub(part["rows"], first_row), 1)
         first = fn.address(part["a"], fn.mul(first_row, part["a_step"]), "i8")
         numbers = [minimum(fn, i64(r), last) for r in range(self.rows)]
         return [fn.address(first, fn.mul(r, part["a_step"]), "i8") for r in numbers]
@@ -311,8 +391,8 @@ class _Tile:
         """The loop over k, with one phi for each sum; on the way it fetches a column `ahead`."""
         fn, part, kind = self.fn, self.part, self.kind
         before, body, done = fn.block, fn.fresh_label("k"), fn.fresh_label("summed")
-        zero = literal(0, kind)
-        fn.branch(fn.icmp("sgt", part["count"], 0), body, done)
+        zero, count = literal(0, kind), self.left if self.windows else part["count"]
+        fn.branch(fn.icmp("sgt", count, 0), body, done)
         fn.label(body)
         sums = [[fn.name_value() for _ in range(self.vectors)] for _ in range(self.rows)]
         counter, panel, column = (fn.name_value() for _ in range(3))
@@ -324,7 +404,8 @@ class _Tile:
             for v in range(self.vectors):
                 prefetch(fn, fn.address(early, i64(v), kind))
         if self.windows:
-            along = fn.load("i64", fn.address(part["a_columns"], k, "i64"))
+            element = fn.address(self.list, fn.mul(k, ELEMENT), "i64")
+            along = fn.load("i64", element)
         else:
             along = fn.mul(k, part["a_k"])
         moved: Tile = []
@@ -343,9 +424,13 @@ class _Tile:
         elif ahead is not None and not self.windows:
             prefetch(fn, fn.address(streams[0], fn.add(along, part["a_ahead"]), "i8"), soon=False)
         following = fn.add(k, 1)
-        below = fn.address(b, part["b_step"], "i8")
         phis = [f"{counter} = phi i64 [ 0, %{before} ], [ {following.text}, %{body} ]"]
-        phis.append(f"{panel} = phi ptr [ %b, %{before} ], [ {below.text}, %{body} ]")
+        start, step = part["b"], part["b_step"]
+        if self.windows:
+            further = fn.load("i64", fn.address(element, i64(1), "i64"))
+            start, step = self.first_b, fn.mul(further, step)
+        below = fn.address(b, step, "i8")
+        phis.append(f"{panel} = phi ptr [ {start.text}, %{before} ], [ {below.text}, %{body} ]")
         if self.panels:
             width = panel_rows(part.target, self.dtype)
             next_column = fn.address(Value(column, "ptr"), i64(width), self.element)
@@ -359,7 +444,7 @@ class _Tile:
                     f"{name} = phi {kind} [ {zero.text}, %{before} ], [ {value.text}, %{body} ]"
                 )
         fn.fill(position, phis)
-        fn.branch(fn.icmp("slt", following, part["count"]), body, done)
+        fn.branch(fn.icmp("slt", following, count), body, done)
         fn.label(done)
         return [
             [

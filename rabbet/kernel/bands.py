@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from rabbet.base.dtypes import int64
 from rabbet.expr.affine import coefficient
-from rabbet.expr.expr import Expr, const
+from rabbet.expr.expr import Expr, const, topological
 from rabbet.kernel.loops import ContractKernel
 from rabbet.kernel.sums import in_pairs
-from rabbet.kernel.windows import Place, inside, loaded, places, within
+from rabbet.kernel.windows import Inside, Place, inside, loaded, places, within
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Bands:
     Loops are variables. `line` and `column`: places that the last two loops of n walk, with an
     element of a window or without; `channel`: the first loop of k, if it is not one of a window;
     `window`: the other loops of k. `by_pixel`: do channels lie side by side, and not columns?
+    `lines`, `columns`: what is inside the image along each axis, if all else counts as 0 there and
+    the same is inside for all channels and images.
     """
 
     line: Place | None
@@ -32,6 +34,8 @@ class Bands:
     channel: int | None
     window: tuple[int, ...]
     by_pixel: bool
+    lines: Inside | None
+    columns: Inside | None
 
 
 def bands(kernel: ContractKernel) -> Bands | None:
@@ -55,10 +59,24 @@ def bands(kernel: ContractKernel) -> Bands | None:
     if not window or channels not in ([], [k[0]]):
         return None
     columns = inside(kernel.b, column.source)
-    if columns is None or (line is not None and within((columns.others,), line.source) is None):
+    if columns is None:
+        return None
+    lines = None if line is None else within((columns.others,), line.source)
+    if line is not None and lines is None:
         return None
     channel = k[0] if channels else None
-    return Bands(line, column, channel, window, _is_by_pixel(kernel.b, n[-1], column, channel))
+    by_pixel = _is_by_pixel(kernel.b, n[-1], column, channel)
+    edges = (_known(kernel.b, axis) for axis in (lines, columns))
+    return Bands(line, column, channel, window, by_pixel, *edges)
+
+
+def _known(value: Expr, axis: Inside | None) -> Inside | None:
+    """The same, if its limits are sizes and numbers and what is outside is 0."""
+    load = loaded(value)
+    if axis is None or load is None or load.value[1] != 0:
+        return None
+    limits = topological([*axis.low, *axis.high])
+    return axis if all(e.op not in ("var", "load") for e in limits) else None
 
 
 def _is_by_pixel(value: Expr, columns: int, column: Place, channel: int | None) -> bool:

@@ -78,12 +78,38 @@ MANY = (
     (5, 1, 3, 3, 2, (3, 3), 1, 2),
     (1, 2, 70, 33, 20, (5, 1), 1, 2),
     (2, 0, 9, 10, 5, (3, 3), 1, 1),
+    # whole images a task, corners of their own, windows larger than the image or than its half
+    (2, 40, 14, 14, 17, (3, 3), 1, 1),
+    (7, 31, 5, 6, 20, (3, 3), 1, 1),
+    (6, 3, 8, 8, 70, (5, 5), 1, 2),
+    (9, 4, 2, 2, 70, (3, 3), 1, 1),
+    (2, 6, 15, 15, 9, (3, 3), 2, 1),
+    (1, 3, 6, 300, 9, (1, 7), 1, 3),
+    (2, 3, 12, 12, 9, (9, 9), 1, 4),
 )
 
 
 @pytest.mark.parametrize("case", MANY, ids=str)
 def test_windows_are_read_from_bands(case: tuple) -> None:
     check_all_targets(replace(convolution(*case[6:]), lanes=0, banded=True), case)
+
+
+@pytest.mark.parametrize("channel", (0, 29, 39))
+@pytest.mark.parametrize("bad", (np.inf, -np.inf, np.nan))
+def test_padding_is_multiplied_with_what_is_not_finite(bad: float, channel: int) -> None:
+    case = (2, 40, 14, 14, 70, (3, 3), 1, 1)
+    x, w, lanes, sizes = drawn(case)
+    for filter_, y, column in ((0, 0, 0), (5, 1, 1), (69, 2, 1)):
+        w[filter_, channel, y, column] = bad
+    kernel = replace(convolution(*case[6:]), lanes=0, banded=True)
+    for target in TARGETS:
+        found = np.zeros((2, 70, 14, 14), np.float32)
+        run(kernel, target, (x, w, found), sizes, (1,))
+        with np.errstate(invalid="ignore"):
+            products = lanes[:, None].astype(np.float64) * w.reshape(1, 70, 1, -1)
+            wanted = products.sum(axis=-1).reshape(found.shape)
+        assert np.isnan(wanted[:, (0, 69)]).any() and np.isfinite(wanted[:, 1]).all()
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 def by_pixels(kernel: ContractKernel, is_result: bool, epilogue: bool) -> ContractKernel:
