@@ -16,8 +16,9 @@ from rabbet.codegen import contract_tile
 from rabbet.codegen.contract_axes import Loop, Loops, Roles, View, view
 from rabbet.codegen.contract_thin import MOST_ROWS
 from rabbet.codegen.contract_tile import (
-    COLUMNS_BYTES,
     ELEMENT,
+    KEYS,
+    LISTS,
     POSITION,
     STRIP,
     panel_rows,
@@ -36,6 +37,7 @@ VECTOR = 64  # bytes, at most: sums are read in whole ones
 LANE_PANELS = 4  # lane panels of a task whose rows do not end before
 POSITIONS = 512  # windows of a task that reads them from a band, at most where a line has fewer
 FEWEST_POSITIONS = 224
+MOST_CUT = 1024  # elements of a window that may be left out
 MOST_EVEN = 8  # lines of a task that are made to divide those of the image
 
 
@@ -140,6 +142,31 @@ class Band:
             return const(0, int64)
         extent = larger(self.elements[place.element], const(1, int64))
         return (extent - 1) * abs(place.dilation)
+
+    @property
+    def listed(self) -> Expr:
+        """Words of the list of a key: of the channels that a block of k may touch."""
+        return (self._cut * 2 + CONTRACT_BLOCK) * ELEMENT
+
+    @property
+    def left(self) -> Expr:
+        """Words for what a key leaves of one window: how many elements before each, and which."""
+        return (self._cut + 1) * 2
+
+    @property
+    def words(self) -> tuple[Expr, Expr, Expr, Expr]:
+        """What follows the lists of keys in the table of columns: where begins what keys leave of
+        a window, by element the keys of windows it is outside of, the list of all elements; the
+        end.
+        """
+        left = self.listed * len(KEYS) + LISTS
+        dead = left + self.left * len(KEYS)
+        every = dead + self._cut
+        return left, dead, every, every + self.channels * self.window * ELEMENT
+
+    @property
+    def _cut(self) -> Expr:
+        return smaller(self.window, const(MOST_CUT, int64))
 
     @property
     def stride(self) -> int:
@@ -295,8 +322,7 @@ class Blocks:
         if self.band is not None:
             copy = self.band.size * self.itemsize
             entries = (self.band.positions + self.unit) * POSITION + contract_tile.POSITIONS
-            listed = self.band.channels * self.band.window * (ELEMENT * 8)
-            table, k_table = entries * 8, listed + COLUMNS_BYTES
+            table, k_table = entries * 8, self.band.words[-1] * 8
             turned = (self.band.positions + self.lanes) * self.panel_step
         sizes = (
             copy,
@@ -452,7 +478,11 @@ def _band(roles: Roles, places: Bands, lanes: int) -> Band:
     height = equal_height(all_lines, _divide(all_lines, _divide(all_lines, height)))
     images = larger(_extent(outer), one)
     together = smaller(larger(wanted // (columns * all_lines), one), images)
-    together = _divide(images, _divide(images, together))
+    several = _divide(images, together)
+    several = several + several % 2 * smaller(
+        several - 1, one
+    )  # few tasks: as many for each thread
+    together = _divide(images, several)
     window = one
     for v in places.window:
         window = window * larger(by_variable[v].extent, one)

@@ -16,23 +16,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rabbet.codegen.contract_axes import Loops
-from rabbet.codegen.contract_blocks import Band
+from rabbet.codegen.contract_blocks import MOST_CUT, Band
 from rabbet.codegen.contract_loops import Naturals, minimum, quotient, walk
 from rabbet.codegen.contract_tile import (
-    ALL,
     COLUMN_KEYS,
     CORNERS,
-    DEAD,
     ELEMENT,
     HEAD,
     HEADS,
     KEYS,
-    LEFT,
-    LEFT_STEP,
     LINE_KEYS,
-    LISTED,
     LISTS,
-    MOST_CUT,
     POSITION,
     POSITIONS,
 )
@@ -172,6 +166,8 @@ class Edging:
         fn = em.fn
         self.lines, self.columns = edges(em, sizes, band, self.line)
         worth = fn.icmp("sge", self._around(), WORTH * unit)
+        self.listed, self.left_step = sizes[band.listed], sizes[band.left]
+        self.left, self.dead, self.every, _ = (sizes[word] for word in band.words)
         few = fn.icmp("sle", sizes[band.window], MOST_CUT)
         cut = fn.binary("or", self.lines.cut(fn), self.columns.cut(fn))
         self.cut = fn.select(fn.binary("and", worth, few), cut, i64(0))
@@ -235,18 +231,19 @@ class Edging:
             if channel is not None:
                 offset = fn.add(offset, fn.mul(at[channel], channel_step))
             for i, word in enumerate((fn.mul(offset, self.itemsize), i64(1))):
-                fn.store(word, _word(fn, table, fn.mul(t, ELEMENT), ALL + i))
+                fn.store(word, _word(fn, table, self._of_all(t), i))
             with fn.when(fn.binary("and", has_keys, fn.icmp("slt", t, window))):
-                fn.store(dead, _word(fn, table, t, DEAD))
+                fn.store(dead, _word(fn, table, fn.add(self.dead, t)))
         count = fn.variable("i64")
         with self._each_key() as (key, number):
-            left = _Left(fn, table, number)
+            left = _Left(self, table, number)
             count.set(i64(0))
             with fn.loop(i64(0), window) as t:
                 n = count.get()
                 fn.store(n, left.before(t))
                 fn.store(t, left.number(n))
-                dead = fn.binary("and", fn.load("i64", _word(fn, table, t, DEAD)), key)
+                dead = fn.load("i64", _word(fn, table, fn.add(self.dead, t)))
+                dead = fn.binary("and", dead, key)
                 count.set(fn.add(n, fn.convert("zext", fn.icmp("eq", dead, 0), "i64")))
             length = count.get()
             fn.store(length, left.before(window))
@@ -256,10 +253,14 @@ class Edging:
                 source, target = fn.mul(c, window), fn.mul(c, length)
                 with fn.loop(i64(0), length) as j:
                     here, following = (fn.load("i64", left.number(fn.add(j, i))) for i in range(2))
-                    offset = fn.mul(fn.add(source, here), ELEMENT)
-                    offset = fn.load("i64", _word(fn, table, offset, ALL))
+                    offset = _word(fn, table, self._of_all(fn.add(source, here)))
+                    offset = fn.load("i64", offset)
                     for i, word in enumerate((offset, fn.sub(following, here))):
                         fn.store(word, left.element(fn.add(target, j), i))
+
+    def _of_all(self, element: Value) -> Value:
+        """The number of an element's first word in the list of all."""
+        return self.fn.add(self.every, self.fn.mul(element, ELEMENT))
 
     def _element(self, at: Mapping[int, Value]) -> tuple[Value, Value]:
         """Where an element is in its window, and the keys of windows it is outside of."""
@@ -290,11 +291,11 @@ class Edging:
             for i, word in enumerate(words):
                 fn.store(word, _word(fn, table, fn.mul(key, HEAD), HEADS + i))
 
-        describe(i64(0), fn.add(fn.mul(start, ELEMENT), ALL), count, i64(0))
+        describe(i64(0), self._of_all(start), count, i64(0))
         others = fn.sub(channels, 1)
         end = fn.sub(fn.add(start, count), fn.mul(others, window))
         with self._each_key() as (key, number):
-            left = _Left(fn, table, number)
+            left = _Left(self, table, number)
             dropped, last, length = (fn.load("i64", left.before(t)) for t in (start, end, window))
             some = fn.sub(fn.add(fn.mul(others, length), last), dropped)
             first = fn.sub(fn.load("i64", left.number(dropped)), start)
@@ -321,27 +322,30 @@ class _Left:
     one, which ones are left, and behind them the first one of the next window; and the list.
     """
 
-    fn: Function
+    edging: Edging
     table: Value
     index: Value  # of the key
 
     def before(self, element: Value) -> Value:
-        return self._word(element, 0)
+        return self._word(element)
 
     def number(self, element: Value) -> Value:
-        return self._word(element, MOST_CUT + 1)
+        half = self.edging.fn.binary("lshr", self.edging.left_step, i64(1))
+        return self._word(self.edging.fn.add(half, element))
 
-    def _word(self, number: Value, more: int) -> Value:
-        at = self.fn.add(self.fn.mul(self.index, LEFT_STEP), number)
-        return _word(self.fn, self.table, at, LEFT + more)
+    def _word(self, number: Value) -> Value:
+        edging, fn = self.edging, self.edging.fn
+        first = fn.add(edging.left, fn.mul(self.index, edging.left_step))
+        return _word(fn, self.table, fn.add(first, number))
 
     def at(self, element: Value) -> Value:
         """The number of an element's first word."""
-        inside = self.fn.mul(element, ELEMENT)
-        return self.fn.add(self.fn.add(self.fn.mul(self.index, LISTED), LISTS), inside)
+        fn = self.edging.fn
+        first = fn.add(fn.mul(self.index, self.edging.listed), LISTS)
+        return fn.add(first, fn.mul(element, ELEMENT))
 
     def element(self, element: Value, word: int) -> Value:
-        return _word(self.fn, self.table, self.at(element), word)
+        return _word(self.edging.fn, self.table, self.at(element), word)
 
 
 def _word(fn: Function, table: Value, number: Value, more: int = 0) -> Value:

@@ -82,16 +82,8 @@ PANEL_AHEAD, BAND_AHEAD, RESULTS_AHEAD = (
     (n * CONTRACT_BLOCK, FETCHED * CONTRACT_BLOCK + 3 * n) for n in range(FETCHED)
 )
 HEADS, HEAD = FETCHED * (CONTRACT_BLOCK + 3), 3
-MOST_CUT = 64  # elements of a window that may be left out
 ELEMENT = 2  # words of an element
-LISTED = (CONTRACT_BLOCK + 2 * MOST_CUT) * ELEMENT  # words of a key's list
-LISTS = HEADS + HEAD * (max(KEYS) + 1)
-# By key, for one window: how many elements are left before each, and which ones are left.
-LEFT = LISTS + len(KEYS) * LISTED
-LEFT_STEP = 2 * (MOST_CUT + 1)
-DEAD = LEFT + len(KEYS) * LEFT_STEP  # by element, the keys of windows it is outside of
-ALL = DEAD + MOST_CUT  # the list of all elements, to the end
-COLUMNS_BYTES = ALL * 8
+LISTS = HEADS + HEAD * (max(KEYS) + 1)  # where lists may begin
 STRIP = 4  # panels that few rows read side by side
 ROWS_EARLY = 16  # of B in such strips
 REST_EARLY = 32  # of B where few rows read it: it may come from memory, which takes as long
