@@ -23,6 +23,7 @@ from rabbet.codegen.contract_tile import (
     PANEL_AHEAD,
     RESULTS_AHEAD,
     TURNS,
+    panel_turns,
 )
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Function, Module, Value, i64
@@ -130,8 +131,10 @@ class Bander:
         first = index(at, part["lane"])
         pointer = part.pointer(stores[0].operand)
         place = fn.address(pointer, first, memory_type(dtype))
-        step, all_k = part["panel_step"], i64(CONTRACT_BLOCK)
-        self._fetched(part, PANEL_AHEAD, step, all_k, (part["panel"], i64(LINE), step))
+        step, half = part["panel_step"], CONTRACT_BLOCK // TURNS
+        both, further = fn.mul(step, CONTRACT_BLOCK), fn.mul(step, half)
+        origin = part["panel"], i64(LINE), both, further
+        self._fetched(part, PANEL_AHEAD, step, i64(half), origin)
         together = TURNS * self.unit
         if not prefers_first(stores, m, n):  # lanes run along memory: line by line of each row
             following = index(split(em, m, fn.add(part["row"], 1)), part["lane"])
@@ -139,8 +142,9 @@ class Bander:
             length = fn.mul(Naturals(em)[self.band.positions], row_step)
             end = fn.select(part["last"], length, i64(0))
             if self.is_direct:  # tiles write them one after the other
-                place = fn.address(place, fn.mul(row_step, together), "i8")
-            origin = (place, fn.mul(row_step, together), end)
+                written = panel_turns(part.target) * self.unit + together
+                place = fn.address(place, fn.mul(row_step, written), "i8")
+            origin = place, fn.mul(row_step, together), end, i64(0)
             pieces = min(self.panel * dtype.itemsize // LINE, CONTRACT_BLOCK // together)
             self._fetched(part, RESULTS_AHEAD, row_step, i64(together), origin, pieces)
             return
@@ -150,7 +154,7 @@ class Bander:
         lanes = lanes if passing is None else fn.select(passing, i64(0), lanes)
         length = Naturals(em)[self.band.height * self.band.columns]
         end = fn.select(fn.icmp("sgt", lanes, 0), fn.mul(length, dtype.itemsize), i64(0))
-        origin = (place, i64(together * dtype.itemsize), end)
+        origin = place, i64(together * dtype.itemsize), end, i64(0)
         pieces = -(-together * dtype.itemsize // LINE)
         assert self.panel * pieces <= CONTRACT_BLOCK, "a table is as long as a block of k"
         self._fetched(part, RESULTS_AHEAD, lane_step, lanes, origin, pieces)
@@ -314,14 +318,16 @@ class Bander:
         )
         span, plane, step = (fn.mul(fn.sub(e, first), itemsize) for e in others)
         span = fn.intrinsic("smax.i64", "i64", span, i64(1))
-        tiles = fn.add(quotient(fn, fn.sub(sizes[band.positions], 1), i64(TURNS * self.unit)), 1)
+        left = fn.sub(sizes[band.positions], panel_turns(part.target) * self.unit)
+        left = fn.intrinsic("smax.i64", "i64", left, i64(1))
+        tiles = fn.add(quotient(fn, fn.sub(left, 1), i64(TURNS * self.unit)), 1)
         pieces = fn.add(quotient(fn, span, i64(LINE)), 1)
         each = fn.add(quotient(fn, fn.sub(pieces, 1), tiles), 1)
         places = fn.mul(channels, part["images"])  # 0 where nothing is summed
         places = fn.intrinsic("smax.i64", "i64", places, i64(1))
         each = minimum(fn, each, quotient(fn, part["count"], places))
         each = fn.intrinsic("smax.i64", "i64", each, i64(1))
-        origin = self.lines.address(first), fn.mul(each, LINE), span
+        origin = self.lines.address(first), fn.mul(each, LINE), span, i64(0)
         self._fetched(part, BAND_AHEAD, i64(0), i64(0), origin)
         table = fn.address(part["k_table"], i64(BAND_AHEAD[0]), "i64")
         end = i64(CONTRACT_BLOCK - 1)

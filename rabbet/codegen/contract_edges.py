@@ -34,10 +34,11 @@ from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Function, Value, i64
 from rabbet.kernel.windows import Place
 
-# Ranges of lines and of columns: the inside, then around the border, so that neighbours share an
-# edge. The first tile is never cut (see `contract_tile`), so it had best be one of the inside.
-AROUND_LINES = (1, 0, 0, 0, 1, 2, 2, 2, 1)
-AROUND_COLUMNS = (1, 0, 1, 2, 2, 2, 1, 0, 0)
+# Ranges of lines and of columns: the inside, then around the border, each side before a corner that
+# it ends at.
+AROUND_LINES = (1, 0, 0, 1, 0, 2, 2, 1, 2)
+AROUND_COLUMNS = (1, 1, 0, 2, 2, 1, 2, 0, 0)
+ORDER = 3  # words that say where the positions of a range go
 WORTH = 3  # tiles around the border: fewer are not worth the lists
 
 
@@ -65,9 +66,9 @@ class Edges:
         """All positions."""
         return fn.sub(self.ends[3], self.ends[0])
 
-    def whole(self, fn: Function) -> Value:
-        """Positions that nothing cuts."""
-        return fn.sub(self.ends[2], self.ends[1])
+    def sizes(self, fn: Function) -> list[Value]:
+        """Positions of the three ranges: cut at the low end, by nothing, at the high end."""
+        return [fn.sub(self.ends[i + 1], self.ends[i]) for i in range(3)]
 
     def range(self, fn: Function, number: Value) -> tuple[Value, Value, Value]:
         """One of the three ranges: where it begins and ends, its key."""
@@ -179,7 +180,7 @@ class Edging:
         """Positions of a task that edges cut."""
         fn = self.fn
         all_ = fn.mul(self.lines.count(fn), self.columns.count(fn))
-        whole = fn.mul(self.lines.whole(fn), self.columns.whole(fn))
+        whole = fn.mul(self.lines.sizes(fn)[1], self.columns.sizes(fn)[1])
         return fn.mul(self.images, fn.sub(all_, whole))
 
     def positions(self, table: Value) -> None:
@@ -191,7 +192,7 @@ class Edging:
         column_step = fn.mul(sizes[band.column_step], band.places.column.stride)
         image_step, width = sizes[band.image_step], sizes[band.columns]
         height = self.lines.count(fn)
-        written = fn.variable("i64", i64(0))
+        count, order = self._order()
 
         def entry(number: Value) -> list[Value]:
             at = fn.mul(number, POSITION)
@@ -201,22 +202,61 @@ class Edging:
             first, end, line_key = self.lines.range(fn, _picked(fn, number, AROUND_LINES))
             left, right, column_key = self.columns.range(fn, _picked(fn, number, AROUND_COLUMNS))
             key = fn.binary("or", line_key, column_key)
+            some, begin, behind = (
+                fn.load("i64", _word(fn, order, fn.mul(number, ORDER), i)) for i in range(ORDER)
+            )
+            written = fn.variable("i64", fn.sub(i64(0), left))
             with fn.loop(i64(0), self.images) as image, fn.loop(first, end) as line:
                 down = fn.sub(line, self.line)
                 before = fn.mul(fn.add(fn.mul(image, height), down), width)
                 offset = fn.add(fn.mul(image, image_step), fn.mul(down, line_step))
-                begin = fn.sub(written.get(), left)
+                done = written.get()
                 with fn.loop(left, right) as column:
                     at = fn.mul(fn.add(offset, fn.mul(column, column_step)), self.itemsize)
-                    places = entry(fn.add(begin, column))
-                    for word, place in zip((at, fn.add(before, column), key), places, strict=True):
+                    n = fn.add(done, column)
+                    n = fn.add(n, fn.select(fn.icmp("slt", n, some), begin, behind))
+                    words = at, fn.add(before, column), key
+                    for word, place in zip(words, entry(n), strict=True):
                         fn.store(word, place)
-                written.set(fn.add(begin, right))
-        end = written.get()
-        last = [fn.load("i64", place) for place in entry(fn.sub(end, 1))]
+                written.set(fn.add(done, fn.sub(right, left)))
+        last = [fn.load("i64", place) for place in entry(fn.sub(count, 1))]
         with fn.loop(i64(0), i64(self.unit)) as more:
-            for word, place in zip(last, entry(fn.add(end, more)), strict=True):
+            for word, place in zip(last, entry(fn.add(count, more)), strict=True):
                 fn.store(word, place)
+
+    def _order(self) -> tuple[Value, Value]:
+        """How many positions there are, and a table of where those of each range go: so many of
+        them, how far on from their number, and how far on the others.
+
+        Tiles had best hold positions that the same edges cut. So the inside fills tiles, sides are
+        filled up with corners, and what is left of corners and of the inside comes last.
+        """
+        fn, unit = self.fn, self.unit
+
+        def size(number: int) -> Value:
+            ranges = (self.lines, AROUND_LINES), (self.columns, AROUND_COLUMNS)
+            line, column = (axis.sizes(fn)[around[number]] for axis, around in ranges)
+            return fn.mul(self.images, fn.mul(line, column))
+
+        inside, *around = (size(number) for number in range(len(AROUND_LINES)))
+        whole = fn.mul(quotient(fn, inside, i64(unit)), unit)
+        some, begin, at = [whole], [i64(0)], whole
+        for side, corner in zip(around[::2], around[1::2], strict=True):
+            over = fn.sub(side, fn.mul(quotient(fn, side, i64(unit)), unit))
+            missing = fn.select(fn.icmp("eq", over, 0), over, fn.sub(i64(unit), over))
+            for count in (side, minimum(fn, missing, corner)):
+                some.append(count)
+                begin.append(at)
+                at = fn.add(at, count)
+        order = fn.allocate(f"[{ORDER * len(some)} x i64]")
+        behind = dict.fromkeys(range(len(some)), i64(0))  # sides have no others
+        for number, count in [*list(enumerate((inside, *around)))[2::2], (0, inside)]:
+            behind[number] = fn.sub(at, some[number])
+            at = fn.add(at, fn.sub(count, some[number]))
+        for number, words in enumerate(zip(some, begin, behind.values(), strict=True)):
+            for i, word in enumerate(words):
+                fn.store(word, _word(fn, order, i64(ORDER * number + i)))
+        return at, order
 
     def elements(self, table: Value, loops: Loops, channel: int | None) -> None:
         """The lists of elements, for all channels that a block may touch, from a channel's first

@@ -124,7 +124,7 @@ class Pixels(Bander):
         pixels = quotient(fn, part["count"], pieces)
         pixels = fn.intrinsic("smax.i64", "i64", pixels, i64(1))
         span = fn.intrinsic("smax.i64", "i64", span, i64(1))
-        origin = self.lines.address(first), fn.mul(pixels, step), span
+        origin = self.lines.address(first), fn.mul(pixels, step), span, i64(0)
         self._fetched(part, BAND_AHEAD, i64(0), i64(0), origin)
         table = fn.address(part["k_table"], i64(BAND_AHEAD[0]), "i64")
         with fn.loop(i64(0), pixels) as pixel, fn.loop(i64(0), pieces) as piece:

@@ -74,14 +74,15 @@ POSITIONS, POSITION = 2, 3  # words before positions, and of each
 LINE_KEYS, COLUMN_KEYS = (1, 2), (4, 8)  # windows cut at the low end, at the high end
 CORNERS = tuple(line | column for line in LINE_KEYS for column in COLUMN_KEYS)
 KEYS = (*LINE_KEYS, *COLUMN_KEYS, *CORNERS)
-# Where offsets lie in `a_columns`, and what they are counted from: an address, bytes from one tile
-# that fetches it to the next, and where it ends.
-FETCHED = 3  # kinds: the first is fetched by every other tile (few must suffice for a panel),
-TURNS = 4  # the others by one tile of so many
+# Where offsets lie in `a_columns`, and what they are counted from: an address, bytes from one pair
+# of tiles that fetches it to the next, where it ends, and bytes from the first of a pair to the
+# second. The first tiles fetch the next panel (few must suffice), of the others one of a pair the
+# next band, one results.
+FETCHED, ORIGIN, TURNS = 3, 4, 2
 PANEL_AHEAD, BAND_AHEAD, RESULTS_AHEAD = (
-    (n * CONTRACT_BLOCK, FETCHED * CONTRACT_BLOCK + 3 * n) for n in range(FETCHED)
+    (n * CONTRACT_BLOCK, FETCHED * CONTRACT_BLOCK + ORIGIN * n) for n in range(FETCHED)
 )
-HEADS, HEAD = FETCHED * (CONTRACT_BLOCK + 3), 3
+HEADS, HEAD = FETCHED * (CONTRACT_BLOCK + ORIGIN), 3
 ELEMENT = 2  # words of an element
 LISTS = HEADS + HEAD * (max(KEYS) + 1)  # where lists may begin
 STRIP = 4  # panels that few rows read side by side
@@ -102,6 +103,12 @@ def tile_shape(target: Target) -> tuple[int, int]:
     if target.tile_rows and target.tile_vectors:
         return target.tile_rows, target.tile_vectors
     return (8, 3) if target.registers >= 32 else (6, 2) if target.has_fma else (4, 2)
+
+
+def panel_turns(target: Target) -> int:
+    """Tiles that fetch a panel: each a line of the cache of half of its rows."""
+    panel = tile_shape(target)[1] * target.vector_bits // 8
+    return TURNS * -(-panel // LINE)
 
 
 def widths(target: Target) -> tuple[int, ...]:
@@ -363,17 +370,21 @@ class _Tile:
         """
         fn, columns = self.fn, self.part["a_columns"]
         tile = fn.do("i64", f"udiv i64 {first_row.text}, {self.rows}")
-        odd = fn.binary("and", tile, i64(1))
-        half = fn.do("i64", f"lshr i64 {tile.text}, 1")
-        number = fn.do("i64", f"lshr i64 {half.text}, {odd.text}")
-        kind = fn.mul(odd, fn.add(fn.binary("and", half, i64(1)), 1))
-        table, header = (
-            fn.address(columns, fn.add(fn.mul(kind, second - first), first), "i64")
-            for first, second in zip(PANEL_AHEAD, BAND_AHEAD, strict=True)
+        before = panel_turns(self.part.target)
+        is_later = fn.icmp("sge", tile, before)
+        pair = fn.do("i64", f"lshr i64 {tile.text}, 1")
+        second = fn.binary("and", tile, i64(1))
+        kind = fn.select(is_later, fn.add(second, 1), i64(0))
+        number = fn.sub(pair, fn.select(is_later, i64(before // TURNS), i64(0)))
+        table, origin = (
+            fn.address(columns, fn.add(fn.mul(kind, other - first), first), "i64")
+            for first, other in zip(PANEL_AHEAD, BAND_AHEAD, strict=True)
         )
-        place = fn.load("ptr", header)
-        step, end = (fn.load("i64", fn.address(header, i64(n), "i64")) for n in (1, 2))
-        offset = fn.mul(number, step)
+        place = fn.load("ptr", origin)
+        step, end, further = (
+            fn.load("i64", fn.address(origin, i64(n), "i64")) for n in range(1, ORIGIN)
+        )
+        offset = fn.add(fn.mul(number, step), fn.mul(second, further))
         offset = fn.select(fn.icmp("slt", offset, end), offset, i64(0))
         return fn.address(place, offset, "i8"), table
 
