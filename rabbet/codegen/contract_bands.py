@@ -20,6 +20,8 @@ from rabbet.codegen.contract_store import streams
 from rabbet.codegen.contract_tile import (
     BAND_AHEAD,
     LINE,
+    NOTHING,
+    ORIGIN,
     PANEL_AHEAD,
     RESULTS_AHEAD,
     TURNS,
@@ -31,6 +33,9 @@ from rabbet.codegen.operations import has_masks, memory_type, register_type
 from rabbet.expr.expr import Expr
 from rabbet.kernel.loops import CONTRACT_BLOCK, Operand
 from rabbet.kernel.windows import Place
+
+ZERO = i64(0)
+UNKNOWN = -(1 << 63)  # no step of a table
 
 # image, images, line: the first image and line of a task, and how many images; k and count: the
 # block; k_table: where offsets of the block's k are written, target: the band.
@@ -112,7 +117,12 @@ class Bander:
         part, em = self.rows, Emitter(self.rows)
         edging = self._edging(part, em, Naturals(em))
         edging.positions(part["table"])
-        edging.elements(part["k_table"], self.roles.k, self.band.places.channel)
+        table = part["k_table"]
+        edging.elements(table, self.roles.k, self.band.places.channel)
+        for _, origin in (PANEL_AHEAD, RESULTS_AHEAD):  # no table yet
+            em.fn.store(i64(UNKNOWN), em.fn.address(table, i64(origin + ORIGIN - 1), "i64"))
+        with em.fn.loop(i64(NOTHING), i64(NOTHING + CONTRACT_BLOCK)) as n:
+            em.fn.store(i64(0), em.fn.address(table, n, "i64"))
 
     def _write_panels(self) -> None:
         """What tiles fetch while they multiply a panel: the next one, and in the last block of k
@@ -133,8 +143,8 @@ class Bander:
         place = fn.address(pointer, first, memory_type(dtype))
         step, half = part["panel_step"], CONTRACT_BLOCK // TURNS
         both, further = fn.mul(step, CONTRACT_BLOCK), fn.mul(step, half)
-        origin = part["panel"], i64(LINE), both, further
-        self._fetched(part, PANEL_AHEAD, step, i64(half), origin)
+        self._origin(part, PANEL_AHEAD, part["panel"], i64(LINE), both, further)
+        self._fetched(part, PANEL_AHEAD, step, i64(half))
         together = TURNS * self.unit
         if not prefers_first(stores, m, n):  # lanes run along memory: line by line of each row
             following = index(split(em, m, fn.add(part["row"], 1)), part["lane"])
@@ -144,44 +154,55 @@ class Bander:
             if self.is_direct:  # tiles write them one after the other
                 written = panel_turns(part.target) * self.unit + together
                 place = fn.address(place, fn.mul(row_step, written), "i8")
-            origin = place, fn.mul(row_step, together), end, i64(0)
+            self._origin(part, RESULTS_AHEAD, place, fn.mul(row_step, together), end)
             pieces = min(self.panel * dtype.itemsize // LINE, CONTRACT_BLOCK // together)
-            self._fetched(part, RESULTS_AHEAD, row_step, i64(together), origin, pieces)
+            self._fetched(part, RESULTS_AHEAD, row_step, i64(together), pieces)
             return
         lane_step = fn.mul(fn.sub(index(at, fn.add(part["lane"], 1)), first), dtype.itemsize)
-        lanes = fn.select(part["last"], part["lanes"], i64(0))
-        passing = streams(em, self.roles, stores, m)
-        lanes = lanes if passing is None else fn.select(passing, i64(0), lanes)
-        length = Naturals(em)[self.band.height * self.band.columns]
-        end = fn.select(fn.icmp("sgt", lanes, 0), fn.mul(length, dtype.itemsize), i64(0))
-        origin = place, i64(together * dtype.itemsize), end, i64(0)
+        wanted, passing = part["last"], streams(em, self.roles, stores, m)
+        if passing is not None:
+            wanted = fn.binary("and", wanted, fn.binary("xor", passing, Value("true", "i1")))
+        length = fn.mul(Naturals(em)[self.band.height * self.band.columns], dtype.itemsize)
+        end = fn.select(wanted, length, i64(0))
+        self._origin(part, RESULTS_AHEAD, place, i64(together * dtype.itemsize), end)
         pieces = -(-together * dtype.itemsize // LINE)
         assert self.panel * pieces <= CONTRACT_BLOCK, "a table is as long as a block of k"
-        self._fetched(part, RESULTS_AHEAD, lane_step, lanes, origin, pieces)
+        self._fetched(part, RESULTS_AHEAD, lane_step, part["lanes"], pieces)
 
-    def _fetched(
+    def _origin(
         self,
         part: Part,
         where: tuple[int, int],
+        place: Value,
         step: Value,
-        count: Value,
-        origin: Sequence[Value],
-        pieces: int = 1,
+        end: Value,
+        further: Value = ZERO,
+    ) -> None:
+        """What offsets are counted from; without an end nothing is fetched but one line."""
+        fn = part.fn
+        table = fn.select(fn.icmp("sgt", end, 0), i64(where[0]), i64(NOTHING))
+        for n, word in enumerate((place, step, end, further, table)):
+            fn.store(word, fn.address(part["k_table"], i64(where[1] + n), "i64"))
+
+    def _fetched(
+        self, part: Part, where: tuple[int, int], step: Value, count: Value, pieces: int = 1
     ) -> None:
         """Write a table of `count` offsets, `step` apart, for each of so many neighbouring lines of
-        the cache, zeros behind them, and its origin. It holds CONTRACT_BLOCK offsets in all.
+        the cache, and zeros behind them: CONTRACT_BLOCK in all. The same step finds it written.
         """
         fn = part.fn
-        table, header = (fn.address(part["k_table"], i64(at), "i64") for at in where)
-        for piece in range(pieces):
-            entries = fn.address(table, fn.mul(count, piece), "i64")
-            with fn.loop(i64(0), count) as k:
-                offset = fn.add(fn.mul(k, step), piece * LINE)
-                fn.store(offset, fn.address(entries, k, "i64"))
-        with fn.loop(fn.mul(count, pieces), i64(CONTRACT_BLOCK)) as k:
-            fn.store(i64(0), fn.address(table, k, "i64"))
-        for n, value in enumerate(origin):
-            fn.store(value, fn.address(header, i64(n), "i64"))
+        table, known = (
+            fn.address(part["k_table"], i64(at), "i64") for at in (where[0], where[1] + ORIGIN - 1)
+        )
+        with fn.when(fn.icmp("ne", fn.load("i64", known), step)):
+            for piece in range(pieces):
+                entries = fn.address(table, fn.mul(count, piece), "i64")
+                with fn.loop(i64(0), count) as k:
+                    offset = fn.add(fn.mul(k, step), piece * LINE)
+                    fn.store(offset, fn.address(entries, k, "i64"))
+            with fn.loop(fn.mul(count, pieces), i64(CONTRACT_BLOCK)) as k:
+                fn.store(i64(0), fn.address(table, k, "i64"))
+            fn.store(step, known)
 
     def _copy(self) -> None:
         part, band = self.copy, self.band
@@ -327,9 +348,7 @@ class Bander:
         places = fn.intrinsic("smax.i64", "i64", places, i64(1))
         each = minimum(fn, each, quotient(fn, part["count"], places))
         each = fn.intrinsic("smax.i64", "i64", each, i64(1))
-        origin = self.lines.address(first), fn.mul(each, LINE), span, i64(0)
-        self._fetched(part, BAND_AHEAD, i64(0), i64(0), origin)
-        table = fn.address(part["k_table"], i64(BAND_AHEAD[0]), "i64")
+        table = self._band_ahead(first, fn.mul(each, LINE), span)
         end = i64(CONTRACT_BLOCK - 1)
         with fn.loop(i64(0), each) as piece, fn.loop(i64(0), part["images"]) as image:
             done = fn.mul(fn.add(fn.mul(piece, part["images"]), image), channels)
@@ -338,6 +357,17 @@ class Bander:
                 entry = minimum(fn, fn.add(done, channel), end)
                 found = fn.add(offset, fn.mul(channel, plane))
                 fn.store(found, fn.address(table, entry, "i64"))
+
+    def _band_ahead(self, first: Value, step: Value, span: Value) -> Value:
+        """The table of what is fetched of the next band, empty. `first`: of its elements, `step`:
+        bytes from one tile that fetches some of it to the next, `span`: bytes of a plane.
+        """
+        fn, part = self.copy.fn, self.copy
+        self._origin(part, BAND_AHEAD, self.lines.address(first), step, span)
+        table = fn.address(part["k_table"], i64(BAND_AHEAD[0]), "i64")
+        with fn.loop(i64(0), i64(CONTRACT_BLOCK)) as n:
+            fn.store(i64(0), fn.address(table, n, "i64"))
+        return table
 
     def _next(self) -> tuple[tuple[Value, Value, Value], Value]:
         """The next band: its first image, channel and line; how many channels."""

@@ -13,7 +13,7 @@ from rabbet.codegen.contract_axes import Roles
 from rabbet.codegen.contract_bands import Bander
 from rabbet.codegen.contract_blocks import Band
 from rabbet.codegen.contract_loops import minimum, quotient
-from rabbet.codegen.contract_tile import BAND_AHEAD, LINE
+from rabbet.codegen.contract_tile import LINE
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Module, Value, i64
 from rabbet.codegen.operations import register_type
@@ -124,9 +124,7 @@ class Pixels(Bander):
         pixels = quotient(fn, part["count"], pieces)
         pixels = fn.intrinsic("smax.i64", "i64", pixels, i64(1))
         span = fn.intrinsic("smax.i64", "i64", span, i64(1))
-        origin = self.lines.address(first), fn.mul(pixels, step), span, i64(0)
-        self._fetched(part, BAND_AHEAD, i64(0), i64(0), origin)
-        table = fn.address(part["k_table"], i64(BAND_AHEAD[0]), "i64")
+        table = self._band_ahead(first, fn.mul(pixels, step), span)
         with fn.loop(i64(0), pixels) as pixel, fn.loop(i64(0), pieces) as piece:
             offset = fn.add(fn.mul(pixel, step), fn.mul(piece, LINE))
             entry = fn.add(fn.mul(pixel, pieces), piece)

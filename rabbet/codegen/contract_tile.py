@@ -74,15 +74,16 @@ POSITIONS, POSITION = 2, 3  # words before positions, and of each
 LINE_KEYS, COLUMN_KEYS = (1, 2), (4, 8)  # windows cut at the low end, at the high end
 CORNERS = tuple(line | column for line in LINE_KEYS for column in COLUMN_KEYS)
 KEYS = (*LINE_KEYS, *COLUMN_KEYS, *CORNERS)
-# Where offsets lie in `a_columns`, and what they are counted from: an address, bytes from one pair
-# of tiles that fetches it to the next, where it ends, and bytes from the first of a pair to the
-# second. The first tiles fetch the next panel (few must suffice), of the others one of a pair the
-# next band, one results.
-FETCHED, ORIGIN, TURNS = 3, 4, 2
+# Tables of offsets in `a_columns`, and what they are counted from: an address, bytes from one pair
+# of tiles that fetches it to the next, where it ends, bytes from the first of a pair to the second,
+# the table's first word, and a step by which to know it again. The first tiles fetch the next panel
+# (few must suffice), of the others one of a pair the next band, one results.
+FETCHED, ORIGIN, TURNS = 3, 6, 2
+NOTHING = FETCHED * CONTRACT_BLOCK  # a table of zeros
 PANEL_AHEAD, BAND_AHEAD, RESULTS_AHEAD = (
-    (n * CONTRACT_BLOCK, FETCHED * CONTRACT_BLOCK + ORIGIN * n) for n in range(FETCHED)
+    (n * CONTRACT_BLOCK, NOTHING + CONTRACT_BLOCK + ORIGIN * n) for n in range(FETCHED)
 )
-HEADS, HEAD = FETCHED * (CONTRACT_BLOCK + ORIGIN), 3
+HEADS, HEAD = NOTHING + CONTRACT_BLOCK + FETCHED * ORIGIN, 3
 ELEMENT = 2  # words of an element
 LISTS = HEADS + HEAD * (max(KEYS) + 1)  # where lists may begin
 STRIP = 4  # panels that few rows read side by side
@@ -376,17 +377,14 @@ class _Tile:
         second = fn.binary("and", tile, i64(1))
         kind = fn.select(is_later, fn.add(second, 1), i64(0))
         number = fn.sub(pair, fn.select(is_later, i64(before // TURNS), i64(0)))
-        table, origin = (
-            fn.address(columns, fn.add(fn.mul(kind, other - first), first), "i64")
-            for first, other in zip(PANEL_AHEAD, BAND_AHEAD, strict=True)
-        )
+        origin = fn.address(columns, fn.add(fn.mul(kind, ORIGIN), PANEL_AHEAD[1]), "i64")
         place = fn.load("ptr", origin)
-        step, end, further = (
-            fn.load("i64", fn.address(origin, i64(n), "i64")) for n in range(1, ORIGIN)
+        step, end, further, table = (
+            fn.load("i64", fn.address(origin, i64(n), "i64")) for n in range(1, 5)
         )
         offset = fn.add(fn.mul(number, step), fn.mul(second, further))
         offset = fn.select(fn.icmp("slt", offset, end), offset, i64(0))
-        return fn.address(place, offset, "i8"), table
+        return fn.address(place, offset, "i8"), fn.address(columns, table, "i64")
 
     def _products(
         self, streams: list[Value], ahead: tuple[Value, Value] | None, source: DType | None
