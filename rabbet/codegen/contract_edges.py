@@ -1,9 +1,9 @@
 """What the edges of an image cut off windows that are rows of a contraction.
 
 Padding adds nothing to a sum, so a tile leaves out the elements of its windows that lie outside the
-image for all of them. The positions of a task are ordered by the edges that cut them: around the
-border, behind those that nothing cuts. A *key* says which edges cut all rows of a tile, and for
-each key there is a list of the elements that are left, in the order of k, so that sums keep theirs.
+image for all of them. The positions of a task are ordered by the edges that cut them: the inside,
+then side by side around the border. A *key* says which edges cut all rows of a tile, and for each
+key there is a list of the elements that are left, in the order of k, so that sums keep theirs.
 
 Nothing is left out where the other operand has an infinity or a NaN, since those make padding NaN.
 A sum of products that all were too small for the dtype may have another sign of zero.
@@ -238,22 +238,22 @@ class Edging:
             line, column = (axis.sizes(fn)[around[number]] for axis, around in ranges)
             return fn.mul(self.images, fn.mul(line, column))
 
-        inside, *around = (size(number) for number in range(len(AROUND_LINES)))
-        whole = fn.mul(quotient(fn, inside, i64(unit)), unit)
+        counts = [size(number) for number in range(len(AROUND_LINES))]
+        whole = fn.mul(quotient(fn, counts[0], i64(unit)), unit)
         some, begin, at = [whole], [i64(0)], whole
-        for side, corner in zip(around[::2], around[1::2], strict=True):
+        for side, corner in zip(counts[1::2], counts[2::2], strict=True):
             over = fn.sub(side, fn.mul(quotient(fn, side, i64(unit)), unit))
             missing = fn.select(fn.icmp("eq", over, 0), over, fn.sub(i64(unit), over))
             for count in (side, minimum(fn, missing, corner)):
                 some.append(count)
                 begin.append(at)
                 at = fn.add(at, count)
-        order = fn.allocate(f"[{ORDER * len(some)} x i64]")
-        behind = dict.fromkeys(range(len(some)), i64(0))  # sides have no others
-        for number, count in [*list(enumerate((inside, *around)))[2::2], (0, inside)]:
+        behind = [i64(0)] * len(counts)  # sides have no others
+        for number in (2, 4, 6, 8, 0):
             behind[number] = fn.sub(at, some[number])
-            at = fn.add(at, fn.sub(count, some[number]))
-        for number, words in enumerate(zip(some, begin, behind.values(), strict=True)):
+            at = fn.add(at, fn.sub(counts[number], some[number]))
+        order = fn.allocate(f"[{ORDER * len(counts)} x i64]")
+        for number, words in enumerate(zip(some, begin, behind, strict=True)):
             for i, word in enumerate(words):
                 fn.store(word, _word(fn, order, i64(ORDER * number + i)))
         return at, order

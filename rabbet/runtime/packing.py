@@ -95,7 +95,7 @@ def prepared(one: Lowered, target: Target, constants: Places = frozenset()) -> L
 def banded(one: Lowered, target: Target) -> Lowered:
     """The same, but many windows of an image are read from bands of it where that is worth it.
 
-    Speed only: the sums are the same either way.
+    Speed only: the sums are the same either way, but for the sign of a zero (`contract_edges`).
     """
     kernel = one.kernel
     if not isinstance(kernel, ContractKernel) or kernel.lanes >= 0 or is_direct(kernel):
