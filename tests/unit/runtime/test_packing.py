@@ -52,13 +52,14 @@ def test_lanes_choose_the_tile_that_they_fill(rows: int, lanes: int, tile: tuple
     [
         (3136, 64, 256, (12, 2)),  # 64 of 96 lanes
         (3136, 64, 255, (0, 0)),
-        (3136, 1024, 256, (0, 0)),
-        (196, 1024, 256, (12, 2)),
-        (49, 2048, 512, (0, 0)),  # 54 rows, not 52
+        (3136, 160, 256, (12, 2)),  # 160 of 192
+        (3136, 1024, 256, (6, 4)),  # whole panels of 64
+        (49, 2048, 512, (6, 4)),
+        (2048, 768, 256, (0, 0)),  # of 48 as well
         (8, 64, 256, (0, 0)),
     ],
 )
-def test_constant_lanes_have_tall_tiles_where_those_fill_better(
+def test_constant_lanes_have_tiles_that_they_fill(
     rows: int, lanes: int, along: int, tile: tuple[int, int]
 ) -> None:
     builder = Builder()
