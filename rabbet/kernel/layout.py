@@ -20,6 +20,7 @@ from rabbet.transform.decompose import PrimitiveBuilder
 
 Order = tuple[int, ...]  # axis i in memory is axis order[i] of the value
 MOVED = ("contract", "elementwise")
+WINDOWS = ("pad", "window", "slice", "reshape")  # show axes in their order
 LAST = (0, 2, 3, 1)  # channels last
 FEWEST_FILTERS = 32  # fewer leave lanes empty
 # Cycles for an element, as measured: to turn sums in registers (22 for 16), to read it alone.
@@ -37,7 +38,8 @@ def laid_out(graph: Graph) -> Graph:
 
 class _Classes:
     """Results of contractions and elementwise calls that must lie alike: those of one shape that
-    are computed from each other at one point. A class is known by its first call's id.
+    are computed from each other at one point, and what is computed from windows of an image (a
+    maximum over them, say) like the image. A class is known by its first call's id.
     """
 
     def __init__(self, calls: list[Call]) -> None:
@@ -49,8 +51,9 @@ class _Classes:
             self.above[id(call)] = id(call)
             self.members[id(call)] = [call]
             for x in call.inputs if call.op.kind == "elementwise" else ():
-                if id(x.call) in self.above and same_shape(x.shape, call.specs[0].shape):
-                    self._join(id(x.call), id(call))
+                image = _image(x)
+                if id(image.call) in self.above and same_shape(x.shape, call.specs[0].shape):
+                    self._join(id(image.call), id(call))
 
     def _join(self, a: int, b: int) -> None:
         a, b = self.of(a), self.of(b)
@@ -132,6 +135,17 @@ def _below(v: Value) -> Value:
     while v.op.kind == "movement" and not access.is_alias(v):
         v = v.call.inputs[0]
     return v
+
+
+def _image(v: Value) -> Value:
+    """The image of whose lines and columns a value is one element for each window; itself if it is
+    no such value.
+    """
+    below = v
+    while below.op.name in WINDOWS and same_shape(below.shape[:2], v.shape[:2]):
+        below = below.call.inputs[0]
+    is_image = v.ndim == below.ndim == len(LAST) and same_shape(below.shape[:2], v.shape[:2])
+    return below if is_image else v
 
 
 def _is_convolution(call: Call) -> bool:

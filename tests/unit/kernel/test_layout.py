@@ -16,7 +16,7 @@ from rabbet.kernel.fuse import Fusion
 from rabbet.kernel.layout import laid_out
 from rabbet.ops.arithmetic import add, maximum
 from rabbet.ops.contract import contract
-from rabbet.ops.index_maps import permute
+from rabbet.ops.index_maps import pad, permute, slice_
 from rabbet.ops.reductions import reduce_sum
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -103,6 +103,26 @@ def test_what_lies_between_convolutions_has_its_channels_last() -> None:
     assert net.shapes(net.second) == [inner, inner, outer]
     few = _Convolutions(8)
     assert few.shapes(few.second) == [(2, 8, 4, 5)] * 3
+
+
+def test_what_is_computed_from_windows_lies_like_the_image() -> None:
+    net = _Convolutions()
+    border = {"low": (0, 0, 1, 1), "high": (0, 0, 1, 1), "interior": (0,) * 4, "fill": 0.0}
+    spread = net.apply(pad, net.first, **border)
+    parts = [
+        net.apply(slice_, spread, start=(0, 0, i, i), stop=(2, 40, i + 4, i + 5), step=(1, 1, 2, 2))
+        for i in range(2)
+    ]
+    pooled = net.apply(maximum, *parts)
+    assert net.shapes(net.product(net.inputs[2], pooled)) == [
+        (2, 4, 5, 40),
+        (2, 4, 5, 40),
+        (2, 2, 3, 40),
+        (2, 40, 2, 3),
+    ]
+    rows = net.apply(reduce_sum, pooled, axis=(2, 3), keepdims=False)
+    first = net.apply(reduce_sum, net.first, axis=(2, 3), keepdims=False)
+    assert net.shapes(rows, first)[-1] == (2, 40, 2, 3)
 
 
 def test_what_others_read_often_or_sums_over_images_read_lies_as_it_did() -> None:
