@@ -479,9 +479,8 @@ def _band(roles: Roles, places: Bands, lanes: int) -> Band:
     images = larger(_extent(outer), one)
     together = smaller(larger(wanted // (columns * all_lines), one), images)
     several = _divide(images, together)
-    several = several + several % 2 * smaller(
-        several - 1, one
-    )  # few tasks: as many for each thread
+    odd = several % 2 * smaller(several - 1, one)
+    several = several + odd  # few tasks: as many for each thread
     together = _divide(images, several)
     window = one
     for v in places.window:
