@@ -120,9 +120,12 @@ class _Contraction:
         r, module, read = self.roles, self.module, self.read
         self.pack_a = self.pack_b = None
         self.bander: Bander | None = None
-        self.place = place(r)
-        if self.cut.band is not None:
-            given = r, self.cut.band, (self.cut.unit, self.cut.panel), self.place is not None
+        band = self.cut.band
+        self.place = place(r, band is not None)
+        if band is not None:
+            if len(band.outer) > 1:  # tiles know one step from image to image
+                self.place = None
+            given = r, band, (self.cut.unit, self.cut.panel), self.place
             self.bander = bander(module, kernel.operands, *given)
         elif read.a_copied:
             width = 0 if read.by_rows else self.cut.unit
@@ -134,7 +137,7 @@ class _Contraction:
         multiplied = bfloat16 if r.pairs else r.dtype
         form = contract_tile.PANELS if read.a_panels else contract_tile.ROWS
         self.tiled = target
-        if self.cut.band is not None:
+        if band is not None:
             form, self.tiled = contract_tile.WINDOWS, band_target(target)
         tiles = contract_tile.tiles(self.tiled, multiplied, source, form)
         self.sweeps, self.rest = tiles.sweeps, tiles.rest
@@ -368,6 +371,7 @@ class _Contraction:
             final = fn.binary("and", final, exact)
         over = fn.do("i64", f"urem i64 {part.rows.text}, {cut.tile_rows}")
         whole = fn.sub(part.rows, over) if self.bander is None else part.rows
+        step = step if self.bander is None else i64(0)  # their table knows the places
         return (
             fn.select(final, result, sums),
             fn.select(final, step, i64(cut.panel_step)),
@@ -382,6 +386,8 @@ class _Contraction:
         at[place.lanes] = part.lane
         if place.rows is not None:
             at[place.rows] = part.row
+        elif place.steps:
+            at |= split(em, self.roles.m, part.row)
         here = em.inner(at)
         index, row_step = here.scalar(place.index), here.scalar(place.row_step)
         first = fn.address(self.frame.pointer(place.operand), index, memory_type(dtype))

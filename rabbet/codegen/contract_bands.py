@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rabbet.codegen import contract_store as store
 from rabbet.codegen.contract_axes import Roles, prefers_first
 from rabbet.codegen.contract_blocks import Band
 from rabbet.codegen.contract_edges import Edging
 from rabbet.codegen.contract_lines import Lines
 from rabbet.codegen.contract_loops import Naturals, Part, minimum, quotient, split
 from rabbet.codegen.contract_pack import batch_emitter, batch_parameters
-from rabbet.codegen.contract_store import streams
 from rabbet.codegen.contract_tile import (
     BAND_AHEAD,
     LINE,
@@ -85,7 +85,7 @@ def lines_of_task(
 
 class Bander:
     """The functions that copy a band and write its tables; `tile`: its rows and lanes.
-    `is_direct`: tiles write results themselves.
+    `place`: where tiles write results themselves.
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class Bander:
         roles: Roles,
         band: Band,
         tile: tuple[int, int],
-        is_direct: bool,
+        place: store.Place | None,
     ) -> None:
         self.roles, self.band, self.dtype = roles, band, roles.dtype
         self.unit, self.panel = tile
-        self.is_direct = is_direct
+        self.place = place
         self.rows = Part(module, "band_rows", operands, ROWS)
         self._write_rows()
         self.copy = Part(module, "band", operands, (*batch_parameters(roles.batch), *COPY))
@@ -116,7 +116,10 @@ class Bander:
         """What is the same for all blocks of a task."""
         part, em = self.rows, Emitter(self.rows)
         edging = self._edging(part, em, Naturals(em))
-        edging.positions(part["table"])
+        steps = [em.scalar(e) for e in self.place.steps] if self.place is not None else [ZERO] * 3
+        line = steps[-2] if self.band.places.line is not None else ZERO
+        image = steps[0] if self.band.outer else ZERO
+        edging.positions(part["table"], (image, line, steps[-1]))
         table = part["k_table"]
         edging.elements(table, self.roles.k, self.band.places.channel)
         for _, origin in (PANEL_AHEAD, RESULTS_AHEAD):  # no table yet
@@ -151,7 +154,7 @@ class Bander:
             row_step = fn.mul(fn.sub(following, first), dtype.itemsize)
             length = fn.mul(Naturals(em)[self.band.positions], row_step)
             end = fn.select(part["last"], length, i64(0))
-            if self.is_direct:  # tiles write them one after the other
+            if self.place is not None:  # tiles write them one after the other
                 written = panel_turns(part.target) * self.unit + together
                 place = fn.address(place, fn.mul(row_step, written), "i8")
             self._origin(part, RESULTS_AHEAD, place, fn.mul(row_step, together), end)
@@ -159,7 +162,7 @@ class Bander:
             self._fetched(part, RESULTS_AHEAD, row_step, i64(together), pieces)
             return
         lane_step = fn.mul(fn.sub(index(at, fn.add(part["lane"], 1)), first), dtype.itemsize)
-        wanted, passing = part["last"], streams(em, self.roles, stores, m)
+        wanted, passing = part["last"], store.streams(em, self.roles, stores, m)
         if passing is not None:
             wanted = fn.binary("and", wanted, fn.binary("xor", passing, Value("true", "i1")))
         length = fn.mul(Naturals(em)[self.band.height * self.band.columns], dtype.itemsize)

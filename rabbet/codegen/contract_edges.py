@@ -183,8 +183,10 @@ class Edging:
         whole = fn.mul(self.lines.sizes(fn)[1], self.columns.sizes(fn)[1])
         return fn.mul(self.images, fn.sub(all_, whole))
 
-    def positions(self, table: Value) -> None:
-        """The table of positions, the last one repeated for the rest of a tile."""
+    def positions(self, table: Value, steps: tuple[Value, Value, Value]) -> None:
+        """The table of positions, the last one repeated for the rest of a tile. `steps`: elements
+        of the result from image to image, line to line and column to column.
+        """
         fn, sizes, band = self.fn, self.sizes, self.band
         fn.store(self.cut, table)
         fn.store(i64(0), _word(fn, table, i64(1)))
@@ -210,12 +212,14 @@ class Edging:
                 down = fn.sub(line, self.line)
                 before = fn.mul(fn.add(fn.mul(image, height), down), width)
                 offset = fn.add(fn.mul(image, image_step), fn.mul(down, line_step))
+                result = fn.add(fn.mul(image, steps[0]), fn.mul(down, steps[1]))
                 done = written.get()
                 with fn.loop(left, right) as column:
                     at = fn.mul(fn.add(offset, fn.mul(column, column_step)), self.itemsize)
                     n = fn.add(done, column)
                     n = fn.add(n, fn.select(fn.icmp("slt", n, some), begin, behind))
-                    words = at, fn.add(before, column), key
+                    to = fn.mul(fn.add(result, fn.mul(column, steps[2])), self.itemsize)
+                    words = at, fn.add(before, column), key, to
                     for word, place in zip(words, entry(n), strict=True):
                         fn.store(word, place)
                 written.set(fn.add(done, fn.sub(right, left)))

@@ -13,6 +13,7 @@ from rabbet.codegen.contract_axes import Roles
 from rabbet.codegen.contract_bands import Bander
 from rabbet.codegen.contract_blocks import Band
 from rabbet.codegen.contract_loops import minimum, quotient
+from rabbet.codegen.contract_store import Place
 from rabbet.codegen.contract_tile import LINE
 from rabbet.codegen.emit import Emitter
 from rabbet.codegen.ir import Module, Value, i64
@@ -27,11 +28,11 @@ def bander(
     roles: Roles,
     band: Band,
     tile: tuple[int, int],
-    is_direct: bool,
+    place: Place | None,
 ) -> Bander:
     """What copies the bands of an image, as its channels lie."""
     way = Pixels if band.places.by_pixel else Bander
-    return way(module, operands, roles, band, tile, is_direct)
+    return way(module, operands, roles, band, tile, place)
 
 
 class Pixels(Bander):

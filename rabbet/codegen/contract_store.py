@@ -321,7 +321,8 @@ def _sums(
 @dataclass(frozen=True)
 class Place:
     """Where sums go that a kernel stores as they are, lanes side by side: into an operand, at an
-    index of the batch's variables and one variable of rows and one of lanes.
+    index of the batch's variables and one variable of rows and one of lanes; or, if rows are
+    windows, of all variables of rows.
     """
 
     operand: int
@@ -329,15 +330,24 @@ class Place:
     rows: int | None  # None: there is one row
     lanes: int
     row_step: Expr  # elements from row to row
+    steps: tuple[Expr, ...] = ()  # of windows: elements from point to point of each loop of rows
 
 
-def place(roles: Roles) -> Place | None:
+def place(roles: Roles, windows: bool) -> Place | None:
     """Where the register tile may store its sums itself, if the kernel does nothing else."""
-    m, n, stores = _merged(roles)
-    if len(stores) > 1 or stores[0].value.op != "acc" or len(m) > 1 or len(n) != 1:
+    m, n, stores = _merged(roles, not windows)
+    if len(stores) > 1 or stores[0].value.op != "acc" or len(n) != 1:
         return None
     index, row_step = stores[0].index, const(0, int64)
     if step(index, n[0].variable) != 1:
+        return None
+    if windows:
+        moved = coefficients(index, [loop.variable for loop in m])
+        if moved is None:
+            return None
+        steps = tuple(expression(moved[loop.variable]) for loop in m)
+        return Place(stores[0].operand, index, None, n[0].variable, row_step, steps)
+    if len(m) > 1:
         return None
     for loop in m:
         found = coefficients(index, [loop.variable])
@@ -348,10 +358,12 @@ def place(roles: Roles) -> Place | None:
     return Place(stores[0].operand, index, rows, n[0].variable, row_step)
 
 
-def _merged(roles: Roles) -> tuple[Loops, Loops, tuple[Store, ...]]:
-    """Rows, lanes and stores with the loops merged that all stores step through as one."""
+def _merged(roles: Roles, rows: bool = True) -> tuple[Loops, Loops, tuple[Store, ...]]:
+    """Rows, lanes and stores with the loops merged that all stores step through as one; `rows`:
+    those of rows as well.
+    """
     roots: tuple[Expr, ...] = tuple(e for s in roles.stores for e in (s.index, s.value))
-    m, roots = merge(roles.m, roots)
+    m, roots = merge(roles.m, roots) if rows else (roles.m, roots)
     n, roots = merge(roles.n, roots)
     stores = tuple(
         Store(s.operand, index, value)

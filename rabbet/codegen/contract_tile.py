@@ -65,12 +65,13 @@ PARAMETERS = (
 LINE = 64  # bytes of a cache line
 # What describes windows, in words (`contract_edges` writes it). `a_rows`: the keys that cut any
 # window of the task, those that cut tiles of this panel, and for each row of a tile the byte offset
-# in A, its number among the sums, its key. `a_columns`: by k, offsets of what to fetch meanwhile
-# (of the next panel of B, of the next band, and of results that are about to be written); by key, a
-# head: where the list of the elements that it leaves of this block begins, how long it is, and its
-# first k. A list has for each element the byte offset and how many k further the next one is.
+# in A, its number among the sums, its key, and the byte offset of its result (used where `to_step`
+# is 0). `a_columns`: by k, offsets of what to fetch meanwhile (of the next panel of B, of the next
+# band, and of results that are about to be written); by key, a head: where the list of the elements
+# that it leaves of this block begins, how long it is, and its first k. A list has for each element
+# the byte offset and how many k further the next one is.
 TABLES = (("ptr noalias", "a_rows"), ("ptr noalias readonly", "a_columns"))
-POSITIONS, POSITION = 2, 3  # words before positions, and of each
+POSITIONS, POSITION = 2, 4  # words before positions, and of each
 LINE_KEYS, COLUMN_KEYS = (1, 2), (4, 8)  # windows cut at the low end, at the high end
 CORNERS = tuple(line | column for line in LINE_KEYS for column in COLUMN_KEYS)
 KEYS = (*LINE_KEYS, *COLUMN_KEYS, *CORNERS)
@@ -286,7 +287,10 @@ class _Tile:
         """Where the tile's sums lie."""
         fn, slots = self.fn, []
         if self.windows:
-            places = [fn.address(first, fn.mul(r, step), "i8") for r in self.numbers]
+            pairs = zip(self.numbers, self.results, strict=True)
+            is_result = fn.icmp("eq", step, 0)
+            offsets = [fn.select(is_result, to, fn.mul(r, step)) for r, to in pairs]
+            places = [fn.address(first, offset, "i8") for offset in offsets]
             vectors = range(self.vectors)
             return [[fn.address(p, i64(v), self.kind) for v in vectors] for p in places]
         place = fn.address(first, fn.mul(first_row, step), "i8")
@@ -304,6 +308,7 @@ class _Tile:
             fn.load("i64", fn.address(table, i64(i), "i64")) for i in range(self.rows * POSITION)
         ]
         self.offsets, self.numbers = words[::POSITION], words[1::POSITION]
+        self.results = words[3::POSITION]
         key = fn.load("i64", fn.address(rows, i64(1), "i64"))
         for other in words[2::POSITION]:
             key = fn.binary("and", key, other)
